@@ -1,0 +1,97 @@
+/* Allocator front with a failure hook; architecture sections 8 and 12. */
+#include "base/mem.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+/* Test state of the torture hook; see the header. */
+static unsigned long torture_at;
+static unsigned long torture_count;
+static bool torture_pair;
+
+bool hga_mem_should_fail(void)
+{
+	if (torture_at == 0)
+		return false;
+	torture_count++;
+	return torture_count == torture_at ||
+	       (torture_pair && torture_count == torture_at + 1);
+}
+
+void hga_mem_torture(unsigned long n, bool pair)
+{
+	torture_at = n;
+	torture_pair = pair;
+	torture_count = 0;
+}
+
+unsigned long hga_mem_count(void)
+{
+	return torture_count;
+}
+
+void *hga_alloc(size_t size)
+{
+	if (hga_mem_should_fail())
+		return NULL;
+	return malloc(size ? size : 1);
+}
+
+void *hga_calloc(size_t n, size_t size)
+{
+	if (hga_mem_should_fail())
+		return NULL;
+	return calloc(n ? n : 1, size ? size : 1);
+}
+
+void *hga_realloc(void *p, size_t size)
+{
+	if (hga_mem_should_fail())
+		return NULL;
+	return realloc(p, size ? size : 1);
+}
+
+void hga_free(void *p)
+{
+	free(p);
+}
+
+void hga_wipe(void *p, size_t n)
+{
+	if (p != NULL && n != 0)
+		OPENSSL_cleanse(p, n);
+}
+
+char *hga_memdup0(const void *p, size_t n)
+{
+	size_t size;
+	char *d;
+
+	if (!hga_size_add(n, 1, &size))
+		return NULL;
+	d = hga_alloc(size);
+	if (d == NULL)
+		return NULL;
+	if (n != 0)
+		memcpy(d, p, n);
+	d[n] = '\0';
+	return d;
+}
+
+char *hga_strdup(const char *s)
+{
+	return hga_memdup0(s, strlen(s));
+}
+
+bool hga_size_add(size_t a, size_t b, size_t *out)
+{
+	return !__builtin_add_overflow(a, b, out);
+}
+
+bool hga_size_mul(size_t a, size_t b, size_t *out)
+{
+	return !__builtin_mul_overflow(a, b, out);
+}
