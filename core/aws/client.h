@@ -1,0 +1,98 @@
+/*
+ * Inside of aws/: what call.c and client.c share.  Not for others.
+ *
+ * Hosts (clock offset, requests in flight, queue) and the memory of things
+ * just created belong to struct hga_aws and live as long as it does.
+ */
+#ifndef HGA_AWS_CLIENT_H
+#define HGA_AWS_CLIENT_H
+
+#include "aws/call.h"
+#include "aws/sign.h"
+
+#define AWS_INFLIGHT 16         /* requests per host at a time */
+#define AWS_RECENT 1024         /* things remembered */
+#define AWS_RECENT_TEXT 160     /* bytes of a remembered name */
+#define AWS_REQUEST_MAX ((size_t)64 << 20)
+
+/* One endpoint host of the process. */
+struct aws_host {
+	struct aws_host *next;
+	char *name;
+	int64_t skew_us; /* service time - local time */
+	bool skew_told;
+	unsigned inflight;
+	struct hga_aws_call *first, *last; /* waiting for a slot */
+};
+
+/* An id or name of something this process made. */
+struct aws_recent {
+	char *text;
+	int64_t at_ms;
+	bool profile; /* an instance profile */
+};
+
+struct hga_aws {
+	struct hga_loop *loop;
+	const struct hga_aws_image *img;
+	struct hga_aws_env env;
+	char *agent;
+	char *only; /* the only host allowed, or NULL */
+	struct hga_sign_cache keys;
+	struct aws_host *hosts;
+	struct aws_recent recent[AWS_RECENT];
+	size_t recent_at; /* next slot */
+	uint64_t seed;    /* of the jitter, 0: the environment's random */
+};
+
+struct hga_aws_client {
+	unsigned refs;
+	struct hga_aws *aws;
+	const struct hga_aws_svc *svc;
+	struct hga_aws_config config;
+	struct hga_creds *creds;
+	bool creds_given, ready;
+	struct hga_aws_endpoint endpoint;
+	enum hga_retry_mode mode;
+	unsigned max_attempts;
+	struct hga_retry_quota quota;
+	int64_t timeout_ms, read_ms, connect_ms;
+	size_t max_response;
+	unsigned max_concurrency;
+	bool eventual;
+	char *ca_bundle; /* or NULL */
+	char *agent;     /* whole User-Agent, after ready */
+	char *agent_extra;
+};
+
+/* The host's record, made at need; NULL without memory. */
+struct aws_host *aws_host_ensure(struct hga_aws *aws, const char *name);
+/* Uniform in [0, 1). */
+double aws_random(struct hga_aws *aws);
+/* Remembers a text (long ones are not). */
+void aws_recent_add(struct hga_aws *aws, struct hga_str text, int64_t now_ms,
+		    bool profile);
+/* Forgets whatever text names. */
+void aws_recent_forget(struct hga_aws *aws, struct hga_str text);
+/* Youngest thing that text names; NULL: none. */
+const struct aws_recent *aws_recent_in(const struct hga_aws *aws,
+				       struct hga_str text, bool profile);
+/*
+ * Makes req ready for the endpoint: host prefix into host (of size bytes),
+ * base path before the path.
+ */
+int aws_place_request(const struct hga_aws_client *c,
+		      struct hga_aws_request *req, char *host, size_t size,
+		      struct hga_err *err) HGA_MUST_USE;
+/* Signing arguments for now (with the host's clock offset). */
+struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
+				   const struct hga_creds *creds,
+				   const struct aws_host *host,
+				   const char *host_name);
+/* Serialises with the customisations of the operation. */
+int aws_serialize(struct hga_aws_client *c, struct hga_aws_op op,
+		  struct hga_val params, struct hga_val extra,
+		  struct hga_aws_request *req,
+		  struct hga_err *err) HGA_MUST_USE;
+
+#endif

@@ -1,0 +1,276 @@
+/*
+ * Answers -> values: chooses the reader from status and protocol, feeds it,
+ * and tells success, error and garbled answers apart.
+ */
+#include "aws/out.h"
+
+#include "aws/out_json.h"
+#include "aws/out_xml.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define KEPT_MAX (64u * 1024)
+#define HEAD_MAX (256u * 1024)
+#define MEMBERS_MAX (16u * 1024 * 1024)
+
+struct hga_aws_out {
+	struct hga_aws_op op;
+	struct hga_aws_vopt opt;
+	struct hga_vtape *tape;
+	const struct hga_img_shape *shape; /* of the output, or NULL */
+	int status;
+	bool success;
+	struct hga_buf head, kept;
+	struct hga_out_xml *xml; /* at most one of these two */
+	struct hga_out_json *json;
+	struct hga_err garbled; /* kind 0: not garbled so far */
+	struct hga_aws_error error;
+	struct hga_vtape *members;
+	char request_id[128];
+};
+
+struct hga_aws_out *hga_aws_out_new(struct hga_aws_op op,
+                                    const struct hga_aws_vopt *opt,
+                                    struct hga_vtape *tape)
+{
+	struct hga_aws_out *o = hga_calloc(1, sizeof(*o));
+
+	if (o == NULL)
+		return NULL;
+	o->op = op;
+	if (opt != NULL)
+		o->opt = *opt;
+	o->tape = tape;
+	o->shape = hga_aws_shape(op.svc, op.r->output);
+	hga_buf_init(&o->head, HEAD_MAX);
+	hga_buf_init(&o->kept, KEPT_MAX);
+	hga_aws_error_init(&o->error);
+	return o;
+}
+
+void hga_aws_out_free(struct hga_aws_out *o)
+{
+	if (o == NULL)
+		return;
+	hga_out_xml_free(o->xml);
+	hga_out_json_free(o->json);
+	hga_vtape_free(o->members);
+	hga_aws_error_release(&o->error);
+	hga_buf_release(&o->head);
+	hga_buf_release_secret(&o->kept);
+	hga_free(o);
+}
+
+static bool is_json(const struct hga_aws_out *o)
+{
+	return o->op.svc->r->protocol == HGA_AWS_JSON;
+}
+
+int hga_aws_out_head(struct hga_aws_out *o, int status, struct hga_str head,
+                     struct hga_err *err)
+{
+	enum hga_aws_protocol p = (enum hga_aws_protocol)o->op.svc->r->protocol;
+
+	if (p != HGA_AWS_EC2 && p != HGA_AWS_QUERY && p != HGA_AWS_JSON)
+		return hga_fail(err, HGA_USAGE, 0, "Unsupported",
+		                "answers of this service's protocol cannot be "
+		                "read by this version");
+	o->status = status;
+	o->success = status >= 200 && status < 300;
+	hga_buf_clear(&o->head);
+	return hga_buf_addstr(&o->head, head, err);
+}
+
+/* ---- bytes ---- */
+
+static int open_reader(struct hga_aws_out *o, struct hga_err *err)
+{
+	struct hga_out_xml_args xa = {.op = o->op,
+	                              .shape = o->shape,
+	                              .mode = HGA_XML_RESULT,
+	                              .raw_time = o->opt.raw_time,
+	                              .tape = o->tape};
+	struct hga_out_json_args ja = {.op = o->op,
+	                               .shape = o->shape,
+	                               .raw_time = o->opt.raw_time,
+	                               .tape = o->tape};
+
+	if (is_json(o))
+		o->json = hga_out_json_new(&ja);
+	else
+		o->xml = hga_out_xml_new(&xa);
+	return o->json == NULL && o->xml == NULL ? hga_fail_mem(err) : 0;
+}
+
+/*
+ * A reader's failure: memory and exceeded limits are passed on, anything
+ * else makes the answer garbled.  A DOCTYPE or an instruction is what portal
+ * pages begin with.
+ */
+static int judge(struct hga_aws_out *o, const struct hga_err *e,
+                 struct hga_err *err)
+{
+	bool limit =
+	    strcmp(e->code, "TooLarge") == 0 || strcmp(e->code, "TooDeep") == 0;
+
+	if (e->kind != HGA_PROTOCOL || limit) {
+		if (err != NULL)
+			*err = *e;
+		return -(int)e->kind;
+	}
+	o->garbled = *e;
+	return 0;
+}
+
+static int feed_reader(struct hga_aws_out *o, const char *p, size_t n,
+                       struct hga_err *err)
+{
+	struct hga_err e = {.kind = HGA_OK};
+	int rc;
+
+	while (o->xml == NULL && o->json == NULL) {
+		/* blanks before the document are nobody's business */
+		while (n > 0 &&
+		       (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n')) {
+			p++;
+			n--;
+		}
+		if (n == 0)
+			return 0;
+		rc = open_reader(o, err);
+		if (rc < 0)
+			return rc;
+	}
+	rc = o->json != NULL ? hga_out_json_feed(o->json, p, n, &e)
+	                     : hga_out_xml_feed(o->xml, p, n, &e);
+	return rc < 0 ? judge(o, &e, err) : 0;
+}
+
+int hga_aws_out_feed(struct hga_aws_out *o, const void *p, size_t n,
+                     struct hga_err *err)
+{
+	size_t room = KEPT_MAX - o->kept.len;
+	int rc = 0;
+
+	if (n == 0)
+		return 0;
+	if (room > 0)
+		rc = hga_buf_add(&o->kept, p, n < room ? n : room, err);
+	if (rc < 0 || !o->success || o->garbled.kind != HGA_OK)
+		return rc;
+	return feed_reader(o, p, n, err);
+}
+
+/* ---- the end ---- */
+
+static int garbled(const struct hga_aws_out *o, const char *why,
+                   struct hga_err *err)
+{
+	return hga_fail(err, HGA_PROTOCOL, 0, "Garbled",
+	                "%s: status %d, but not the answer of this operation: "
+	                "%s",
+	                hga_aws_cstr(o->op.svc, o->op.r->name), o->status, why);
+}
+
+static int no_body(struct hga_aws_out *o, struct hga_err *err)
+{
+	if (!is_json(o) && o->shape != NULL && o->shape->members.n > 0)
+		return garbled(o, "empty", err);
+	/* failures stick: vt_end */
+	(void)hga_vt_open(o->tape, HGA_V_STRUCT, HGA_NO_NAME,
+	                  hga_aws_shape_number(o->op.svc, o->shape));
+	(void)hga_vt_close(o->tape);
+	return hga_vt_end(o->tape, err);
+}
+
+static int end_reader(struct hga_aws_out *o, struct hga_err *err)
+{
+	struct hga_err e = {.kind = HGA_OK};
+	int rc;
+
+	if (o->garbled.kind != HGA_OK)
+		return garbled(o, o->garbled.msg, err);
+	if (o->xml == NULL && o->json == NULL)
+		return no_body(o, err);
+	rc = o->json != NULL ? hga_out_json_end(o->json, &e)
+	                     : hga_out_xml_end(o->xml, &e);
+	if (rc < 0)
+		rc = judge(o, &e, err);
+	if (o->garbled.kind != HGA_OK)
+		return garbled(o, o->garbled.msg, err);
+	return rc;
+}
+
+static void set_request_id(struct hga_aws_out *o)
+{
+	struct hga_str head = hga_buf_str(&o->head);
+	struct hga_str t = hga_strn(NULL, 0);
+
+	if (o->xml != NULL)
+		t = hga_str(hga_out_xml_request_id(o->xml));
+	if (t.n == 0)
+		t = hga_aws_head_get(head, "x-amzn-requestid");
+	if (t.n == 0)
+		t = hga_aws_head_get(head, "x-amz-request-id");
+	if (t.n < sizeof(o->request_id))
+		snprintf(o->request_id, sizeof(o->request_id), "%.*s",
+		         HGA_STRF(t));
+}
+
+static int end_error(struct hga_aws_out *o, struct hga_err *err)
+{
+	int rc;
+
+	hga_vtape_free(o->members);
+	o->members = hga_vtape_new(&o->op.svc->names, MEMBERS_MAX);
+	if (o->members == NULL)
+		return hga_fail_mem(err);
+	rc = hga_aws_error_read(&o->error, o->op, o->status,
+	                        hga_buf_str(&o->head), hga_buf_str(&o->kept),
+	                        o->members, err);
+	if (rc == 0)
+		memcpy(o->request_id, o->error.request_id,
+		       sizeof(o->request_id));
+	return rc;
+}
+
+int hga_aws_out_finish(struct hga_aws_out *o, enum hga_aws_answer *kind,
+                       struct hga_err *err)
+{
+	*kind = o->success ? HGA_ANSWER_OK : HGA_ANSWER_ERROR;
+	if (!o->success)
+		return end_error(o, err);
+	set_request_id(o);
+	return end_reader(o, err);
+}
+
+/* ---- what was read ---- */
+
+const struct hga_aws_error *hga_aws_out_error(const struct hga_aws_out *o)
+{
+	return &o->error;
+}
+
+struct hga_val hga_aws_out_members(const struct hga_aws_out *o)
+{
+	struct hga_val none = {NULL, 0};
+
+	return o->members == NULL ? none : hga_vtape_root(o->members);
+}
+
+const char *hga_aws_out_request_id(const struct hga_aws_out *o)
+{
+	return o->request_id;
+}
+
+struct hga_str hga_aws_out_kept(const struct hga_aws_out *o)
+{
+	return hga_buf_str(&o->kept);
+}
+
+int hga_aws_out_status(const struct hga_aws_out *o)
+{
+	return o->status;
+}
