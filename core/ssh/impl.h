@@ -1,0 +1,137 @@
+/*
+ * Inside of core/ssh: the session struct and channels as the pump sees them.
+ * Nothing outside this folder includes it.
+ *
+ * A channel (struct hga_chan) belongs to the session from hga_chan_new on.
+ * Its user sets the functions below and lets go with hga_chan_drop; what
+ * libssh2 still holds then (an open channel, a request on its way) is a
+ * zombie that the pump finishes.  State that libssh2 keeps in the session
+ * (opening a channel) is used by one channel at a time: the slot.
+ */
+#ifndef HGA_SSH_IMPL_H
+#define HGA_SSH_IMPL_H
+
+#include "net/dial.h"
+#include "ssh/auth.h"
+#include "ssh/hostkey.h"
+#include "ssh/session.h"
+
+#include <libssh2.h>
+
+#define HGA_SSH_WINDOW (2 * 1024 * 1024)
+#define HGA_SSH_PACKET 32768
+#define HGA_SSH_WRITE 32700 /* libssh2 cuts longer writes to this */
+#define HGA_SSH_CHANNELS 10 /* OpenSSH's MaxSessions */
+
+enum hga_ssh_phase {
+	HGA_SSH_CONNECT,
+	HGA_SSH_BANNER,
+	HGA_SSH_KEX,
+	HGA_SSH_HOSTKEY,
+	HGA_SSH_LOGIN,
+	HGA_SSH_READY,
+	HGA_SSH_DEAD
+};
+
+enum hga_chan_state {
+	HGA_CHAN_QUEUED,   /* waits for the slot */
+	HGA_CHAN_OPENING,  /* has the slot */
+	HGA_CHAN_STARTING, /* exec or subsystem request sent */
+	HGA_CHAN_RUNNING,
+	HGA_CHAN_GONE /* libssh2 holds nothing */
+};
+
+struct hga_chan {
+	struct hga_ssh *ssh;
+	LIBSSH2_CHANNEL *ch;
+	enum hga_chan_state state;
+	const char *request; /* "exec", "subsystem"; static */
+	char *message;       /* owned */
+	size_t message_len;
+	unsigned window;
+	bool zombie, failed_open;
+	bool passive; /* no operation waits for it */
+	/* The user's; none is called after hga_chan_drop. */
+	void *user;
+	void (*on_start)(struct hga_chan *);
+	/* One turn on a running channel: true on progress; -kind in *err ends
+	 * the session. */
+	bool (*on_turn)(struct hga_chan *, struct hga_err *err);
+	/* The channel never came up, or the session died. */
+	void (*on_fail)(struct hga_chan *, const struct hga_err *err);
+	struct hga_chan *next;
+};
+
+struct hga_ssh {
+	struct hga_bio_heap heap; /* first: libssh2's allocator wants it */
+	struct hga_loop *loop;
+	unsigned refs;
+	enum hga_ssh_phase phase;
+	bool pumping, again, closing;
+	LIBSSH2_SESSION *s;
+	struct hga_bio bio;
+	struct hga_dial dial;
+	struct hga_watch watch;
+	struct hga_timer deadline; /* of the phase */
+	struct hga_timer kick;     /* pump again in the next step */
+	struct hga_timer alive;
+	struct hga_ssh_connect *connect; /* while connecting */
+	struct hga_err dead;             /* why it ended */
+	/* arguments, owned */
+	char *name, *host, *user, *ciphers, *bind_address;
+	int port, family;
+	int64_t connect_ms, banner_ms, kex_ms, login_ms;
+	int64_t t_start_ms, t_total_ms;
+	int64_t interval_ms;
+	int count, probes;
+	int64_t probe_rx_ms; /* last_rx_ms when the probes were counted */
+	bool probe_due;      /* to be sent by the pump */
+	struct hga_pins pins;
+	struct hga_auth auth;
+	/* banner watching: bytes before the line "SSH-" */
+	char banner[256];
+	size_t banner_len, pre_bytes;
+	unsigned pre_lines;
+	bool banner_done;
+	/* identity */
+	struct hga_buf first; /* the server's first packet, until kex is done */
+	struct hga_buf hostkey;
+	char fingerprint[64];
+	char address[64];
+	char disconnect[256]; /* the server's reason */
+	char *login_banner;
+	struct hga_chan *chans; /* oldest first */
+	struct hga_chan *slot;
+	unsigned open, limit; /* channels libssh2 knows; allowed */
+	struct hga_sftp *sftp;
+	struct hga_ssh_ping *pings;
+	double rtt;
+};
+
+struct hga_ssh *hga_ssh_ref(struct hga_ssh *ssh);
+void hga_ssh_unref(struct hga_ssh *ssh);
+/* Pump in the next step of the loop. */
+void hga_ssh_kick(struct hga_ssh *ssh);
+/* Ends the session; everything on it ends with err. */
+void hga_ssh_die(struct hga_ssh *ssh, const struct hga_err *err);
+/* Fills err for a failed libssh2 call: the transport's own reason if it
+ * ended, the server's words, else libssh2's.  Returns -kind. */
+int hga_ssh_fail(struct hga_ssh *ssh, struct hga_err *err, const char *doing,
+		 int rc);
+/* -HGA_NET unless the session is ready. */
+int hga_ssh_check(struct hga_ssh *ssh, struct hga_err *err) HGA_MUST_USE;
+/* Smoothed round trip in seconds from the kernel, 0 when unknown. */
+double hga_ssh_rtt(struct hga_ssh *ssh);
+/* Seconds since the connection was started. */
+double hga_ssh_age(const struct hga_ssh *ssh);
+
+/* New queued channel; message is copied.  NULL: out of memory. */
+struct hga_chan *hga_chan_new(struct hga_ssh *ssh, const char *request,
+			      struct hga_str message, unsigned window);
+/* The user lets go; c must not be used afterwards. */
+void hga_chan_drop(struct hga_chan *c);
+
+/* Foreign text for a message: control bytes and broken UTF-8 become '?'. */
+void hga_ssh_clean(char *out, size_t size, struct hga_str text);
+
+#endif
