@@ -1,0 +1,956 @@
+/*
+ * Module hgauto.ssh, C half: sessions, commands and files of core/ssh.  The
+ * Lua half (lib/hgauto/ssh.lua) holds options, trees' results, wait_ready and
+ * the kill ladder; nothing here is called by scripts directly.
+ */
+#include "lb.h"
+#include "modules.h"
+#include "sched.h"
+
+#include "base/crypto.h"
+#include "base/quote.h"
+#include "ssh/exec.h"
+#include "ssh/session.h"
+#include "ssh/sftp.h"
+#include "ssh/tree.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#define SSH_CLASS "hgauto.ssh.session"
+#define PROC_CLASS "hgauto.ssh.process"
+
+struct lssh {
+	struct hga_ssh *ssh; /* NULL: closed */
+};
+
+struct lproc {
+	struct hga_ssh_exec *x; /* NULL: closed */
+	struct hga_ssh_wait *wait;
+};
+
+static void set_text(lua_State *L, const char *key, const char *text)
+{
+	if (text == NULL || *text == '\0')
+		return;
+	lua_pushstring(L, text);
+	lua_setfield(L, -2, key);
+}
+
+static struct hga_ssh *check_ssh(lua_State *L)
+{
+	struct lssh *s = lb_check(L, 1, SSH_CLASS);
+
+	if (s->ssh == NULL)
+		(void)lb_fail(L, HGA_NET, "ConnectionLost",
+			      "ssh: the session is closed");
+	return s->ssh;
+}
+
+/* ---- connect ---- */
+
+struct copts {
+	const char *name, *host, *user, *agent, *ciphers, *bind_address;
+	int64_t port, family, count;
+	int64_t connect, banner, kex, login, total, interval;
+	bool identities_only;
+	int host_key, keys;
+};
+
+#define O(field, type)                                                         \
+	{                                                                      \
+		#field, type, offsetof(struct copts, field)                    \
+	}
+static const struct lb_opt connect_opts[] = {
+	O(name, LB_CSTR),
+	O(host, LB_CSTR),
+	O(user, LB_CSTR),
+	O(agent, LB_CSTR),
+	O(ciphers, LB_CSTR),
+	O(bind_address, LB_CSTR),
+	O(port, LB_INT),
+	O(family, LB_INT),
+	O(count, LB_INT),
+	O(connect, LB_MS),
+	O(banner, LB_MS),
+	O(kex, LB_MS),
+	O(login, LB_MS),
+	O(total, LB_MS),
+	O(interval, LB_MS),
+	O(identities_only, LB_BOOL),
+	O(host_key, LB_TABLE),
+	O(keys, LB_TABLE),
+	{NULL, LB_BOOL, 0},
+};
+#undef O
+
+/* Texts of the list in field host_key, in a userdata. [-0, +1, raises] */
+static const struct hga_str *push_pins(lua_State *L, size_t *n)
+{
+	struct hga_str *v;
+
+	lua_getfield(L, 1, "host_key");
+	*n = lua_istable(L, -1) ? lua_rawlen(L, -1) : 0;
+	v = lua_newuserdatauv(L, (*n + 1) * sizeof(*v), 0);
+	for (size_t i = 0; i < *n; i++) {
+		lua_rawgeti(L, -2, (lua_Integer)i + 1);
+		v[i].s = lua_type(L, -1) == LUA_TSTRING
+				 ? lua_tolstring(L, -1, &v[i].n)
+				 : NULL;
+		if (v[i].s == NULL)
+			(void)lb_fail(L, HGA_USAGE, "OptionType",
+				      "ssh: host_key must hold strings");
+		lua_pop(L, 1); /* kept by the list */
+	}
+	lua_remove(L, -2); /* the list is kept by the options */
+	return v;
+}
+
+/* Key handles and paths of field keys likewise. [-0, +1, raises] */
+static const struct hga_ssh_cred *push_creds(lua_State *L, size_t *n)
+{
+	struct hga_ssh_cred *v;
+
+	lua_getfield(L, 1, "keys");
+	*n = lua_istable(L, -1) ? lua_rawlen(L, -1) : 0;
+	v = lua_newuserdatauv(L, (*n + 1) * sizeof(*v), 0);
+	memset(v, 0, (*n + 1) * sizeof(*v));
+	for (size_t i = 0; i < *n; i++) {
+		struct hga_key **k;
+
+		lua_rawgeti(L, -2, (lua_Integer)i + 1);
+		k = lb_test(L, -1, LB_KEY_CLASS);
+		if (k != NULL && *k != NULL)
+			v[i].key = *k;
+		else if (k == NULL && lua_type(L, -1) == LUA_TSTRING)
+			v[i].path = lua_tostring(L, -1);
+		else
+			(void)lb_fail(L, HGA_USAGE, "OptionType",
+				      "ssh: keys must hold key handles (not "
+				      "closed) or paths");
+		lua_pop(L, 1); /* kept by the list */
+	}
+	lua_remove(L, -2); /* the list is kept by the options */
+	return v;
+}
+
+static void connect_release(struct hga_op *op)
+{
+	struct hga_ssh_connect *c = (struct hga_ssh_connect *)op;
+
+	/* Not handed out: a memory error came between. */
+	hga_ssh_close(c->ssh);
+	c->ssh = NULL;
+}
+
+static void set_more(lua_State *L, const struct hga_ssh_more *m)
+{
+	set_text(L, "phase", m->phase);
+	set_text(L, "fingerprint", m->fingerprint);
+	set_text(L, "expected", m->expected);
+	set_text(L, "methods", m->methods);
+	set_text(L, "tried", m->tried);
+	set_text(L, "server_message", m->server);
+}
+
+static int connect_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_ssh_connect *c = (struct hga_ssh_connect *)ctx;
+	struct lssh *s;
+
+	(void)status; /* LUA_YIELD */
+	if (sched_resumed_raw(L, &c->base) < 0) {
+		lb_pusherr(L, &c->base.err);
+		set_more(L, &c->more);
+		lua_pushboolean(L, c->banner_seen);
+		lua_setfield(L, -2, "banner_seen");
+		lua_pushboolean(L, c->before_login);
+		lua_setfield(L, -2, "before_login");
+		return lua_error(L);
+	}
+	s = lb_newobj(L, sizeof(*s), 0, SSH_CLASS);
+	s->ssh = c->ssh;
+	c->ssh = NULL;
+	return 1;
+}
+
+static int l_connect(lua_State *L)
+{
+	struct copts o = {.port = 22};
+	struct hga_ssh_connect *c;
+	struct hga_ssh_args a = {.port = 22};
+	struct hga_err err;
+
+	lb_opts(L, 1, "ssh.core.connect", connect_opts, &o);
+	sched_check_wait(L, "ssh connect");
+	a.pins = push_pins(L, &a.n_pins);
+	a.creds = push_creds(L, &a.n_creds);
+	a.name = o.name;
+	a.host = o.host;
+	a.user = o.user;
+	a.agent = o.agent;
+	a.ciphers = o.ciphers;
+	a.bind_address = o.bind_address;
+	a.identities_only = o.identities_only;
+	a.port = o.port < 0 || o.port > 65535 ? -1 : (int)o.port;
+	a.family = o.family == 4 || o.family == 6 ? (int)o.family : 0;
+	a.count = o.count > 0 && o.count < 1000 ? (int)o.count : 0;
+	a.connect_ms = o.connect;
+	a.banner_ms = o.banner;
+	a.kex_ms = o.kex;
+	a.login_ms = o.login;
+	a.total_ms = o.total;
+	a.interval_ms = o.interval;
+	c = lb_newop(L, sizeof(*c), connect_release);
+	if (hga_ssh_connect_start(host_loop(L), c, &a, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &c->base, "ssh connect", connect_k);
+}
+
+static int ssh_close(lua_State *L)
+{
+	struct lssh *s = lb_check(L, 1, SSH_CLASS);
+	struct hga_ssh *ssh = s->ssh;
+
+	s->ssh = NULL;
+	hga_ssh_close(ssh);
+	return 0;
+}
+
+static int ssh_info(lua_State *L)
+{
+	struct hga_ssh_info i;
+
+	hga_ssh_get_info(check_ssh(L), &i);
+	lua_createtable(L, 0, 20);
+	set_text(L, "name", i.name);
+	set_text(L, "host", i.host);
+	set_text(L, "address", i.address);
+	set_text(L, "user", i.user);
+	set_text(L, "server", i.server);
+	set_text(L, "kex", i.kex);
+	set_text(L, "hostkey", i.hostkey);
+	set_text(L, "cipher", i.cipher);
+	set_text(L, "mac", i.mac);
+	set_text(L, "fingerprint", i.fingerprint);
+	set_text(L, "banner", i.banner);
+	lua_pushinteger(L, i.port);
+	lua_setfield(L, -2, "port");
+	lua_pushinteger(L, (lua_Integer)i.rx);
+	lua_setfield(L, -2, "rx");
+	lua_pushinteger(L, (lua_Integer)i.tx);
+	lua_setfield(L, -2, "tx");
+	lua_pushnumber(L, i.rtt);
+	lua_setfield(L, -2, "rtt");
+	lua_pushinteger(L, i.channels);
+	lua_setfield(L, -2, "channels");
+	lua_pushboolean(L, i.alive);
+	lua_setfield(L, -2, "open");
+	lb_pushstr(L, i.key);
+	lua_setfield(L, -2, "key");
+	return 1;
+}
+
+static int ping_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_ssh_ping *p = (struct hga_ssh_ping *)ctx;
+
+	(void)status; /* LUA_YIELD */
+	sched_resumed(L, &p->base);
+	lua_pushnumber(L, p->seconds);
+	return 1;
+}
+
+static int ssh_ping(lua_State *L)
+{
+	struct hga_ssh *ssh = check_ssh(L);
+	struct hga_ssh_ping *p;
+	struct hga_err err;
+
+	sched_check_wait(L, "ssh ping");
+	p = lb_newop(L, sizeof(*p), NULL);
+	if (hga_ssh_ping_start(ssh, p, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &p->base, "ssh ping", ping_k);
+}
+
+/* ---- commands ---- */
+
+struct xopts {
+	struct hga_str input;
+	int64_t max_output;
+	bool in_open, queue_out, queue_err, wait_exit;
+};
+
+#define O(field, type)                                                         \
+	{                                                                      \
+		#field, type, offsetof(struct xopts, field)                    \
+	}
+static const struct lb_opt exec_opts[] = {
+	O(input, LB_STR),          O(max_output, LB_INT),
+	O(in_open, LB_BOOL),       O(queue_out, LB_BOOL),
+	O(queue_err, LB_BOOL),     O(wait_exit, LB_BOOL),
+	{NULL, LB_BOOL, 0},
+};
+#undef O
+
+static int ssh_exec(lua_State *L)
+{
+	struct hga_ssh *ssh = check_ssh(L);
+	struct xopts o = {.max_output = 1024 * 1024, .input = HGA_STR("")};
+	struct hga_ssh_exec_args a;
+	struct lproc *p;
+	struct hga_err err;
+
+	memset(&a, 0, sizeof(a));
+	a.cmd = lb_checkstr(L, 2);
+	lb_opts(L, 3, "ssh.core.exec", exec_opts, &o);
+	if (o.max_output < 0 || o.max_output > 1024 * 1024 * 1024)
+		return lb_fail(L, HGA_USAGE, "OptionRange",
+			       "ssh exec: max_output must be 0 to 1 GiB");
+	sched_check_effect(L, "ssh exec");
+	a.input = o.input;
+	a.in_open = o.in_open;
+	a.max_output = (size_t)o.max_output;
+	a.queue[0] = o.queue_out;
+	a.queue[1] = o.queue_err;
+	a.wait_exit = o.wait_exit;
+	p = lb_newobj(L, sizeof(*p), 1, PROC_CLASS);
+	if (lua_istable(L, 3)) {
+		lua_getfield(L, 3, "input");
+		lua_setiuservalue(L, -2, 1); /* borrowed until the end */
+	}
+	if (hga_ssh_exec_start(ssh, &a, &p->x, &err) < 0)
+		return lb_raise(L, &err);
+	return 1;
+}
+
+static struct lproc *check_proc(lua_State *L)
+{
+	struct lproc *p = lb_check(L, 1, PROC_CLASS);
+
+	if (p->x == NULL)
+		(void)lb_fail(L, HGA_USAGE, "Closed",
+			      "ssh: the command's handle is closed");
+	return p;
+}
+
+static int proc_close(lua_State *L)
+{
+	struct lproc *p = lb_check(L, 1, PROC_CLASS);
+
+	if (p->wait != NULL && p->wait->base.state == HGA_OP_RUNNING)
+		return lb_fail(L, HGA_USAGE, "Busy",
+			       "ssh: another task waits for this command");
+	hga_ssh_exec_free(p->x);
+	p->x = NULL;
+	return 0;
+}
+
+static int proc_gc(lua_State *L)
+{
+	struct lproc *p = lb_test(L, 1, PROC_CLASS);
+
+	if (p != NULL) {
+		hga_ssh_exec_free(p->x);
+		p->x = NULL;
+	}
+	return 0;
+}
+
+static int wait_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_ssh_wait *w = (struct hga_ssh_wait *)ctx;
+	struct lproc *p = lua_touserdata(L, 1);
+	struct hga_ssh_exec_info i;
+
+	(void)status; /* LUA_YIELD */
+	p->wait = NULL;
+	sched_resumed(L, &w->base);
+	hga_ssh_exec_info(p->x, &i);
+	lua_pushboolean(L, i.ended);
+	return 1;
+}
+
+/* p:wait(timeout_sec|0, idle_sec|0, want_space) -> whether it has ended */
+static int proc_wait(lua_State *L)
+{
+	struct lproc *p = check_proc(L);
+	double timeout = luaL_optnumber(L, 2, 0), idle = luaL_optnumber(L, 3, 0);
+	bool space = lua_toboolean(L, 4);
+	struct hga_ssh_wait *w;
+	struct hga_err err;
+
+	if (!(timeout >= 0 && timeout < 1e9 && idle >= 0 && idle < 1e9))
+		return lb_usage(L, 2, "seconds expected");
+	sched_check_wait(L, "ssh command");
+	lua_settop(L, 1);
+	w = lb_newop(L, sizeof(*w), NULL);
+	if (hga_ssh_wait_start(p->x, w, (int64_t)(timeout * 1000),
+			       (int64_t)(idle * 1000), space, &err) < 0)
+		return lb_raise(L, &err);
+	p->wait = w;
+	return sched_await(L, &w->base, "ssh command", wait_k);
+}
+
+/* p:take(stream 0|1) -> what is queued, or nil */
+static int proc_take(lua_State *L)
+{
+	struct lproc *p = check_proc(L);
+	struct hga_buf *q = hga_ssh_exec_queue(p->x, luaL_checkinteger(L, 2) != 0);
+
+	if (q->len == 0)
+		return 0;
+	lua_pushlstring(L, q->data, q->len);
+	hga_buf_clear(q);
+	hga_ssh_exec_resume(p->x);
+	return 1;
+}
+
+/* p:write(text, from) -> bytes taken from position from (1-based) on */
+static int proc_write(lua_State *L)
+{
+	struct lproc *p = check_proc(L);
+	struct hga_str s = lb_checkstr(L, 2);
+	lua_Integer from = luaL_optinteger(L, 3, 1);
+	size_t n = 0;
+
+	if (from < 1)
+		return lb_usage(L, 3, "position expected");
+	if ((size_t)from <= s.n)
+		n = hga_ssh_exec_write(p->x, s.s + from - 1,
+				       s.n - (size_t)from + 1);
+	lua_pushinteger(L, (lua_Integer)n);
+	return 1;
+}
+
+static int proc_eof(lua_State *L)
+{
+	hga_ssh_exec_eof(check_proc(L)->x);
+	return 0;
+}
+
+static int proc_signal(lua_State *L)
+{
+	struct lproc *p = check_proc(L);
+
+	hga_ssh_exec_signal(p->x, luaL_checkstring(L, 2));
+	return 0;
+}
+
+static int proc_info(lua_State *L)
+{
+	struct hga_ssh_exec_info i;
+
+	hga_ssh_exec_info(check_proc(L)->x, &i);
+	lua_createtable(L, 0, 8);
+	lua_pushboolean(L, i.started);
+	lua_setfield(L, -2, "started");
+	lua_pushboolean(L, i.ended);
+	lua_setfield(L, -2, "ended");
+	if (i.exited) {
+		lua_pushinteger(L, i.code);
+		lua_setfield(L, -2, "code");
+	}
+	set_text(L, "signal", i.signal);
+	lua_pushinteger(L, (lua_Integer)i.out);
+	lua_setfield(L, -2, "out");
+	lua_pushinteger(L, (lua_Integer)i.err);
+	lua_setfield(L, -2, "err");
+	lua_pushnumber(L, i.seconds);
+	lua_setfield(L, -2, "seconds");
+	if (i.error != NULL) {
+		lb_pusherr(L, i.error);
+		set_text(L, "phase", "exec");
+		lua_setfield(L, -2, "error");
+	}
+	return 1;
+}
+
+/* p:tail(stream 0|1) -> text, whether more was received */
+static int proc_tail(lua_State *L)
+{
+	struct lproc *p = check_proc(L);
+	struct hga_str part[2];
+	bool cut = hga_ssh_exec_tail(p->x, luaL_checkinteger(L, 2) != 0, part);
+	luaL_Buffer b;
+
+	luaL_buffinit(L, &b);
+	luaL_addlstring(&b, part[0].s, part[0].n);
+	luaL_addlstring(&b, part[1].s, part[1].n);
+	luaL_pushresult(&b);
+	lua_pushboolean(L, cut);
+	return 2;
+}
+
+/* ---- single file operations ---- */
+
+static void set_sftp_more(lua_State *L, const struct hga_sftp_more *m)
+{
+	set_text(L, "phase", "sftp");
+	set_text(L, "path", m->path);
+	set_text(L, "server_message", m->server);
+	if (m->status >= 0) {
+		lua_pushinteger(L, m->status);
+		lua_setfield(L, -2, "sftp_status");
+	}
+	if (m->offset >= 0) {
+		lua_pushinteger(L, m->offset);
+		lua_setfield(L, -2, "offset");
+	}
+}
+
+static int raise_sftp(lua_State *L, const struct hga_err *err,
+		      const struct hga_sftp_more *m)
+{
+	lb_pusherr(L, err);
+	set_sftp_more(L, m);
+	return lua_error(L);
+}
+
+static const char *type_name(uint32_t mode)
+{
+	if (S_ISREG(mode))
+		return "file";
+	if (S_ISDIR(mode))
+		return "dir";
+	if (S_ISLNK(mode))
+		return "link";
+	if (S_ISCHR(mode))
+		return "char";
+	if (S_ISBLK(mode))
+		return "block";
+	if (S_ISFIFO(mode))
+		return "fifo";
+	return S_ISSOCK(mode) ? "socket" : "unknown";
+}
+
+static void push_attrs(lua_State *L, const struct hga_sftp_attrs *a)
+{
+	lua_createtable(L, 0, 8);
+	if (a->flags & HGA_ATTR_SIZE) {
+		lua_pushinteger(L, (lua_Integer)a->size);
+		lua_setfield(L, -2, "size");
+	}
+	if (a->flags & HGA_ATTR_IDS) {
+		lua_pushinteger(L, a->uid);
+		lua_setfield(L, -2, "uid");
+		lua_pushinteger(L, a->gid);
+		lua_setfield(L, -2, "gid");
+	}
+	if (a->flags & HGA_ATTR_MODE) {
+		set_text(L, "type", type_name(a->mode));
+		lua_pushinteger(L, a->mode & 07777);
+		lua_setfield(L, -2, "mode");
+	}
+	if (a->flags & HGA_ATTR_TIMES) {
+		lua_pushinteger(L, a->atime);
+		lua_setfield(L, -2, "atime");
+		lua_pushinteger(L, a->mtime);
+		lua_setfield(L, -2, "mtime");
+	}
+}
+
+static void call_release(struct hga_op *op)
+{
+	hga_sftp_call_release((struct hga_sftp_call *)op);
+}
+
+static void push_entries(lua_State *L, const struct hga_sftp_call *c)
+{
+	lua_createtable(L, (int)(c->n_entries < 100000 ? c->n_entries : 0), 0);
+	for (size_t i = 0; i < c->n_entries; i++) {
+		push_attrs(L, &c->entries[i].attrs);
+		lb_pushstr(L, c->entries[i].name);
+		lua_setfield(L, -2, "name");
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+}
+
+static int call_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_sftp_call *c = (struct hga_sftp_call *)ctx;
+	int what = (int)lua_tointeger(L, 2);
+
+	(void)status; /* LUA_YIELD */
+	if (sched_resumed_raw(L, &c->base) < 0)
+		return raise_sftp(L, &c->base.err, &c->more);
+	if (what == HGA_SFTP_STAT || what == HGA_SFTP_LSTAT)
+		push_attrs(L, &c->attrs);
+	else if (what == HGA_SFTP_LIST)
+		push_entries(L, c);
+	else if (what == HGA_SFTP_READLINK || what == HGA_SFTP_REALPATH)
+		lb_pushstr(L, hga_buf_str(&c->text));
+	else
+		return 0;
+	lb_endop(L, &c->base);
+	return 1;
+}
+
+static const char *const call_names[] = {
+	"stat",   "lstat",   "list",     "mkdir",   "rmdir",    "remove",
+	"rename", "setattr", "readlink", "symlink", "realpath", NULL};
+
+/* s:call(name, path, path2|nil, mode|nil, uid|nil, gid|nil) */
+static int ssh_call(lua_State *L)
+{
+	struct hga_ssh *ssh = check_ssh(L);
+	struct hga_sftp_call_args a;
+	struct hga_sftp_call *c;
+	struct hga_err err;
+	int what = luaL_checkoption(L, 2, NULL, call_names);
+
+	memset(&a, 0, sizeof(a));
+	a.what = (enum hga_sftp_what)what;
+	a.path = lb_checkstr(L, 3);
+	if (!lua_isnoneornil(L, 4))
+		a.path2 = lb_checkstr(L, 4);
+	if (!lua_isnoneornil(L, 5)) {
+		a.attrs.flags |= HGA_ATTR_MODE;
+		a.attrs.mode = (uint32_t)luaL_checkinteger(L, 5) & 07777;
+	}
+	if (!lua_isnoneornil(L, 6)) {
+		a.attrs.flags |= HGA_ATTR_IDS;
+		a.attrs.uid = (uint32_t)luaL_checkinteger(L, 6);
+		a.attrs.gid = (uint32_t)luaL_checkinteger(L, 7);
+	}
+	sched_check_wait(L, "sftp");
+	lua_pushinteger(L, what);
+	lua_replace(L, 2);
+	c = lb_newop(L, sizeof(*c), call_release);
+	if (hga_sftp_call_start(ssh, c, &a, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &c->base, "sftp", call_k);
+}
+
+/* ---- transfers ---- */
+
+struct topts {
+	const char *local, *sha256;
+	struct hga_str remote, data;
+	int64_t mode, max;
+	bool put, mtime, need_atomic, fsync, hash, hold, discard;
+	int progress;
+};
+
+#define O(field, type)                                                         \
+	{                                                                      \
+		#field, type, offsetof(struct topts, field)                    \
+	}
+static const struct lb_opt xfer_opts[] = {
+	O(local, LB_CSTR),       O(sha256, LB_CSTR),
+	O(remote, LB_STR),       O(data, LB_STR),
+	O(mode, LB_INT),         O(max, LB_INT),
+	O(put, LB_BOOL),         O(mtime, LB_BOOL),
+	O(need_atomic, LB_BOOL), O(fsync, LB_BOOL),
+	O(hash, LB_BOOL),        O(hold, LB_BOOL),
+	O(progress, LB_FUNC),    O(discard, LB_BOOL),
+	{NULL, LB_BOOL, 0},
+};
+#undef O
+
+static void xfer_release(struct hga_op *op)
+{
+	hga_sftp_xfer_release((struct hga_sftp_xfer *)op);
+}
+
+static int xfer_result(lua_State *L, struct hga_sftp_xfer *x)
+{
+	if (x->base.err.kind != HGA_OK)
+		return raise_sftp(L, &x->base.err, &x->more);
+	lua_createtable(L, 0, 6);
+	lua_pushinteger(L, (lua_Integer)x->done);
+	lua_setfield(L, -2, "bytes");
+	lua_pushboolean(L, x->atomic);
+	lua_setfield(L, -2, "atomic");
+	set_text(L, "sha256", x->sha256);
+	set_text(L, "part", hga_buf_text(&x->part));
+	if (x->data.data != NULL) {
+		lb_pushstr(L, hga_buf_str(&x->data));
+		lua_setfield(L, -2, "data");
+	}
+	lb_endop(L, &x->base);
+	return 1;
+}
+
+static int xfer_k(lua_State *L, int status, lua_KContext ctx);
+
+static int xfer_told_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_sftp_xfer *x = (struct hga_sftp_xfer *)ctx;
+
+	(void)status; /* also called directly */
+	return sched_await(L, &x->base, "sftp transfer", xfer_k);
+}
+
+/* Stack: session, options, progress or nil, operation. */
+static int xfer_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_sftp_xfer *x = (struct hga_sftp_xfer *)ctx;
+
+	(void)status; /* LUA_YIELD */
+	if (sched_resumed_raw(L, &x->base) != 0)
+		return xfer_result(L, x);
+	if (lua_isnil(L, 3))
+		return xfer_told_k(L, LUA_OK, ctx);
+	lua_pushvalue(L, 3);
+	lua_pushinteger(L, (lua_Integer)x->done);
+	lua_pushinteger(L, (lua_Integer)x->total);
+	lua_callk(L, 2, 0, ctx, xfer_told_k);
+	return xfer_told_k(L, LUA_OK, ctx);
+}
+
+static int ssh_xfer(lua_State *L)
+{
+	struct hga_ssh *ssh = check_ssh(L);
+	struct topts o;
+	struct hga_sftp_xfer_args a;
+	struct hga_sftp_xfer *x;
+	struct hga_err err;
+
+	memset(&o, 0, sizeof(o));
+	memset(&a, 0, sizeof(a));
+	o.mode = -1;
+	o.remote = o.data = HGA_STR("");
+	lb_opts(L, 2, "ssh.core.xfer", xfer_opts, &o);
+	sched_check_wait(L, "sftp transfer");
+	lua_settop(L, 2);
+	lua_getfield(L, 2, "progress");
+	a.put = o.put;
+	a.local = o.local;
+	a.data = o.data;
+	a.remote = o.remote;
+	a.mode = o.mode;
+	a.mtime = o.mtime;
+	a.need_atomic = o.need_atomic;
+	a.fsync = o.fsync;
+	a.hash = o.hash;
+	a.sha256 = o.sha256;
+	a.hold = o.hold;
+	a.discard = o.discard;
+	a.max = o.max > 0 ? (uint64_t)o.max : 0;
+	x = lb_newop(L, sizeof(*x), xfer_release);
+	if (hga_sftp_xfer_start(ssh, x, &a, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &x->base, "sftp transfer", xfer_k);
+}
+
+/* ---- trees ---- */
+
+struct tropts {
+	const char *local, *links;
+	struct hga_str remote;
+	int64_t max_files, max_bytes;
+	bool put, mtime, keep_going;
+	int exclude, progress;
+};
+
+#define O(field, type)                                                         \
+	{                                                                      \
+		#field, type, offsetof(struct tropts, field)                   \
+	}
+static const struct lb_opt tree_opts[] = {
+	O(local, LB_CSTR),      O(links, LB_CSTR),
+	O(remote, LB_STR),      O(max_files, LB_INT),
+	O(max_bytes, LB_INT),   O(put, LB_BOOL),
+	O(mtime, LB_BOOL),      O(keep_going, LB_BOOL),
+	O(exclude, LB_TABLE),   O(progress, LB_FUNC),
+	{NULL, LB_BOOL, 0},
+};
+#undef O
+
+static void tree_release(struct hga_op *op)
+{
+	hga_tree_release((struct hga_tree *)op);
+}
+
+/* List of the texts in a buffer, each ended by NUL. [-0, +1, m] */
+static void push_texts(lua_State *L, const struct hga_buf *b)
+{
+	lua_Integer n = 0;
+
+	lua_newtable(L);
+	for (size_t at = 0; at < b->len; at += strlen(b->data + at) + 1) {
+		lua_pushstring(L, b->data + at);
+		lua_rawseti(L, -2, ++n);
+	}
+}
+
+static int tree_result(lua_State *L, struct hga_tree *t)
+{
+	if (t->base.err.kind != HGA_OK)
+		return raise_sftp(L, &t->base.err, &t->more);
+	lua_createtable(L, 0, 8);
+	lua_pushinteger(L, (lua_Integer)t->files);
+	lua_setfield(L, -2, "files");
+	lua_pushinteger(L, (lua_Integer)t->dirs);
+	lua_setfield(L, -2, "dirs");
+	lua_pushinteger(L, (lua_Integer)t->done);
+	lua_setfield(L, -2, "bytes");
+	lua_pushinteger(L, t->n_errors);
+	lua_setfield(L, -2, "failed");
+	push_texts(L, &t->skipped);
+	lua_setfield(L, -2, "skipped");
+	push_texts(L, &t->errors);
+	lua_setfield(L, -2, "errors");
+	lb_endop(L, &t->base);
+	return 1;
+}
+
+static int tree_k(lua_State *L, int status, lua_KContext ctx);
+
+static int tree_told_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_tree *t = (struct hga_tree *)ctx;
+
+	(void)status; /* also called directly */
+	return sched_await(L, &t->base, "sftp transfer", tree_k);
+}
+
+/* Stack: session, options, progress or nil, ..., operation. */
+static int tree_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_tree *t = (struct hga_tree *)ctx;
+
+	(void)status; /* LUA_YIELD */
+	if (sched_resumed_raw(L, &t->base) != 0)
+		return tree_result(L, t);
+	if (lua_isnil(L, 3))
+		return tree_told_k(L, LUA_OK, ctx);
+	lua_pushvalue(L, 3);
+	lua_pushinteger(L, (lua_Integer)t->done);
+	lua_pushinteger(L, (lua_Integer)t->total);
+	lua_callk(L, 2, 0, ctx, tree_told_k);
+	return tree_told_k(L, LUA_OK, ctx);
+}
+
+/* Views of a list of strings, in a userdata. [-0, +1, raises] */
+static struct hga_str *push_views(lua_State *L, int idx, const char *key,
+				  size_t *n)
+{
+	struct hga_str *v;
+
+	lua_getfield(L, idx, key);
+	*n = lua_istable(L, -1) ? lua_rawlen(L, -1) : 0;
+	v = lua_newuserdatauv(L, (*n + 1) * sizeof(*v), 0);
+	for (size_t i = 0; i < *n; i++) {
+		lua_rawgeti(L, -2, (lua_Integer)i + 1);
+		if (lua_type(L, -1) != LUA_TSTRING)
+			(void)lb_fail(L, HGA_USAGE, "OptionType",
+				      "ssh: %s must hold strings", key);
+		v[i] = lb_checkstr(L, -1);
+		lua_pop(L, 1); /* kept by the list */
+	}
+	lua_remove(L, -2); /* the list is kept by the options */
+	return v;
+}
+
+static int ssh_tree(lua_State *L)
+{
+	static const char *const links[] = {"keep", "follow", "skip"};
+	struct hga_ssh *ssh = check_ssh(L);
+	struct tropts o;
+	struct hga_tree_args a;
+	struct hga_tree *t;
+	struct hga_err err;
+
+	memset(&o, 0, sizeof(o));
+	memset(&a, 0, sizeof(a));
+	o.links = "keep";
+	o.remote = HGA_STR("");
+	lb_opts(L, 2, "ssh.core.tree", tree_opts, &o);
+	sched_check_wait(L, "sftp transfer");
+	if (o.local == NULL)
+		return lb_usage(L, 2, "local expected");
+	for (int i = 0; i < 3; i++)
+		if (strcmp(links[i], o.links) == 0)
+			a.links = (enum hga_tree_links)i;
+	lua_settop(L, 2);
+	lua_getfield(L, 2, "progress");
+	a.exclude = push_views(L, 2, "exclude", &a.n_exclude);
+	a.put = o.put;
+	a.local = o.local;
+	a.remote = o.remote;
+	a.mtime = o.mtime;
+	a.keep_going = o.keep_going;
+	a.max_files = o.max_files > 0 ? (uint64_t)o.max_files : 0;
+	a.max_bytes = o.max_bytes > 0 ? (uint64_t)o.max_bytes : 0;
+	t = lb_newop(L, sizeof(*t), tree_release);
+	if (hga_tree_start(ssh, t, &a, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &t->base, "sftp transfer", tree_k);
+}
+
+static int idle_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_sftp_idle *i = (struct hga_sftp_idle *)ctx;
+
+	(void)status; /* LUA_YIELD */
+	sched_resumed(L, &i->base);
+	return 0;
+}
+
+/* s:idle(sec): waits until cancelled transfers are cleaned up. */
+static int ssh_idle(lua_State *L)
+{
+	struct hga_ssh *ssh = check_ssh(L);
+	int64_t ms = lb_checkms(L, 2);
+	struct hga_sftp_idle *i;
+	struct hga_err err;
+
+	sched_check_wait(L, "sftp cleanup");
+	i = lb_newop(L, sizeof(*i), NULL);
+	if (hga_sftp_idle_start(ssh, i, ms, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &i->base, "sftp cleanup", idle_k);
+}
+
+/* ---- module ---- */
+
+static int l_quote(lua_State *L)
+{
+	struct hga_buf b;
+	struct hga_err err;
+	size_t n;
+	struct hga_str *v;
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_createtable(L, 0, 1);
+	lua_pushvalue(L, 1);
+	lua_setfield(L, -2, "quote");
+	v = push_views(L, -1, "quote", &n);
+	hga_buf_init(&b, (size_t)64 * 1024 * 1024);
+	if (hga_quote_sh_list(&b, v, n, &err) < 0) {
+		hga_buf_release(&b);
+		return lb_raise(L, &err);
+	}
+	lb_pushbuf(L, &b);
+	return 1;
+}
+
+static const luaL_Reg ssh_methods[] = {
+	{"close", ssh_close}, {"info", ssh_info}, {"ping", ssh_ping},
+	{"exec", ssh_exec},   {"call", ssh_call}, {"xfer", ssh_xfer},
+	{"tree", ssh_tree},   {"idle", ssh_idle}, {NULL, NULL}};
+
+static const luaL_Reg proc_methods[] = {
+	{"close", proc_close},   {"wait", proc_wait}, {"take", proc_take},
+	{"write", proc_write},   {"eof", proc_eof},   {"signal", proc_signal},
+	{"info", proc_info},     {"tail", proc_tail}, {NULL, NULL}};
+
+static const luaL_Reg proc_meta[] = {{"__gc", proc_gc}, {NULL, NULL}};
+
+static const luaL_Reg functions[] = {
+	{"connect", l_connect}, {"quote", l_quote}, {NULL, NULL}};
+
+int luaopen_hgauto_ssh_core(lua_State *L)
+{
+	lb_newclass(L, SSH_CLASS, ssh_methods, NULL);
+	lb_newclass(L, PROC_CLASS, proc_methods, proc_meta);
+	luaL_newlib(L, functions);
+	lua_pushboolean(L, hga_ssh_knows_status());
+	lua_setfield(L, -2, "knows_status");
+	set_text(L, "library", hga_ssh_library());
+	set_text(L, "edits", hga_ssh_edits());
+	return 1;
+}
