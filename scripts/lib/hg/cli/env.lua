@@ -1,0 +1,101 @@
+--- Prepares a process for AWS work: state directory, region, local cloud,
+--- ledger.  Nothing here runs for help, list, version.
+local session = require "hg.session"
+
+local M = {}
+
+--- The state directory that the options and the environment name.
+-- @param opts table global options
+-- @return string absolute path
+function M.state_path(opts)
+  if opts.state_path then
+    return opts.state_path
+  end
+  return require("hgauto.fs").home() .. "/.hgautomation"
+end
+
+--- Opens the state directory (once).
+-- @param opts table global options
+-- @return table hgauto.state handle
+-- @raise auth it is not ours or open to others
+function M.open_state(opts)
+  if not session.state then
+    session.state = require("hgauto.state").open(M.state_path(opts), { create = true })
+  end
+  return session.state
+end
+
+local function use_local(opts)
+  local out = require "hg.output"
+  local cloud = require("localcloud.client").ensure {
+    state = session.state.path,
+    progress = function(text)
+      out.note(text)
+    end,
+  }
+  session.local_cloud = cloud
+  require("hgauto.http").local_only(true)
+  require("hgauto.aws").defaults {
+    endpoint_url = cloud.endpoint_url,
+    region = opts.region or cloud.region,
+    credentials = {
+      access_key_id = cloud.access_key_id,
+      secret_access_key = cloud.secret_access_key,
+    },
+    only_endpoint = true,
+  }
+  session.region = opts.region or cloud.region
+end
+
+local function use_aws(opts)
+  local aws = require "hgauto.aws"
+  local region = opts.region
+  if not region then
+    local setting = aws.config({ profile = opts.profile }).region
+    region = setting and setting.value
+  end
+  if not region then
+    region = "us-west-2"
+    require("hg.output").debug("no region configured: us-west-2")
+  end
+  aws.defaults { region = region, profile = opts.profile, endpoint_url = opts.endpoint_url }
+  session.region = region
+end
+
+--- Sets region, credentials and endpoint for this process.
+-- @param opts table global and run options
+-- @waits with --local: until the local cloud answers
+function M.use_cloud(opts)
+  M.open_state(opts)
+  session.profile, session.endpoint_url = opts.profile, opts.endpoint_url
+  if opts["local"] then
+    use_local(opts)
+  else
+    use_aws(opts)
+  end
+end
+
+--- Starts a run: its lock, record and ledger; creating calls pass the gate from now on.
+-- @param name string task
+-- @return table run handle
+function M.begin_run(name)
+  local st = session.state
+  local run = st:run(name)
+  session.run = run
+  session.ledger = st:ledger()
+  session.ledger:begin_run(run.id, name)
+  require("hg.ledger").attach(session)
+  return run
+end
+
+--- One line about runs that died and left something, if any.
+function M.tell_dead_runs()
+  local dead = require("hg.ledger").dead_runs(session)
+  if #dead > 0 then
+    require("hg.output").note(("%s of an earlier run %s left behind: hgauto gc%s"):format(
+      #dead == 1 and "things" or ("things of " .. #dead .. " runs"),
+      #dead == 1 and dead[1] or "may have been", session.local_cloud and " --local" or ""))
+  end
+end
+
+return M

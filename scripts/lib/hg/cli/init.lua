@@ -1,0 +1,369 @@
+--- The command line: `hgauto [options] COMMAND [arguments]`.
+--
+-- One table declares every command with the argument types of tasks; parser,
+-- help and suggestions come from it.
+local options = require "hg.cli.options"
+local spec = require "hg.spec"
+local arg = spec.arg
+
+local M = {}
+
+local function term()
+  return require "hgauto.term"
+end
+
+local function fail(e)
+  require("hg").fail(e)
+end
+
+local commands = {}
+local order = {}
+
+local function command(c)
+  commands[c.name] = c
+  order[#order + 1] = c.name
+end
+
+-- ---- run, list ----------------------------------------------------------------
+
+local function task_options()
+  return options.join(options.global, options.run)
+end
+
+-- Everything after the task's name: its own options and ours together.
+local function run_task(word, argv, at, early, early_given, others)
+  local tasks = require "hg.cli.tasks"
+  local task, name = tasks.find(word, others)
+  local values, _, given = spec.parse(name, options.join(task.args or {}, task_options()), argv,
+    { from = at })
+  local opts, args = {}, { rest = values.rest }
+  for _, a in ipairs(task_options()) do
+    local key = a.name:gsub("-", "_")
+    opts[key] = values[key]
+    if not given[a.name] and early_given[a.name] then
+      opts[key] = early[key]
+    end
+  end
+  for _, a in ipairs(task.args or {}) do
+    local key = a.name:gsub("-", "_")
+    args[key] = values[key]
+  end
+  if opts.help then
+    term().out(spec.help(name, task))
+    return 0
+  end
+  M.apply_global(opts)
+  return require("hg.run").execute(task, name, args, opts)
+end
+
+command {
+  name = "run", help = "run a task: a file or a built-in one", words = "TASK|FILE [options] [-- rest]",
+  example = "hgauto run --local build-linux --source apt",
+  direct = function(argv, at, early, early_given)
+    local values, next_at, given = spec.parse("run", task_options(), argv,
+      { from = at, stop_at_word = true })
+    for _, a in ipairs(task_options()) do
+      local key = a.name:gsub("-", "_")
+      if given[a.name] then
+        early[key], early_given[a.name] = values[key], true
+      end
+    end
+    local word = argv[next_at]
+    if values.help and not word then
+      return M.print_help("run")
+    end
+    if not word then
+      fail { kind = "usage", message = "run: missing <task>", hint = "hgauto list" }
+    end
+    return run_task(word, argv, next_at + 1, early, early_given)
+  end,
+}
+
+command {
+  name = "list", help = "list the tasks", args = {},
+  run = function()
+    local tasks = require "hg.cli.tasks"
+    local rows, width = {}, 0
+    for _, name in ipairs(tasks.builtin()) do
+      local t = tasks.load_builtin(name)
+      if not t.hidden then
+        rows[#rows + 1] = { name, (t.help or ""):match("^[^\n]-%.%f[%s%z]") or t.help or "" }
+        width = math.max(width, #name)
+      end
+    end
+    for _, row in ipairs(rows) do
+      term().out(("%s  %s\n"):format(row[1] .. (" "):rep(width - #row[1]), row[2]))
+    end
+  end,
+}
+
+-- ---- repl, test, version, help --------------------------------------------------
+
+command {
+  name = "repl", help = "interactive Lua with the task library", args = {
+    arg.path { name = "file", positional = true, must = "file", help = "run this first" },
+  }, uses_cloud = true, example = "hgauto repl --local",
+  run = function(args, opts)
+    return require("hg.repl").main(args, opts)
+  end,
+}
+
+command {
+  name = "test", help = "run Lua test files inside the host (TAP)", args = {
+    arg.string { name = "file", positional = true, required = true, multiple = true,
+      help = "test file" },
+  }, example = "prove --exec 'hgauto test' tests/lua/*.lua",
+  run = function(args)
+    local host, tap = require "hgauto.host", require "hg.tap"
+    local good = true
+    for _, file in ipairs(args.file) do
+      good = tap.run_file(host.load_file(file)) and good
+    end
+    return good and 0 or 1
+  end,
+}
+
+local function version_text()
+  local v = require("hgauto.host").version
+  local rows = { "hgauto " .. v.hgauto }
+  for _, name in ipairs { "lua", "libcurl", "openssl", "libssh2", "sqlite", "expat", "microhttpd",
+    "readline", "models" } do
+    rows[#rows + 1] = ("  %-11s %s"):format(name, v[name] or "none")
+  end
+  if v.readline and v.readline ~= "none" then
+    rows[#rows + 1] = "Linked with GNU readline: this binary is distributed under GPL-3.0-or-later."
+  else
+    rows[#rows + 1] = "Distributed under GPL-2.0-or-later."
+  end
+  return table.concat(rows, "\n") .. "\n"
+end
+
+command {
+  name = "version", help = "versions of hgauto and of what it is made of", args = {},
+  run = function()
+    term().out(version_text())
+  end,
+}
+
+command {
+  name = "help", help = "help on a command or task", args = {
+    arg.string { name = "name", positional = true, help = "command or task" },
+  },
+  run = function(args)
+    return M.print_help(args.name)
+  end,
+}
+
+-- ---- gc ---------------------------------------------------------------------------
+
+command {
+  name = "gc", help = "remove what dead runs left in the cloud", args = {
+    arg.string { name = "run", positional = true, help = "only this run, its kept things too" },
+    arg.flag { name = "dry-run", help = "list, remove nothing" },
+    arg.duration { name = "older", help = "only what is older" },
+    arg.flag { name = "no-wait", help = "do not wait for what cannot be decided yet" },
+    arg.flag { name = "by-tag", help = "find expired machines by tag, without the ledger" },
+  }, uses_cloud = true, example = "hgauto gc --dry-run",
+  run = function(args, opts)
+    return require("hg.gc").main(args, opts)
+  end,
+}
+
+-- ---- local ------------------------------------------------------------------------
+
+local function local_group()
+  return require "hg.cli.localcloud"
+end
+
+command {
+  name = "local", help = "the cloud on this machine: up, down, status, ls, doctor, ...",
+  words = "COMMAND [options]", example = "hgauto local status",
+  direct = function(argv, at, early, early_given)
+    local group = local_group()
+    local values, next_at, given = spec.parse("local", options.global, argv,
+      { from = at, stop_at_word = true })
+    for _, a in ipairs(options.global) do
+      if given[a.name] then
+        local key = a.name:gsub("-", "_")
+        early[key], early_given[a.name] = values[key], true
+      end
+    end
+    local word = argv[next_at]
+    if not word then
+      if values.help then
+        return M.print_help("local")
+      end
+      fail { kind = "usage", message = "local: missing <command>", hint = "hgauto help local" }
+    end
+    local names, width = {}, 1
+    for _, c in ipairs(group.commands) do
+      names[#names + 1] = c.name
+      local first, second = c.name:match("^(%S+) (%S+)$")
+      if c.name == word or (first == word and second == argv[next_at + 1]) then
+        if second then
+          width = 2
+        end
+        return M.run_command({
+          name = "local " .. c.name, args = c.args, help = c.help, example = c.example,
+          run = c.run, raw = true,
+        }, argv, next_at + width, early, early_given)
+      end
+    end
+    fail { kind = "usage", hint = "hgauto help local",
+      message = ('local: unknown command "%s"%s'):format(word,
+        require("hg.suggest").text(word, names)) }
+  end,
+}
+
+-- ---- help texts ---------------------------------------------------------------------
+
+local function overview()
+  local rows = {
+    "usage: hgauto [options] COMMAND [arguments]",
+    "Rents machines, builds and tests Mercurial on them, leaves nothing behind.",
+    "",
+  }
+  for _, name in ipairs(order) do
+    rows[#rows + 1] = ("  %-8s %s"):format(name, commands[name].help)
+  end
+  rows[#rows + 1] = ""
+  rows[#rows + 1] = "A task's name is a command too: hgauto build-linux --help"
+  rows[#rows + 1] = ""
+  rows[#rows + 1] = spec.describe(options.global)
+  return table.concat(rows, "\n") .. "\n"
+end
+
+local function group_help()
+  local rows = { "usage: hgauto local COMMAND [options]", local_group().help
+    or "The AWS-compatible cloud on this machine.", "" }
+  for _, c in ipairs(local_group().commands) do
+    if not c.hidden then
+      rows[#rows + 1] = ("  %-12s %s"):format(c.name, c.help or "")
+    end
+  end
+  return table.concat(rows, "\n") .. "\n"
+end
+
+--- Prints the help of a command or task, or the overview.
+-- @param name string|nil
+-- @return integer exit code
+function M.print_help(name)
+  if not name then
+    term().out(overview())
+    return 0
+  end
+  local c = commands[name]
+  if name == "local" then
+    term().out(group_help())
+  elseif c then
+    local text = spec.help(c.name, { help = c.help .. ".", args = c.args, example = c.example })
+    if c.words then
+      text = text:gsub("^usage: hgauto %S+[^\n]*", "usage: hgauto " .. c.name .. " " .. c.words)
+      if name == "run" then
+        text = text .. spec.describe(options.run) .. "\n"
+      end
+    elseif c.uses_cloud then
+      text = text .. spec.describe(options.run) .. "\n"
+    end
+    term().out(text)
+  else
+    local task, shown = require("hg.cli.tasks").find(name, order)
+    term().out(spec.help(shown, task))
+  end
+  return 0
+end
+
+-- ---- dispatch -------------------------------------------------------------------------
+
+--- Applies options that act on the process itself.
+-- @param opts table
+function M.apply_global(opts)
+  if opts.directory then
+    require("hgauto.fs").chdir(opts.directory)
+  end
+  if opts.color then
+    term().color(opts.color)
+  end
+  require("hgauto.log").level(opts.verbose and "debug" or "warn")
+  M.verbose = opts.verbose
+end
+
+--- Parses and runs one command.
+-- @param c table
+-- @param argv string[]
+-- @param at integer first word after the command
+-- @param early table values of global options before the command
+-- @param early_given table
+-- @return integer|nil
+function M.run_command(c, argv, at, early, early_given)
+  local lists = options.join(c.args or {}, options.global, c.uses_cloud and options.run or {})
+  local values, _, given = spec.parse(c.name, lists, argv, { from = at })
+  for _, a in ipairs(options.global) do
+    local key = a.name:gsub("-", "_")
+    if not given[a.name] and early_given[a.name] then
+      values[key] = early[key]
+    end
+  end
+  if values.help then
+    if commands[c.name] then
+      return M.print_help(c.name)
+    end
+    term().out(spec.help(c.name, c))
+    return 0
+  end
+  M.apply_global(values)
+  local out = require "hg.output"
+  out.quiet, out.verbose = values.quiet, values.verbose
+  return c.run(values, values)
+end
+
+local function dispatch(argv)
+  local version_flag = arg.flag { name = "version", help = "show versions" }
+  local early, at, early_given = spec.parse("hgauto",
+    options.join(options.global, options.run, { version_flag }), argv, { stop_at_word = true })
+  if early.version then
+    term().out(version_text())
+    return 0
+  end
+  local word = argv[at]
+  if not word then
+    if early.help then
+      return M.print_help(nil)
+    end
+    term().err(overview())
+    return 2
+  end
+  if early.help then
+    return M.print_help(word)
+  end
+  local c = commands[word]
+  if not c then
+    return run_task(word, argv, at + 1, early, early_given, order)
+  end
+  if c.direct then
+    return c.direct(argv, at + 1, early, early_given)
+  end
+  return M.run_command(c, argv, at + 1, early, early_given)
+end
+
+--- Runs a command line; errors become text and an exit code.
+-- @param argv string[] words after the program's name
+-- @return integer exit code
+-- @waits
+function M.main(argv)
+  M.verbose = false
+  local interrupts = require "hg.cli.interrupt"
+  interrupts.install()
+  local ok, result = pcall(dispatch, argv)
+  if ok then
+    return math.tointeger(result) or 0
+  end
+  local exit = require "hg.cli.exit"
+  local code = exit.code(result)
+  if code ~= 130 and code ~= 143 then
+    exit.report(result, { verbose = M.verbose })
+  end
+  return code
+end
+
+return M

@@ -1,0 +1,132 @@
+--- Finds and loads tasks: files by path, built-in ones by name.
+local embed = require "hgauto.embed"
+local host = require "hgauto.host"
+local suggest = require "hg.suggest"
+
+local M = {}
+
+local function hg()
+  return require "hg"
+end
+
+--- Names of the built-in tasks, with dashes, sorted.
+-- @return string[]
+function M.builtin()
+  local names = {}
+  for _, name in ipairs(embed.list("")) do
+    local base = name:match("^([%w_]+)%.lua$")
+    if base then
+      names[#names + 1] = (base:gsub("_", "-"))
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+local function adopt(value, name, shown)
+  local lib = hg()
+  if type(value) == "function" then
+    value = lib.task { run = value }
+  end
+  if type(value) == "table" and not lib.is_task(value) and #value > 0 then
+    local names = {}
+    for i, t in ipairs(value) do
+      if not lib.is_task(t) or not t.name then
+        lib.fail { kind = "usage", message = ("%s: entry %d is no task with a name"):format(shown, i) }
+      end
+      names[#names + 1] = t.name
+      if t.name == name then
+        return t
+      end
+    end
+    if #value == 1 then
+      return value[1]
+    end
+    lib.fail { kind = "usage", message = ("%s holds several tasks: %s"):format(shown,
+      table.concat(names, ", ")), hint = ("hgauto run %s:NAME"):format(shown) }
+  end
+  if not lib.is_task(value) then
+    lib.fail {
+      kind = "load", message = shown .. " returned no task",
+      hint = "end it with: return hg.task{ run = function(ctx, args) … end }",
+    }
+  end
+  return value
+end
+
+local function run_chunk(chunk, shown)
+  local ok, value = pcall(host.sandbox, chunk)
+  if ok then
+    return value
+  end
+  if type(value) == "table" and value.kind == "runtime" then
+    hg().fail { kind = "load", message = tostring(value), traceback = value.traceback }
+  elseif type(value) ~= "table" then
+    hg().fail { kind = "load", message = shown .. ": " .. tostring(value) }
+  end
+  error(value, 0)
+end
+
+--- Loads a built-in task.
+-- @param name string with dashes or underscores, or an alias
+-- @return table|nil the task, nil when there is none of that name
+-- @return string shown name
+function M.load_builtin(name)
+  local base = name:gsub("-", "_")
+  local text = embed.read(base .. ".lua")
+  local shown = base:gsub("_", "-")
+  if text and base:match("^[%w_]+$") then
+    return adopt(run_chunk(host.load_text(text, "@scripts/" .. base .. ".lua"), shown), nil, shown),
+      shown
+  end
+  local dashed = name:gsub("_", "-")
+  for _, other in ipairs(M.builtin()) do
+    local t = M.load_builtin(other)
+    for _, alias in ipairs(t.aliases or {}) do
+      if alias:gsub("_", "-") == dashed then
+        return t, other
+      end
+    end
+  end
+  return nil
+end
+
+--- Loads a task file.
+-- @param path string
+-- @return table task
+-- @return string shown name
+function M.load_file(path)
+  local fs = require "hgauto.fs"
+  local file, name = path, nil
+  if not fs.exists(file) and path:find(":[%w_-]+$") then
+    file, name = path:match("^(.*):([%w_-]+)$")
+  end
+  if not fs.exists(file) then
+    hg().fail { kind = "usage", message = ("no such task file: %s"):format(file) }
+  end
+  local chunk = host.load_file(file)
+  local shown = (name or file:match("([^/]+)$"):gsub("%.lua$", "")):gsub("_", "-")
+  return adopt(run_chunk(chunk, file), name, file), shown
+end
+
+--- A task by name or path; raises usage with suggestions.
+-- @param word string
+-- @param[opt] others string[] other names for "did you mean"
+-- @return table task
+-- @return string shown name
+function M.find(word, others)
+  if word:find("/", 1, true) or word:find("%.lua$") or word:find("%.lua:[%w_-]+$") then
+    return M.load_file(word)
+  end
+  local t, shown = M.load_builtin(word)
+  if t then
+    return t, shown
+  end
+  local names = M.builtin()
+  table.move(others or {}, 1, #(others or {}), #names + 1, names)
+  hg().fail { kind = "usage", hint = "hgauto list",
+    message = ('unknown %s "%s"%s'):format(others and "command or task" or "task", word,
+      suggest.text(word, names)) }
+end
+
+return M

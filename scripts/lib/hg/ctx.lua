@@ -1,0 +1,220 @@
+--- What a task's `run(ctx, args)` gets: steps, lanes, artifacts, log.
+local async = require "hgauto.async"
+local fs = require "hgauto.fs"
+local out = require "hg.output"
+local time = require "hgauto.time"
+
+local Ctx = {}
+Ctx.__index = Ctx
+
+local function unpack_from(t, i)
+  return table.unpack(t, i, t.n)
+end
+
+local function next_key(self, lane, path)
+  local key = lane .. "/" .. path
+  local n = (self.uses[key] or 0) + 1
+  self.uses[key] = n
+  return key .. "#" .. n
+end
+
+local STEP_OPTS = { timeout = true, retry = true, retry_delay = true, retry_if = true,
+  resume = true, kind = true, detail = true }
+
+local function retryable(opts, err)
+  if type(err) ~= "table" or err.kind == "cancelled" then
+    return false
+  end
+  if opts.retry_if then
+    return opts.retry_if(err)
+  end
+  return err.retryable == true
+end
+
+local function attempt(self, opts, fn, args)
+  local left, delay = opts.retry or 0, opts.retry_delay or 5
+  while true do
+    local results
+    if opts.timeout then
+      results = table.pack(pcall(async.timeout, opts.timeout, fn, unpack_from(args, 1)))
+    else
+      results = table.pack(pcall(fn, unpack_from(args, 1)))
+    end
+    if results[1] then
+      return results
+    end
+    local err = results[2]
+    if left <= 0 or not retryable(opts, err) then
+      error(err, 0)
+    end
+    left = left - 1
+    self:warn("%s; again in %s", tostring(err), require("hg").format.duration(delay))
+    async.sleep(delay)
+    delay = math.min(delay * 2, 60)
+  end
+end
+
+--- Runs fn as a named unit of progress and log; steps nest.
+-- @param name string
+-- @param[opt] opts table timeout retry retry_delay retry_if kind
+-- @param fn function called with the remaining arguments
+-- @return any results of fn
+-- @raise what fn raises
+-- @waits
+function Ctx:step(name, opts, fn, ...)
+  local args
+  if type(opts) == "function" or (getmetatable(opts) or {}).__call then
+    args = table.pack(fn, ...)
+    if fn == nil and select("#", ...) == 0 then
+      args = table.pack()
+    end
+    opts, fn = {}, opts
+  else
+    args = table.pack(...)
+  end
+  for key in pairs(opts) do
+    if not STEP_OPTS[key] then
+      require("hg").fail { kind = "usage", message = "ctx:step: unknown option " .. tostring(key) }
+    end
+  end
+  local lane = async.local_get("lane") or ""
+  local outer = async.local_get("step")
+  local path = outer and (outer .. "/" .. name) or name
+  local key = next_key(self, lane, path)
+  async.local_set("step", path)
+  self.steps.total = self.steps.total + 1
+  local start = time.mono()
+  out.begin_step(key, { lane = lane, name = path, start = start })
+  local ok, results = pcall(attempt, self, opts, fn, args)
+  async.local_set("step", outer)
+  if ok then
+    self.steps.ok = self.steps.ok + 1
+    self.timings[#self.timings + 1] = { lane = lane, name = path, seconds = time.mono() - start }
+    out.end_step(key, true, opts.detail and opts.detail(unpack_from(results, 2)))
+    return unpack_from(results, 2)
+  end
+  local err = results
+  self.steps.failed = self.steps.failed + 1
+  if type(err) == "table" and not err.step then
+    err.step, err.lane = path, err.lane or (lane ~= "" and lane or nil)
+  end
+  local cancelled = type(err) == "table" and err.kind == "cancelled"
+  out.end_step(key, false, cancelled and "cancelled" or nil)
+  error(err, 0)
+end
+
+--- Runs fn(item) for each item at once, each in a lane of its own.
+-- @param list table
+-- @param[opt] opts table label(item), limit=8, keep_going=false
+-- @param fn function
+-- @return table results in order
+-- @waits
+function Ctx:parallel(list, opts, fn)
+  if type(opts) == "function" then
+    opts, fn = {}, opts
+  end
+  local label = opts.label or tostring
+  local parent = async.local_get("lane")
+  local function lane(item)
+    local name = tostring(label(item))
+    local full = parent and parent ~= "" and (parent .. "/" .. name) or name
+    async.local_set("lane", full)
+    async.label(full)
+    local ok, v = pcall(fn, item)
+    if not ok then
+      if type(v) == "table" then
+        v.lane = v.lane or full
+      end
+      error(v, 0)
+    end
+    return v
+  end
+  local results, errors = async.map(list, lane,
+    { limit = opts.limit or 8, keep_going = opts.keep_going or false })
+  if errors and next(errors) then
+    local first, n = nil, 0
+    for i = 1, #list do
+      if errors[i] then
+        n = n + 1
+        first = first or errors[i]
+      end
+    end
+    require("hg").fail {
+      kind = type(first) == "table" and first.kind or "task", cause = first,
+      message = ("%d of %d failed: %s: %s"):format(n, #list,
+        type(first) == "table" and first.lane or "?", tostring(first)),
+    }
+  end
+  return results
+end
+
+--- Records a finished file: size and SHA-256 go into the record, the path to stdout.
+-- @param path string regular file
+-- @param[opt] opts table name=
+-- @return table {name, path, size, sha256}
+function Ctx:artifact(path, opts)
+  local st = fs.stat(path)
+  if st.type ~= "file" then
+    require("hg").fail { kind = "io", message = ("artifact %s is no regular file"):format(path) }
+  end
+  local a = {
+    name = opts and opts.name or path:match("[^/]+$"), path = path, size = st.size,
+    sha256 = opts and opts.sha256 or fs.sha256(path),
+  }
+  self.artifacts[#self.artifacts + 1] = a
+  self.save()
+  out.result(path)
+  return a
+end
+
+--- Registers a secret: it is replaced by *** in every output from now on.
+-- @param text string at least 6 bytes
+-- @return string the text
+function Ctx:secret(text)
+  if #text < 6 then
+    require("hg").fail { kind = "usage", message = "ctx:secret: less than 6 bytes cannot be hidden" }
+  end
+  require("hgauto.log").secret(text)
+  return text
+end
+
+--- A line on screen and in the log.
+-- @param fmt string
+function Ctx:log(fmt, ...) -- luacheck: no self
+  out.note(select("#", ...) > 0 and fmt:format(...) or fmt)
+end
+
+--- A warning on screen and in the log.
+-- @param fmt string
+function Ctx:warn(fmt, ...) -- luacheck: no self
+  out.warn(select("#", ...) > 0 and fmt:format(...) or fmt)
+end
+
+--- Ends the task through normal unwinding.
+-- @param code integer 0, 1 or 10 to 63
+-- @param[opt] text string
+function Ctx:exit(code, text) -- luacheck: no self
+  if math.type(code) ~= "integer" or not (code == 0 or code == 1 or (code >= 10 and code <= 63)) then
+    require("hg").fail { kind = "usage", message = "ctx:exit takes 0, 1 or 10 to 63" }
+  end
+  error(require("hgauto.host").error {
+    kind = "task", code = "Exit", message = text or ("ended with " .. code), exit = code,
+    quiet = text == nil,
+  }, 0)
+end
+
+local M = {}
+
+--- A context for one run.
+-- @param o table run (id, dir), task, args, save=function
+-- @return table
+function M.new(o)
+  return setmetatable({
+    run = o.run.id, dir = o.run.dir, task = o.task, args = o.args, save = o.save,
+    plan = false, interactive = require("hgauto.term").isatty(0)
+      and require("hgauto.term").isatty(2),
+    steps = { total = 0, ok = 0, failed = 0 }, timings = {}, artifacts = {}, uses = {},
+  }, Ctx)
+end
+
+return M

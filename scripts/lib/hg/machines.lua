@@ -1,0 +1,17 @@
+--- Machines: `hg.machines.linux{…}` returns one that is ready for commands.
+--
+-- Every machine ends with its scope: closing terminates it and confirms that.
+-- `m:keep()` takes it out of that.
+local M = {}
+
+--- A temporary Linux machine, reachable and trusted.
+-- @param o table distro= instance_type= max_age= label= base_image= allow_cidr= subnet= root_gb=
+-- @return table machine (hg.machines.linux)
+-- @raise what launching or logging in raises; nothing is left then
+-- @waits
+-- @example local m <close> = hg.machines.linux { distro = "debian13" }
+function M.linux(o)
+  return require("hg.machines.linux").new(o)
+end
+
+return M

@@ -1,0 +1,190 @@
+--- One Linux machine over SSH: commands, files, scripts, its end.
+local async = require "hgauto.async"
+local crypto = require "hgauto.crypto"
+local embed = require "hgauto.embed"
+local hg = require "hg"
+local out = require "hg.output"
+local session = require "hg.session"
+local ec2m = require "hg.machines.ec2"
+
+local Machine = { __name = "hg.machine" }
+Machine.__index = Machine
+
+local M = {}
+
+local OPTS = {
+  distro = "debian13", instance_type = "t3.large", max_age = 14400, label = hg.none,
+  base_image = hg.none, allow_cidr = hg.none, subnet = hg.none, root_gb = 16,
+}
+
+local function connect(m, user)
+  local ssh = require "hgauto.ssh"
+  return ssh.wait_ready(m.address, {
+    user = user, port = m.port, keys = { m.key }, host_key = m.host_key:public():match("^(%S+ %S+)"),
+    label = m.id, for_seconds = 600, agent = false,
+    on_attempt = function(n, err)
+      out.debug(("SSH attempt %d: %s"):format(n, tostring(err)))
+    end,
+  })
+end
+
+--- A temporary machine, ready for commands; see hg.machines.linux.
+-- @param given table
+-- @return table
+-- @waits
+function M.new(given)
+  local o = hg.opts(given, OPTS, "hg.machines.linux")
+  local fact = hg.facts.images[o.distro]
+  local ec2 = require("hgauto.aws").client("ec2")
+  local image = hg.images.base(ec2, o.distro, o.base_image)
+  local key = hg.keys.ensure(ec2)
+  local group = hg.network.ensure(ec2, { ports = { 22 }, allow = o.allow_cidr, subnet = o.subnet })
+  local host_key = crypto.keypair("ed25519", "hgauto")
+  local label = o.label or o.distro
+  local instance, expires = ec2m.launch(ec2, {
+    image = image, group = group, key_name = key.name, host_key = host_key,
+    instance_type = o.instance_type, max_age = o.max_age, root_gb = o.root_gb,
+    name = ("hg-%s-%s"):format(session.task or "machine", label), subnet = o.subnet,
+  })
+  local m = setmetatable({
+    id = instance.InstanceId, label = label, os = "linux", distro = o.distro,
+    arch = instance.Architecture or "x86_64", address = instance.PublicIpAddress, port = 22,
+    user = image.user or fact.user, home = "/home/" .. (image.user or fact.user),
+    src = "/hgdev/src", work = "/hgwork", image = image.id, base_image = image.name,
+    simulated = false, transport = "ssh", expires = expires, key = key.key, host_key = host_key,
+    uploaded = {}, ec2 = ec2, simulated_network = session.local_cloud ~= nil,
+  }, Machine)
+  for _, tag in ipairs(instance.Tags or {}) do
+    if tag.Key == "hgauto:ssh-port" then
+      m.port = math.tointeger(tag.Value) or 22
+    end
+  end
+  async.own(m)
+  local ok, s = pcall(connect, m, m.user)
+  if not ok then
+    m:close()
+    error(s, 0)
+  end
+  m.ssh = s
+  out.note(("%s at %s, logged in as %s"):format(m.id, m.address, m.user))
+  return m
+end
+
+--- Reconnects as another user of the machine.
+-- @param user string
+-- @waits
+function Machine:login(user)
+  local old = self.ssh
+  self.ssh = connect(self, user)
+  self.user, self.home = user, "/home/" .. user
+  self.uploaded = {}
+  if old then
+    old:close()
+  end
+end
+
+local EXEC = {
+  cwd = hg.none, env = hg.none, stdin = hg.none, timeout = 14400, check = true, sudo = false,
+  on_line = hg.none, max_output = hg.none, quiet = false,
+}
+
+--- Runs a command and waits for its end; its lines appear as they come.
+-- @param cmd string|string[] command line or argument list
+-- @param[opt] given table cwd env stdin timeout check sudo on_line max_output quiet
+-- @return table {ok, code, signal, out, err, seconds, truncated}
+-- @raise remote ExitCode, Signal; net ConnectionLost; timeout
+-- @waits
+function Machine:exec(cmd, given)
+  local o = hg.opts(given, EXEC, "m:exec")
+  local show = o.on_line
+  if not show and not o.quiet then
+    show = function(stream, line)
+      out.remote(self.label, stream, line)
+    end
+  end
+  return self.ssh:exec(cmd, {
+    cwd = o.cwd, env = o.env, stdin = o.stdin, timeout = o.timeout, check = o.check,
+    sudo = o.sudo, on_line = show, max_output = o.max_output,
+  })
+end
+
+--- Uploads one of our scripts once; returns its path there.
+-- @param name string file name below scripts/linux
+-- @return string
+-- @waits
+function Machine:upload_script(name)
+  if not self.uploaded[name] then
+    local text = embed.read("linux/" .. name)
+    if not text then
+      hg.fail { kind = "bug", message = "no script " .. name }
+    end
+    local dir = self.home .. "/.hgauto"
+    self.ssh:mkdir(dir, { parents = true, mode = 448 })
+    local path = ("%s/%s-%s"):format(dir, crypto.sha256(text):sub(1, 12), name)
+    self.ssh:write(path, text, { mode = 448 })
+    self.uploaded[name] = path
+  end
+  return self.uploaded[name]
+end
+
+--- Runs one of our shell scripts with arguments.
+-- @param name string without .sh
+-- @param args string[]
+-- @param[opt] opts table as exec
+-- @return table as exec
+-- @waits
+function Machine:script(name, args, opts)
+  local path = self:upload_script(name .. ".sh")
+  return self:exec({ "sh", path, table.unpack(args) }, opts)
+end
+
+for _, name in ipairs { "put", "get", "write", "read", "list", "stat", "mkdir", "remove", "rename" } do
+  Machine[name] = function(self, ...)
+    return self.ssh[name](self.ssh, ...)
+  end
+end
+
+--- SHA-256 of a file there, hex.
+-- @param path string
+-- @return string
+-- @waits
+function Machine:sha256(path)
+  local r = self:exec({ "sha256sum", "--", path }, { quiet = true, timeout = 600 })
+  local sum = r.out:match("^\\?(%x+) ")
+  if not sum or #sum ~= 64 then
+    hg.fail { kind = "remote", message = "sha256sum of " .. path .. " answered nonsense" }
+  end
+  return sum
+end
+
+--- The machine outlives the run (until its max_age).
+function Machine:keep()
+  self.kept = true
+  async.disown(self)
+  ec2m.keep(self.id)
+end
+
+--- Ends the machine and confirms it; a second call does nothing.
+-- @waits
+function Machine:close()
+  if self.closed or self.kept then
+    return
+  end
+  async.disown(self)
+  if self.ssh then
+    local s = self.ssh
+    self.ssh = nil
+    pcall(s.close, s)
+  end
+  local state = ec2m.terminate(self.ec2, self.id)
+  self.closed = true
+  out.note(("%s %s"):format(self.id, state == "terminated" and state or "terminating"))
+end
+
+Machine.__close = function(self)
+  local _d <close> = async.defer(function()
+    self:close()
+  end, 60)
+end
+
+return M

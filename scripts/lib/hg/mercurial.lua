@@ -1,0 +1,543 @@
+--- Mercurial's source: finding or importing it, sending it to a machine.
+--
+-- Of the user's repository only log, cat, diff and bundle are run; nothing in
+-- it, nor any configuration of his, is changed.
+local hg = require "hg"
+local crypto = require "hgauto.crypto"
+local fs = require "hgauto.fs"
+local out = require "hg.output"
+local proc = require "hgauto.proc"
+local session = require "hg.session"
+
+local M = {}
+
+-- ---- running hg here ----------------------------------------------------------
+
+local CLEAN = { HGRCPATH = "", HGPLAIN = "1", HGENCODING = "utf-8", TZ = "UTC" }
+
+local function run_hg(cmd, args, o)
+  local r = proc.run({ cmd, table.unpack(args) }, {
+    cwd = o.cwd, env = o.env or { HGPLAIN = "1" }, check = false, timeout = o.timeout or 600,
+    max_output = o.max_output or 64 * 1024 * 1024,
+  })
+  if not r.ok and not (o.accept and o.accept[r.code]) then
+    local why = r.err:match("abort: [^\n]*") or r.err:match("[^\n]+") or ("exit " .. tostring(r.code))
+    hg.fail { kind = o.kind or "task", exit = o.exit, result = r,
+      message = ("hg %s: %s"):format(args[1]:sub(1, 1) == "-" and args[3] or args[1], why) }
+  end
+  return r
+end
+
+local function need_hg(cmd)
+  if not proc.which(cmd) then
+    hg.fail { kind = "usage", message = ("Mercurial is needed here, but there is no %s"):format(cmd),
+      hint = "apt install mercurial, or name it with --hg PATH" }
+  end
+end
+
+-- ---- where the source is --------------------------------------------------------
+
+local function none()
+  hg.fail { kind = "usage", message = "no Mercurial source here",
+    hint = "--source DIR, TARBALL or apt" }
+end
+
+local function has_source(dir)
+  return fs.exists(dir .. "/setup.py") and fs.exists(dir .. "/mercurial")
+end
+
+local function upward(dir, test)
+  while true do
+    if test(dir) then
+      return dir
+    end
+    local parent = dir:match("^(.*)/[^/]+$")
+    if not parent or dir == "/" then
+      return nil
+    end
+    dir = parent == "" and "/" or parent
+  end
+end
+
+local function checkout_of(dir)
+  return upward(fs.realpath(dir), function(d)
+    return fs.exists(d .. "/.hg")
+  end)
+end
+
+-- ---- apt ------------------------------------------------------------------------
+
+-- The Debian archive that this machine's apt uses.
+local function archive_uri()
+  local r = proc.run({ "apt-get", "indextargets", "--format",
+    "$(REPO_URI)|$(ORIGIN)|$(LABEL)", "Created-By: Packages" }, { check = false, timeout = 60 })
+  for uri, origin, label in r.out:gmatch("([^|\n]+)|([^|\n]*)|([^|\n]*)") do
+    if origin == "Debian" and label == "Debian" then
+      return uri
+    end
+  end
+  for _, file in ipairs { "/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources" } do
+    if fs.exists(file) then
+      for line in fs.read(file):gmatch("[^\n]+") do
+        local uri = line:match("^deb%s.-(%a[%w+.-]*:/%S+)") or line:match("^URIs:%s*(%S+)")
+        if uri and not uri:find("security", 1, true) then
+          return uri
+        end
+      end
+    end
+  end
+  hg.fail { kind = "task", message = "--source apt: found no Debian archive in apt's sources" }
+end
+
+local function apt_config(dir, suite)
+  local ring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+  for _, d in ipairs { "/lists/partial", "/state", "/cache/archives/partial", "/src" } do
+    fs.mkdir(dir .. d, { parents = true })
+  end
+  fs.write(dir .. "/status", "")
+  fs.write(dir .. "/sources.list", ("deb-src %s%s %s main\n"):format(
+    fs.exists(ring) and ("[signed-by=" .. ring .. "] ") or "", archive_uri(), suite))
+  local conf = dir .. "/apt.conf"
+  local lines = {}
+  for _, kv in ipairs {
+    { "Dir::Etc::sourcelist", dir .. "/sources.list" }, { "Dir::Etc::sourceparts", "/dev/null" },
+    { "Dir::Etc::preferences", "/dev/null" }, { "Dir::Etc::preferencesparts", "/dev/null" },
+    { "Dir::State", dir .. "/state" }, { "Dir::State::lists", dir .. "/lists" },
+    { "Dir::State::status", dir .. "/status" }, { "Dir::Cache", dir .. "/cache" },
+    { "APT::Sandbox::User", "" }, { "Acquire::Languages", "none" }, { "Acquire::Retries", "3" },
+  } do
+    lines[#lines + 1] = ('%s "%s";\n'):format(kv[1], kv[2])
+  end
+  fs.write(conf, table.concat(lines))
+  return conf
+end
+
+local function orig_of(dir)
+  local newest
+  if not fs.exists(dir .. "/src") then
+    return nil
+  end
+  for _, name in ipairs(fs.list(dir .. "/src")) do
+    if name:match("^mercurial_.*%.orig%.tar%.%a+$") then
+      newest = dir .. "/src/" .. name
+    end
+  end
+  return newest
+end
+
+-- The upstream tarball of apt's source package; downloaded once per suite.
+local function from_apt(suite)
+  if not proc.which("apt-get") then
+    hg.fail { kind = "usage",
+      message = "--source apt needs apt-get; give a checkout or a release tarball" }
+  end
+  local dir = session.state.path .. "/cache/apt-src/" .. suite
+  fs.mkdir(dir, { parents = true })
+  local lock <close> = fs.lock(dir .. "/lock", { wait = 600 }) -- luacheck: ignore
+  local have = orig_of(dir)
+  if have then
+    return have
+  end
+  out.note("fetching Mercurial's source package of " .. suite .. " by apt")
+  local env = { APT_CONFIG = apt_config(dir, suite) }
+  for _, argv in ipairs {
+    { "apt-get", "-q", "update" },
+    { "apt-get", "-q", "source", "--download-only", "mercurial" },
+  } do
+    local r = proc.run(argv, { env = env, cwd = dir .. "/src", check = false, timeout = 900 })
+    if not r.ok then
+      hg.fail { kind = "net", result = r, message = ("--source apt: %s failed: %s"):format(
+        argv[3], r.err:match("E: ([^\n]+)") or r.err:match("[^\n]+") or "no reason given"),
+        hint = "give a checkout or a release tarball" }
+    end
+  end
+  return orig_of(dir) or hg.fail { kind = "task", message = "--source apt: no .orig.tar came" }
+end
+
+-- ---- import -----------------------------------------------------------------------
+
+local JUNK = { "PKG-INFO", "setup.cfg", "mercurial/__version__.py", "mercurial/__modulepolicy__.py",
+  "hgext/__index__.py", "build", "dist", ".git", ".pc" }
+
+local function version_of(dir, name, hint)
+  if fs.exists(dir .. "/PKG-INFO") then
+    local v = fs.read(dir .. "/PKG-INFO"):match("\nVersion: ([^\r\n]+)")
+    if v then
+      return v
+    end
+  end
+  if fs.exists(dir .. "/mercurial/__version__.py") then
+    local v = fs.read(dir .. "/mercurial/__version__.py"):match("version = b?['\"]([^'\"]+)")
+    if v then
+      return v
+    end
+  end
+  local v = name and (name:match("^mercurial%-(%d[%w.+]*)") or name:match("^mercurial_(%d[%w.+]*)"))
+  if v then
+    return (v:gsub("%.orig$", ""):gsub("%.orig%.tar.*$", ""):gsub("%.tar.*$", ""))
+  end
+  return hint or hg.fail { kind = "usage", message = "cannot tell the version of this source",
+    hint = "--version-hint 7.0.1" }
+end
+
+local function unpack_tar(file, dir)
+  local list = proc.run({ "tar", "-tf", file }, { check = false, timeout = 300,
+    max_output = 64 * 1024 * 1024 })
+  if not list.ok then
+    hg.fail { kind = "usage", message = ("%s: not a readable archive (%s)"):format(file,
+      list.err:match("[^\n]+") or "tar failed") }
+  end
+  for name in list.out:gmatch("[^\n]+") do
+    if name:sub(1, 1) == "/" or ("/" .. name .. "/"):find("/../", 1, true) then
+      hg.fail { kind = "usage", message = ("%s: refused, it names %s"):format(file, name) }
+    end
+  end
+  proc.run({ "tar", "-xf", file, "-C", dir, "--no-same-owner" }, { timeout = 600 })
+  local top = fs.list(dir)
+  if #top == 1 and fs.stat(dir .. "/" .. top[1]).type == "dir" then
+    return dir .. "/" .. top[1], top[1]
+  end
+  return dir, nil
+end
+
+local function newest_mtime(dir)
+  local r = proc.run({ "find", dir, "-path", dir .. "/.hg", "-prune", "-o", "-type", "f", "-printf",
+    "%T@\n" }, { timeout = 300, max_output = 64 * 1024 * 1024 })
+  local newest = 0
+  for t in r.out:gmatch("(%d+)[%d.]*\n") do
+    newest = math.max(newest, math.tointeger(t))
+  end
+  return newest
+end
+
+local function links_stay_inside(dir)
+  local r = proc.run({ "find", dir, "-type", "l", "-printf", "%p\t%l\n" }, { timeout = 300 })
+  for path, target in r.out:gmatch("([^\t\n]+)\t([^\n]+)") do
+    if target:sub(1, 1) == "/" or ("/" .. target):find("/../../", 1, true) then
+      hg.fail { kind = "usage", message = ("refused, the link %s leads to %s"):format(
+        path:sub(#dir + 2), target) }
+    end
+  end
+end
+
+-- Makes a repository of an unpacked tree: one commit and its tag, nodes that
+-- depend on the content only.
+local function commit_tree(cmd, dir, version)
+  local date = ("%d 0"):format(newest_mtime(dir))
+  for _, name in ipairs(JUNK) do
+    if fs.exists(dir .. "/" .. name) then
+      fs.remove(dir .. "/" .. name, { tree = true })
+    end
+  end
+  for _, name in ipairs(fs.list(dir)) do
+    if name:match("%.egg%-info$") then
+      fs.remove(dir .. "/" .. name, { tree = true })
+    end
+  end
+  local who = "hgauto import <hgauto@localhost>"
+  local o = { cwd = dir, env = CLEAN }
+  run_hg(cmd, { "init" }, o)
+  run_hg(cmd, { "add", "-q" }, o)
+  run_hg(cmd, { "commit", "-q", "-m", "import of mercurial-" .. version, "-u", who, "-d", date }, o)
+  run_hg(cmd, { "tag", "-u", who, "-d", date, version }, o)
+  run_hg(cmd, { "phase", "-q", "-p", "-r", "all()" }, { cwd = dir, env = CLEAN, accept = { [1] = true } })
+  run_hg(cmd, { "update", "-q", version }, o)
+end
+
+local function directory_key(dir)
+  local r = proc.run({ "find", dir, "-type", "f", "-printf", "%P\t%m\n" },
+    { timeout = 300, max_output = 64 * 1024 * 1024 })
+  local lines = {}
+  for path, mode in r.out:gmatch("([^\t\n]+)\t(%d+)\n") do
+    local x = tonumber(mode, 8) & 73 ~= 0 and "x" or "-"
+    lines[#lines + 1] = ("%s\t%s\t%s"):format(path, x, fs.sha256(dir .. "/" .. path))
+  end
+  table.sort(lines)
+  return crypto.sha256(table.concat(lines, "\n"))
+end
+
+local function import(o, path, is_dir)
+  local key = (is_dir and directory_key(path) or fs.sha256(path)):sub(1, 16)
+  local cache = session.state.path .. "/cache/source"
+  fs.mkdir(cache, { parents = true })
+  local final = cache .. "/" .. key
+  local lock <close> = fs.lock(cache .. "/" .. key .. ".lock", { wait = 600 }) -- luacheck: ignore
+  if fs.exists(final .. "/repo/.hg") then
+    return final .. "/repo"
+  end
+  need_hg(o.hg)
+  out.note(("importing %s"):format(path:match("[^/]+$")))
+  local tmp = fs.tmpdir(cache, key .. ".tmp-")
+  local ok, err = pcall(function()
+    fs.mkdir(tmp .. "/x")
+    local tree, name
+    if is_dir then
+      proc.run({ "cp", "-a", path .. "/.", tmp .. "/x" }, { timeout = 600 })
+      tree, name = tmp .. "/x", path:match("[^/]+$")
+    else
+      tree, name = unpack_tar(path, tmp .. "/x")
+    end
+    links_stay_inside(tree)
+    if not has_source(tree) then
+      hg.fail { kind = "usage", message = ("%s is no Mercurial source (no setup.py and mercurial/)")
+        :format(path) }
+    end
+    commit_tree(o.hg, tree, version_of(tree, name or path:match("[^/]+$"), o.version_hint))
+    fs.mkdir(tmp .. "/final")
+    fs.rename(tree, tmp .. "/final/repo")
+    fs.rename(tmp .. "/final", final)
+  end)
+  fs.remove(tmp, { tree = true })
+  if not ok then
+    error(err, 0)
+  end
+  return final .. "/repo"
+end
+
+local function find_repo(o)
+  local s = o.source
+  if not s then
+    local here = upward(fs.cwd(), function(d)
+      return has_source(d) and (fs.exists(d .. "/.hg") or fs.exists(d .. "/setup.py"))
+    end)
+    if not here then
+      none()
+    end
+    return checkout_of(here) or import(o, here, true)
+  end
+  local suite = s == "apt" and "trixie" or s:match("^apt:([%w.-]+)$")
+  if suite then
+    return import(o, from_apt(suite), false)
+  end
+  if s:sub(1, 2) == "~/" then
+    s = fs.home() .. s:sub(2)
+  end
+  if not fs.exists(s) then
+    hg.fail { kind = "usage", message = ("--source %s: no such file or directory"):format(s),
+      hint = "--source DIR, TARBALL or apt" }
+  end
+  s = fs.realpath(s)
+  if fs.stat(s).type == "dir" then
+    local repo = checkout_of(s)
+    if not repo and not has_source(s) then
+      hg.fail { kind = "usage", message = ("%s is no Mercurial source (no setup.py and mercurial/)")
+        :format(s), hint = "--source DIR, TARBALL or apt" }
+    end
+    return repo or import(o, s, true)
+  end
+  return import(o, s, false)
+end
+
+-- ---- revision -----------------------------------------------------------------------
+
+local TEMPLATE = "{node}\\0{branch}\\0{date|hgdate}\\0{latesttag}\\0{latesttagdistance}\\0"
+  .. "{phase}\\0{desc|firstline}\\0"
+
+local function split0(text)
+  local list = {}
+  for part in text:gmatch("([^%z]*)%z") do
+    list[#list + 1] = part
+  end
+  return list
+end
+
+local function cat(o, repo, node, path)
+  local r = run_hg(o.hg, { "-R", repo, "cat", "-r", node, repo .. "/" .. path },
+    { accept = { [1] = true } })
+  return r.ok and r.out or nil
+end
+
+local function check_supported(o, repo, source)
+  local text = cat(o, repo, source.node, "pyproject.toml")
+  if not cat(o, repo, source.node, "mercurial/hg.py") then
+    hg.fail { kind = "usage", message = ("%s is no Mercurial source (no mercurial/hg.py in %s)")
+      :format(repo, source.node:sub(1, 12)) }
+  end
+  if not text or not text:find("setuptools-scm", 1, true) and not text:find("setuptools_scm", 1, true) then
+    hg.fail { kind = "usage", message = ("revision %s predates 7.0 (no setuptools-scm in pyproject.toml)")
+      :format(source.tag or source.node:sub(1, 12)) }
+  end
+end
+
+--- Finds the source and exactly one revision of it.
+-- @param o table source revision dirty hg version_hint
+-- @return table {repo, node, branch, date, tag, description, hg, dirty}
+-- @raise usage no source, unknown or unsupported revision
+-- @waits
+function M.resolve(o)
+  need_hg(o.hg)
+  local repo = find_repo(o)
+  local r = run_hg(o.hg, { "-R", repo, "log", "-r", o.revision, "-T", TEMPLATE },
+    { kind = "usage", exit = 2 })
+  local f = split0(r.out)
+  if #f == 0 then
+    hg.fail { kind = "usage", message = ("revision %s: no changeset"):format(o.revision) }
+  elseif #f > 7 then
+    hg.fail { kind = "usage", message = ("revision %s: %d changesets, need exactly one")
+      :format(o.revision, #f // 7) }
+  end
+  local source = { repo = repo, node = f[1], branch = f[2], date = f[3], description = f[7],
+    hg = o.hg, dirty = o.dirty, tag = f[5] == "0" and f[4] ~= "null" and f[4] or nil }
+  check_supported(o, repo, source)
+  if o.revision == "." and not o.dirty then
+    local status = run_hg(o.hg, { "-R", repo, "diff", "--stat" }, {})
+    if status.out:match("%S") then
+      out.warn("uncommitted changes are not sent (--dirty sends them)")
+    end
+  end
+  out.note(("%s %s %s"):format(source.node:sub(1, 12), source.tag or "", source.description))
+  return source
+end
+
+-- ---- sending it to a machine ----------------------------------------------------------
+
+local REMOTE = { HGPLAIN = "1", HGRCPATH = "" }
+
+local function remote_hg(m, args, o)
+  o = o or {}
+  return m:exec({ "hg", "-R", m.src, table.unpack(args) }, {
+    env = REMOTE, quiet = true, check = o.check ~= false, timeout = o.timeout or 1800,
+  })
+end
+
+local function lines(text)
+  local list = {}
+  for line in text:gmatch("[^\n]+") do
+    list[#list + 1] = line
+  end
+  return list
+end
+
+-- Which of these nodes the local repository has.
+local function known_here(source, nodes)
+  local known = {}
+  for from = 1, #nodes, 500 do
+    local terms = {}
+    for i = from, math.min(from + 499, #nodes) do
+      terms[#terms + 1] = ("present(%s)"):format(nodes[i])
+    end
+    local r = run_hg(source.hg, { "-R", source.repo, "log", "-r", table.concat(terms, "+"), "-T",
+      "{node}\n" }, {})
+    for _, node in ipairs(lines(r.out)) do
+      known[node] = true
+    end
+  end
+  return known
+end
+
+-- Nodes of ours worth asking the machine about: heads, tags, ancestors at
+-- growing distances.
+local function samples(source)
+  local terms = { "head()", "tag()" }
+  for i = 0, 16 do
+    terms[#terms + 1] = ("ancestor(%s,%s)~%d"):format(source.node, source.node, 1 << i)
+  end
+  local r = run_hg(source.hg, { "-R", source.repo, "log", "-l", "200", "-r",
+    "sort(" .. table.concat(terms, "+") .. ",-rev)", "-T", "{node}\n" }, {})
+  return lines(r.out)
+end
+
+local function bases(m, source)
+  local there = lines(remote_hg(m, { "log", "-r", "head()", "-T", "{node}\n" }).out)
+  if #there == 0 then
+    return {}
+  end
+  local known, list = known_here(source, there), {}
+  for _, node in ipairs(there) do
+    if known[node] then
+      list[#list + 1] = node
+    end
+  end
+  if #list < #there then
+    local terms = {}
+    for _, node in ipairs(samples(source)) do
+      terms[#terms + 1] = ("present(%s)"):format(node)
+    end
+    local r = remote_hg(m, { "log", "-r", ("heads(%s)"):format(table.concat(terms, "+")), "-T",
+      "{node}\n" })
+    for _, node in ipairs(lines(r.out)) do
+      list[#list + 1] = node
+    end
+  end
+  return list
+end
+
+-- The bundle of what the machine lacks, or nil when it lacks nothing.
+local function make_bundle(source, base, file)
+  local args = { "-R", source.repo, "bundle", "-q", "-t", "zstd-v2" }
+  for _, node in ipairs(#base > 0 and base or { "null" }) do
+    args[#args + 1] = "--base"
+    args[#args + 1] = node
+  end
+  for _, rev in ipairs { source.node, "file('path:.hgtags') and not secret()" } do
+    args[#args + 1] = "-r"
+    args[#args + 1] = rev
+  end
+  args[#args + 1] = file
+  -- 1 means nothing to send; any other failure must not pass for it.
+  local r = run_hg(source.hg, args, { accept = { [1] = true } })
+  return r.code == 0 and fs.exists(file) and file or nil
+end
+
+local function send_dirty(m, source)
+  local r = run_hg(source.hg, { "-R", source.repo, "diff", "--git" }, {})
+  if r.out:match("%S") then
+    local path = m.src .. "/.hg/hgauto.patch"
+    m:write(path, r.out)
+    remote_hg(m, { "import", "--no-commit", "-q", path })
+    m:remove(path)
+  end
+  local unknown = run_hg(source.hg, { "-R", source.repo, "files", "set:unknown()" },
+    { accept = { [1] = true, [255] = true } })
+  local n = unknown.ok and #lines(unknown.out) or 0
+  if n > 0 then
+    out.warn(("%d untracked files are not sent"):format(n))
+  end
+end
+
+--- Brings the machine's repository to exactly this revision.
+-- Sends a bundle of what is missing there; repeatable.
+-- @param m table machine
+-- @param source table from resolve
+-- @return table {bytes, seconds}
+-- @raise task the machine ends at another revision
+-- @waits
+function M.sync(m, source)
+  local start = require("hgauto.time").mono()
+  local dir = fs.tmpdir(session.run.dir, "sync-")
+  local bytes = 0
+  local ok, err = pcall(function()
+    local file = make_bundle(source, bases(m, source), dir .. "/bundle.hg")
+    if file then
+      bytes = fs.stat(file).size
+      local there = m.src .. "/.hg/hgauto-" .. crypto.hex(crypto.random(4)) .. ".hg"
+      m:put(file, there)
+      remote_hg(m, { "unbundle", "-q", there })
+      m:remove(there)
+    end
+    remote_hg(m, { "update", "-q", "-C", source.node })
+    -- After the update: before it, files of the other revision would stay.
+    remote_hg(m, { "--config", "extensions.purge=", "purge", "--all" })
+    local at = remote_hg(m, { "log", "-r", ".", "-T", "{node}" }).out
+    local status = remote_hg(m, { "status" }).out
+    if at ~= source.node then
+      hg.fail { kind = "task", message = ("sync: the machine is at %s instead of %s")
+        :format(at:sub(1, 12), source.node:sub(1, 12)) }
+    elseif status:match("%S") then
+      hg.fail { kind = "task", message = "sync: the machine's working directory is not clean" }
+    end
+    if source.dirty then
+      send_dirty(m, source)
+    end
+  end)
+  fs.remove(dir, { tree = true })
+  if not ok then
+    error(err, 0)
+  end
+  local seconds = require("hgauto.time").mono() - start
+  out.note(("sent %s"):format(hg.format.bytes(bytes)))
+  return { bytes = bytes, seconds = seconds }
+end
+
+
+return M

@@ -1,0 +1,233 @@
+--- Runs one task: record, log, scope, interrupts, exit code.
+local async = require "hgauto.async"
+local env = require "hg.cli.env"
+local exit = require "hg.cli.exit"
+local fs = require "hgauto.fs"
+local host = require "hgauto.host"
+local out = require "hg.output"
+local session = require "hg.session"
+local time = require "hgauto.time"
+
+local M = {}
+
+-- log.txt: `TIME LEVEL lane step | text`, one line per call, redacted.
+local function open_log(run)
+  local file = run.dir .. "/log.txt"
+  fs.write(file, "", { mode = 384, atomic = false })
+  local log = require "hgauto.log"
+  return function(level, lane, step, text)
+    local line = ("%s %s %s %s │ %s\n"):format(time.iso(time.now(), { ms = true }), level,
+      lane ~= "" and lane or "-", step ~= "" and step or "-", text)
+    fs.append(file, log.redact(line))
+  end
+end
+
+local function plain(v, seen)
+  local t = type(v)
+  if t == "nil" or t == "boolean" or t == "number" or t == "string" then
+    return true
+  end
+  if t ~= "table" or seen[v] then
+    return false
+  end
+  seen[v] = true
+  for k, x in next, v do
+    if not plain(k, seen) or not plain(x, seen) then
+      return false
+    end
+  end
+  seen[v] = nil
+  return true
+end
+
+local function printable_args(args)
+  local copy = {}
+  for k, v in pairs(args) do
+    if plain(v, {}) then
+      copy[k] = v
+    else
+      copy[k] = tostring(v)
+    end
+  end
+  return copy
+end
+
+local function error_record(err)
+  if type(err) ~= "table" then
+    return { kind = "runtime", message = tostring(err) }
+  end
+  return { kind = err.kind, code = err.code, message = tostring(err), step = err.step,
+    lane = err.lane, hint = exit.hint(err) }
+end
+
+-- Reading an argument that was never declared is a mistake worth a name.
+local function guard_args(args, decl)
+  local names = { "rest" }
+  for _, a in ipairs(decl.args or {}) do
+    names[#names + 1] = (a.name:gsub("-", "_"))
+  end
+  local known = {}
+  for _, n in ipairs(names) do
+    known[n] = true
+  end
+  return setmetatable(args, {
+    __index = function(_, key)
+      if known[key] then
+        return nil
+      end
+      require("hg").fail {
+        kind = "task", message = ("args.%s is not declared%s"):format(tostring(key),
+          require("hg.suggest").text(tostring(key), names)),
+      }
+    end,
+  })
+end
+
+local function summary(err, code, started, open)
+  local format = require("hg").format
+  local took = format.duration(time.mono() - started)
+  local left = open > 0 and "" or ", nothing left running"
+  if not err then
+    out.note(("ok    %s in %s%s"):format(session.task, took, left))
+  elseif code == 130 or code == 143 then
+    out.note(("interrupted after %s%s"):format(took, left))
+  end
+end
+
+local function print_failure(err, opts)
+  local term = require "hgauto.term"
+  if type(err) == "table" and err.quiet then
+    return
+  end
+  if type(err) == "table" and err.step and not out.quiet then
+    term.err(("FAILED %s%s%s\n"):format(err.step, err.lane and (" (" .. err.lane .. ")") or "",
+      err.where and (" at " .. err.where) or ""))
+    local tail = type(err.result) == "table" and (err.result.err ~= "" and err.result.err
+      or err.result.out)
+    if tail and tail ~= "" then
+      local lines = {}
+      for line in tail:gmatch("[^\n]+") do
+        lines[#lines + 1] = line
+      end
+      for i = math.max(1, #lines - 14), #lines do
+        term.err("    | " .. term.filter(lines[i]) .. "\n")
+      end
+    end
+  end
+  exit.report(err, opts)
+  if session.run then
+    term.err(("log   %s/log.txt\n"):format(session.run.dir))
+  end
+end
+
+-- What of this run may still cost money, as the ledger knows it.
+local function open_things(run)
+  local ok, rows = pcall(require("hg.ledger").open_rows, session, run.id)
+  return ok and rows or {}
+end
+
+local function tell_open(rows, run)
+  local term = require "hgauto.term"
+  local names = {}
+  for _, row in ipairs(rows) do
+    names[#names + 1] = ("%s %s"):format(row.kind, row.id or row.name or row.op:sub(1, 8))
+  end
+  term.err(("hgauto: may still cost money: %s\nhint: hgauto gc %s%s\n"):format(
+    table.concat(names, ", "), run.id, session.local_cloud and " --local" or ""))
+end
+
+--- Runs a loaded task.
+-- @param task table declared by hg.task
+-- @param name string shown name
+-- @param args table parsed arguments
+-- @param opts table global and run options
+-- @return integer exit code
+-- @waits
+function M.execute(task, name, args, opts)
+  local started = time.mono()
+  session.task = name
+  out.quiet, out.verbose = opts.quiet, opts.verbose
+  if opts["local"] then
+    -- Downloading and building a base image can be interrupted like any step.
+    out.debug("using the local cloud")
+  end
+  env.use_cloud(opts)
+  local run = env.begin_run(name)
+  out.log = open_log(run)
+  env.tell_dead_runs()
+
+  local json = require "hgauto.json"
+  local record = {
+    v = 1, run = run.id, task = name, args = printable_args(args), region = session.region,
+    profile = session.profile, endpoint = session.local_cloud and "local" or session.endpoint_url,
+    version = host.version.hgauto, pid = host.pid(), started = time.iso(time.now(), { ms = true }),
+    status = "running", artifacts = json.list {}, machines = json.list {},
+  }
+  local ctx
+  local function save()
+    if ctx then
+      record.steps = ctx.steps
+      record.artifacts = json.list(ctx.artifacts)
+    end
+    fs.write(run.dir .. "/run.json", json.encode(record, { indent = 2 }) .. "\n")
+  end
+  ctx = require("hg.ctx").new { run = run, task = name, args = args, save = save }
+  session.ctx = ctx
+  save()
+  guard_args(args, task)
+
+  local function body()
+    if opts.timeout or task.timeout then
+      return async.timeout(opts.timeout or require("hg").duration(task.timeout), task.run, ctx, args)
+    end
+    return task.run(ctx, args)
+  end
+  local ok, result = pcall(async.scope, function(s)
+    local beat = s:spawn(out.heartbeat)
+    local good, value = pcall(async.scope, body)
+    beat:cancel("done")
+    if not good then
+      error(value, 0)
+    end
+    return value
+  end)
+  local err = not ok and result or nil
+  if err and type(err) == "table" and err.code == "Exit" and err.exit == 0 then
+    err = nil
+  end
+
+  local rows = open_things(run)
+  local code = err and exit.code(err, true) or 0
+  local cause = code
+  if #rows > 0 then
+    code = 6
+  end
+  record.ended = time.iso(time.now(), { ms = true })
+  record.exit, record.cause_exit = code, cause
+  record.status = not err and "ok" or (cause == 130 or cause == 143) and "cancelled"
+    or cause == 5 and "timeout" or "failed"
+  record.error = err and error_record(err) or nil
+  record.open = json.list {}
+  for i, row in ipairs(rows) do
+    record.open[i] = { kind = row.kind, id = row.id, region = session.region }
+  end
+  if not err and result ~= nil and plain(result, {}) then
+    record.result = result
+  end
+  save()
+  if err and cause ~= 130 and cause ~= 143 then
+    print_failure(err, opts)
+  elseif err and type(err) == "table" and err.suppressed then
+    exit.report(err, opts)
+  end
+  if #rows > 0 then
+    tell_open(rows, run)
+  end
+  summary(err, cause, started, #rows)
+  session.ledger:end_run(run.id)
+  run:finish()
+  out.log = nil
+  return code
+end
+
+return M

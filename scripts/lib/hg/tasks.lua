@@ -1,0 +1,42 @@
+--- Argument lists that several tasks share.
+local hg = require "hg"
+local arg = hg.arg
+
+local M = {}
+
+--- Arguments of tasks that need Mercurial's source.
+-- @return table[]
+function M.source_args()
+  return {
+    arg.string { name = "source", metavar = "SOURCE", env = "HGAUTO_SOURCE",
+      help = "checkout, directory, tarball or apt[:SUITE]" },
+    arg.revision { name = "revision", short = "r", default = ".", help = "revision to build" },
+    arg.flag { name = "dirty", help = "carry uncommitted changes along" },
+    arg.string { name = "hg", metavar = "PATH", env = "HGAUTO_HG", default = "hg",
+      help = "local Mercurial" },
+    arg.string { name = "version-hint", metavar = "VERSION",
+      help = "version of a source that does not tell its own" },
+  }
+end
+
+--- Arguments of tasks that launch machines.
+-- @return table[]
+function M.machine_args()
+  return {
+    arg.string { name = "base-image", metavar = "PATTERN|AMI", help = "another base image" },
+    arg.instance_type { name = "instance-type", default = "t3.large", help = "EC2 instance type" },
+    arg.duration { name = "max-age", default = "2h", help = "the machine ends itself after this" },
+    arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
+      help = "who may log in [default: this machine's address]" },
+    arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
+  }
+end
+
+--- Lists joined into one.
+-- @param ... table[]
+-- @return table[]
+function M.join(...)
+  return require("hg.cli.options").join(...)
+end
+
+return M

@@ -1,0 +1,145 @@
+-- Public images of the catalogue.
+
+local describe = require "localcloud.ec2.describe"
+local errors = require "localcloud.errors"
+local network = require "localcloud.ec2.network"
+local tags = require "localcloud.ec2.tags"
+
+local M = {}
+local ops = {}
+M.ops = ops
+
+-- What a stand-in is made of, for descriptions.
+local BASE_NAMES = { debian12 = "Debian 12", debian13 = "Debian 13" }
+
+local function make(seed)
+  local stand_in = seed.base and seed.base ~= seed.release
+  return { id = network.fixed_id("ami", seed.name), kind = "image", name = seed.name,
+    owner = seed.owner, alias = seed.alias, user = seed.user, base = seed.base,
+    root = seed.root, platform = seed.platform, size = seed.size or 8, made = seed.made,
+    snapshot = network.fixed_id("snap", seed.name), public = true, state = "available",
+    created = tonumber((seed.made:gsub("%D", ""))), tags = {},
+    description = stand_in
+      and ("local stand-in (%s): %s"):format(BASE_NAMES[seed.base], seed.description)
+      or seed.description }
+end
+
+local catalogue = {}
+for _, seed in ipairs(require "localcloud.seed.images") do
+  local image = make(seed)
+  catalogue[image.id] = image
+end
+
+--- The image of that id, or nil.
+-- @param id string
+-- @return table|nil
+function M.get(id)
+  return catalogue[id]
+end
+
+--- The image of that id.
+-- @raise InvalidAMIID.Malformed, InvalidAMIID.NotFound
+function M.need(id)
+  return describe.by_ids("ami", { id }, M.get)[1]
+end
+
+local function value(text)
+  return function()
+    return text
+  end
+end
+
+local FIELDS = { name = "name", description = "description", ["owner-id"] = "owner",
+  ["owner-alias"] = "alias", state = "state", ["image-id"] = "id",
+  ["image-type"] = value("machine"), architecture = value("x86_64"), platform = "platform",
+  ["root-device-name"] = "root", ["root-device-type"] = value("ebs"),
+  ["virtualization-type"] = value("hvm"), hypervisor = value("xen"), ["is-public"] = "public",
+  ["ena-support"] = value("true"),
+  ["creation-date"] = function(image)
+    return (image.made:gsub("Z$", ".000Z"))
+  end,
+  ["block-device-mapping.device-name"] = "root",
+  ["block-device-mapping.snapshot-id"] = "snapshot",
+  ["block-device-mapping.volume-size"] = "size",
+  ["block-device-mapping.volume-type"] = value("gp3"),
+  ["block-device-mapping.delete-on-termination"] = value("true"),
+  ["block-device-mapping.encrypted"] = value("false"),
+}
+
+local function view(image)
+  local windows = image.platform == "windows"
+  return { ImageId = image.id, Name = image.name, ImageLocation = "amazon/" .. image.name,
+    OwnerId = image.owner, ImageOwnerAlias = image.alias, Description = image.description,
+    CreationDate = image.made:gsub("Z$", ".000Z"), Public = image.public, State = image.state,
+    ImageType = "machine", Architecture = "x86_64", Platform = windows and "windows" or nil,
+    PlatformDetails = windows and "Windows" or "Linux/UNIX",
+    UsageOperation = windows and "RunInstances:0002" or "RunInstances",
+    Hypervisor = "xen", VirtualizationType = "hvm", EnaSupport = true, SriovNetSupport = "simple",
+    RootDeviceType = "ebs", RootDeviceName = image.root, Tags = tags.view(image.tags),
+    BlockDeviceMappings = { { DeviceName = image.root, Ebs = { SnapshotId = image.snapshot,
+      VolumeSize = image.size, VolumeType = "gp3", Iops = 3000, Throughput = 125,
+      DeleteOnTermination = true, Encrypted = false } } } }
+end
+
+local function owned(image, owners, account)
+  for _, owner in ipairs(owners) do
+    if owner == image.owner or owner == image.alias
+      or (owner == "self" and image.owner == account) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Catalogue images are public: everybody may execute them, nobody by name.
+local function executable(image, users)
+  for _, user in ipairs(users) do
+    if user == "all" and image.public then
+      return true
+    end
+  end
+  return false
+end
+
+local function check_owners(owners)
+  for _, owner in ipairs(owners or {}) do
+    if not (owner:match("^%d%d%d%d%d%d%d%d%d%d%d%d$") or owner == "self" or owner == "amazon"
+      or owner == "aws-marketplace" or owner == "microsoft") then
+      errors.raise("InvalidUserID.Malformed", "Invalid user id: \"%s\"", owner)
+    end
+  end
+end
+
+ops.DescribeImages = {
+  accept = { ImageIds = true, Owners = true, ExecutableUsers = true, Filters = true,
+    IncludeDeprecated = true, IncludeDisabled = true, MaxResults = true, NextToken = true },
+  run = function(c, p)
+    check_owners(p.Owners)
+    local list = {}
+    if p.ImageIds and p.ImageIds[1] then
+      list = describe.by_ids("ami", p.ImageIds, M.get)
+    else
+      for _, image in pairs(catalogue) do
+        list[#list + 1] = image
+      end
+    end
+    local kept = {}
+    for _, image in ipairs(list) do
+      if (not p.Owners or not p.Owners[1] or owned(image, p.Owners, c.account))
+        and (not p.ExecutableUsers or executable(image, p.ExecutableUsers)) then
+        kept[#kept + 1] = image
+      end
+    end
+    list = describe.sort(describe.filter(kept, p.Filters, FIELDS))
+    local token
+    list, token = describe.page(list, c:paging(p, "ImageIds"))
+    c:checked()
+    local out = {}
+    for i, image in ipairs(list) do
+      out[i] = view(image)
+    end
+    return { Images = out, NextToken = token }
+  end,
+}
+
+return M
