@@ -1,0 +1,1 @@
+"""Exists because Mercurial has it."""

@@ -1,0 +1,93 @@
+--- For tests with real instances: a state directory with the built base images.
+local fs = require "hgauto.fs"
+local host = require "hgauto.host"
+local proc = require "hgauto.proc"
+local t = require "hg.tap"
+
+local M = {}
+
+--- Skips the file unless instances can be started here.
+function M.need()
+  local images = host.getenv "HGAUTO_TEST_IMAGES"
+  if fs.read("/proc/self/status"):match("\nUid:%s+%d+%s+(%d+)") ~= "0" then
+    t.skip("instances need root")
+  elseif not images or not fs.exists(images) then
+    t.skip("no base image (hgauto local image build debian13; HGAUTO_TEST_IMAGES=STATE/local/images)")
+  elseif not proc.which "hg" then
+    t.skip("hg is missing (apt install mercurial)")
+  end
+end
+
+--- A state directory whose base images are links to the built ones.
+-- @return string
+function M.state()
+  local state = t.tmpdir() .. "/state"
+  fs.mkdir(state .. "/local", { parents = true, mode = 448 })
+  fs.chmod(state, 448)
+  local images = host.getenv "HGAUTO_TEST_IMAGES"
+  if not proc.run({ "cp", "-al", images, state .. "/local/images" }, { check = false }).ok then
+    fs.remove(state .. "/local/images", { tree = true })
+    proc.run { "cp", "-a", images, state .. "/local/images" }
+  end
+  if not require("localcloud.images").have(state .. "/local", "debian13") then
+    t.skip("HGAUTO_TEST_IMAGES holds no current debian13 (hgauto local image build debian13)")
+  end
+  return state
+end
+
+local CLEAN = { HGRCPATH = "", HGPLAIN = "1", HGUSER = "test <t@localhost>" }
+
+--- Runs hg without anybody's configuration.
+-- @param dir string
+-- @param ... string
+-- @return string its output
+function M.hg(dir, ...)
+  return proc.run({ "hg", ... }, { cwd = dir, env = CLEAN }).out
+end
+
+--- A repository of the stand-in source, tagged.
+-- @param[opt] change function(dir) before the commit
+-- @return string
+function M.standin(change)
+  local dir = t.tmpdir() .. "/repo"
+  proc.run { "cp", "-a", "tests/data/standin", dir }
+  if change then
+    change(dir)
+  end
+  M.hg(dir, "init")
+  M.hg(dir, "add", "-q")
+  M.hg(dir, "commit", "-q", "-m", "stand-in", "-d", "1700000000 0")
+  M.hg(dir, "tag", "-d", "1700000000 0", "7.9")
+  M.hg(dir, "update", "-q", "7.9")
+  return dir
+end
+
+--- The program under test.
+M.program = host.getenv "HGAUTO"
+
+--- Runs the program in a state directory.
+-- @param state string
+-- @param words string[]
+-- @param[opt] opts table as proc.run
+-- @return table
+function M.run(state, words, opts)
+  opts = opts or {}
+  opts.check = false
+  opts.timeout = opts.timeout or 300
+  return proc.run({ M.program, "--state-path", state, table.unpack(words) }, opts)
+end
+
+--- Instances that the local cloud of a state directory has running.
+-- @param state string
+-- @return string[] ids
+function M.running(state)
+  local ids = {}
+  for _, i in ipairs(require("localcloud.client").instances { state = state }) do
+    if i.state ~= "terminated" then
+      ids[#ids + 1] = i.id
+    end
+  end
+  return ids
+end
+
+return M

@@ -1,0 +1,280 @@
+-- hgauto.ssh: connecting, commands, files, errors, against a real sshd.
+local async = require "hgauto.async"
+local crypto = require "hgauto.crypto"
+local fs = require "hgauto.fs"
+local proc = require "hgauto.proc"
+local ssh = require "hgauto.ssh"
+local t = require "hg.tap"
+local time = require "hgauto.time"
+
+local dir = t.tmpdir()
+local d = dofile("tests/servers/sshd.lua").start(dir)
+local s = ssh.connect("127.0.0.1", d:args())
+
+t.test("what cannot be trusted is refused", function()
+  t.raises(function() ssh.connect("127.0.0.1", d:args { host_key = {} }) end,
+    { kind = "bug", match = "without a trusted host key" }, "no pin")
+  local before = #d:log()
+  local e = t.raises(function()
+    ssh.connect("127.0.0.1", d:args { host_key = fs.read(dir .. "/other.pub") })
+  end, { kind = "auth", code = "HostKeyChanged", match = "nothing was sent$" }, "wrong pin")
+  t.is(e.phase, "hostkey", "phase")
+  t.like(e.fingerprint, "^SHA256:", "what the server has")
+  t.like(e.expected, "^SHA256:", "what was expected")
+  t.ok(not d:log():sub(before):find("userauth"), "no userauth message reached the server")
+  t.raises(function() ssh.connect("127.0.0.1", d:args { strict = false }) end,
+    { kind = "usage", match = "unknown option strict" }, "no option turns it off")
+  t.raises(function() ssh.connect("-oProxyCommand=x", d:args()) end, { kind = "usage" }, "host")
+end)
+
+t.test("logins", function()
+  local key = crypto.load_private(dir .. "/id_rsa")
+  local c = ssh.connect { host = "localhost", user = "root", port = d.port, keys = { key },
+    host_key = { fs.read(dir .. "/host_ecdsa.pub"), fs.read(dir .. "/host_rsa.pub") } }
+  t.is(c:exec("echo hi").out, "hi\n", "a key handle; two pins")
+  local i = c:info()
+  t.is({ i.user, i.hostkey, i.trust, i.open }, { "root", "ecdsa-sha2-nistp256", "pin", true },
+    "information")
+  t.ok(c:ping() < 5, "ping")
+  c:close()
+  c:close()
+  t.raises(function() c:exec("true") end, { kind = "net", match = "closed" }, "a closed session")
+  local e = t.raises(function() ssh.connect("127.0.0.1", d:args { keys = { dir .. "/other" } }) end,
+    { kind = "auth", code = "AuthRejected" }, "another key")
+  t.is({ e.phase, e.methods }, { "login", "publickey" }, "details")
+  t.raises(function() ssh.connect("127.0.0.1", d:args { user = "nobody-here" }) end,
+    { code = "AuthRejected" }, "unknown user")
+  t.raises(function() ssh.connect("127.0.0.1", d:args { ciphers = { "aes128-cbc" } }) end,
+    { code = "KexNoMatch" }, "no common cipher")
+end)
+
+t.test("commands", function()
+  local r = s:exec { "sh", "-c", 'printf "%s|" "$@"', "x", "a b", "it's", "$HOME", "", "\n" }
+  t.is(r.out, "a b|it's|$HOME||\n|", "argument lists are quoted")
+  r = s:exec("echo $A; pwd; cat; echo e >&2", { env = { A = "1 2" }, cwd = "/tmp", stdin = "in" })
+  t.is({ r.ok, r.code, r.out, r.err, r.truncated }, { true, 0, "1 2\n/tmp\nin", "e\n", false },
+    "environment, directory, input")
+  local e = t.raises(function() s:exec("echo some; echo no such thing >&2; exit 7") end,
+    { kind = "remote", code = "ExitCode", match = "exited with code 7: no such thing$" }, "code 7")
+  t.is({ e.result.code, e.result.out }, { 7, "some\n" }, "its result")
+  r = s:exec({ "false" }, { check = false })
+  t.is({ r.ok, r.code }, { false, 1 }, "check=false")
+  t.raises(function() s:exec("kill -9 $$") end,
+    { kind = "remote", code = "Signal", match = "killed by signal KILL" }, "signal")
+  r = s:exec("kill -9 $$", { check = false })
+  t.is({ r.ok, r.code, r.signal }, { false, nil, "KILL" }, "a signal is never ok")
+  t.raises(function() s:exec({ "true" }, { cwd = "/no/such" }) end, { code = "ExitCode" }, "cwd")
+  t.is(s:exec("echo raw", { raw = true }).out, "raw\n", "raw")
+  t.is(s:exec("echo a; echo b >&2", { merge = true }).out, "a\nb\n", "merge")
+  t.is(s:exec({ "id", "-un" }, { sudo = "hgtest" }).out, "hgtest\n", "sudo as a user")
+  t.raises(function() s:exec("x\0y") end, { kind = "usage" }, "NUL")
+  t.raises(function() s:exec(("x"):rep(140000)) end, { kind = "usage", match = "file" }, "too long")
+  t.raises(function() s:exec({ "true" }, { tmeout = 1 }) end, { kind = "usage" }, "unknown option")
+  t.raises(function() s:exec({ "true" }, { env = { ["A=B"] = "" } }) end, { kind = "usage" }, "env")
+end)
+
+t.test("streams", function()
+  local lines = {}
+  local r = s:exec("printf 'one\\n\\ntwo'; echo three >&2", { on_line = function(stream, line)
+    async.sleep(0.01)
+    lines[#lines + 1] = stream .. ":" .. line
+  end })
+  table.sort(lines)
+  t.is(lines, { "err:three", "out:", "out:one", "out:two" }, "lines, the unfinished last one too")
+  t.is(r.out, "one\n\ntwo", "and the output")
+  local n, last = 0, nil
+  r = s:exec("seq 1 300000", { max_output = 1000, on_line = function(_, line)
+    n, last = n + 1, line
+  end })
+  t.is({ n, last, #r.out, r.truncated }, { 300000, "300000", 1000, true }, "many lines, the tail")
+  t.is(r.out:sub(-14), "299999\n300000\n", "the last bytes")
+  n = 0
+  s:exec("head -c 200000 /dev/zero | tr '\\0' x", { on_line = function(_, line)
+    n = n + 1
+    t.ok(#line <= 65536, "piece")
+  end })
+  t.is(n, 4, "long lines come in pieces")
+  local parts = { "a", ("b"):rep(700000), "c" }
+  r = s:exec("wc -c", { stdin = function() return table.remove(parts, 1) end })
+  t.is(r.out, "700002\n", "input by function")
+  fs.write(dir .. "/in", ("z"):rep(1000000))
+  local out = 0
+  r = s:exec("cat", { stdin = { file = dir .. "/in" }, max_output = 10, sink = {
+    out = function(b) out = out + #b end, err = dir .. "/err" } })
+  t.is({ out, r.out, fs.read(dir .. "/err") }, { 1000000, ("z"):rep(10), "" }, "file, sinks")
+  r = s:exec("echo x; sleep 4 & exit 0", { wait = "exit" })
+  t.ok(r.out == "x\n" and r.seconds < 3, "wait=exit does not wait for a child")
+  r = s:exec("head -c 5000000 /dev/zero >&2; echo done")
+  t.is(r.out, "done\n", "much stderr does not stop stdout")
+end)
+
+t.test("processes", function()
+  local p = s:spawn({ "cat" }, { stdin = true })
+  p:write(("x"):rep(600000) .. "\n")
+  p:write("end\n")
+  p:close_stdin()
+  local n, last = 0, nil
+  for line, stream in p:lines() do
+    n, last = n + #line, line .. stream
+  end
+  t.is({ n, last }, { 600003, "endout" }, "write and lines")
+  t.ok(p:wait().ok, "wait")
+  p:close()
+  p = s:spawn { "sleep", "100" }
+  t.is(p:status(), "running", "status")
+  t.raises(function() p:wait(0.2) end, { kind = "timeout" }, "wait with a limit")
+  t.is(p:kill(), nil, "kill leaves nothing")
+  t.raises(function() p:wait(5) end, { code = "Signal" }, "its end")
+  p:close()
+end)
+
+t.test("sessions serve one task", function()
+  async.scope(function(sc)
+    sc:spawn(function() s:exec("sleep 0.5") end)
+    async.sleep(0.1)
+    t.raises(function() s:exec("true") end, { kind = "usage", match = "busy in task" }, "busy")
+    local two <close> = s:share()
+    t.is(two:exec("echo two").out, "two\n", "share")
+  end)
+  local list = async.map({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 }, function(i)
+    local c <close> = s:share()
+    return c:exec("sleep 0.1; echo " .. i).out
+  end, { limit = 12 })
+  t.is(#list, 12, "more commands than a server's channels")
+end)
+
+t.test("files", function()
+  local r = dir .. "/r"
+  s:mkdir(r .. "/a/b", { parents = true })
+  s:mkdir(r .. "/a/b", { parents = true })
+  t.raises(function() s:mkdir(r) end, { kind = "exists" }, "mkdir of what exists")
+  t.raises(function() s:mkdir(r .. "/x/y") end, { kind = "notfound" }, "missing parent")
+  local w = s:write(r .. "/text", "hello\n", { mode = 384 })
+  t.is({ w.bytes, w.atomic }, { 6, true }, "write")
+  t.is(s:read(r .. "/text"), "hello\n", "read")
+  local st = s:stat(r .. "/text")
+  t.is({ st.type, st.size, st.mode, st.uid }, { "file", 6, 384, 0 }, "stat")
+  t.is(s:find(r .. "/nothing"), nil, "find")
+  local e = t.raises(function() s:stat(r .. "/nothing") end, { kind = "notfound" }, "stat")
+  t.is({ e.sftp_status, e.phase }, { 2, "sftp" }, "details")
+  t.raises(function() s:read(r .. "/text", { max = 3 }) end,
+    { kind = "protocol", code = "TooLarge" }, "read beyond max")
+  s:symlink("text", r .. "/link")
+  t.is({ s:readlink(r .. "/link"), s:lstat(r .. "/link").type }, { "text", "link" }, "links")
+  s:rename(r .. "/text", r .. "/a/text")
+  s:chmod(r .. "/a/text", 420)
+  local names = {}
+  for _, x in ipairs(s:list(r)) do names[#names + 1] = x.name .. ":" .. x.type end
+  t.is(names, { "a:dir", "link:link" }, "list")
+  t.raises(function() s:remove(r) end, { kind = "remote" }, "remove of a full directory")
+  s:remove(r, { tree = true })
+  t.is(s:find(r), nil, "remove a tree")
+  t.is(s:realpath("~"), "/root", "home")
+end)
+
+t.test("transfers of files", function()
+  local data = crypto.random(1024 * 1024):rep(3) .. "tail"
+  fs.write(dir .. "/src", data)
+  s:mkdir(dir .. "/sub", { parents = true })
+  local seen = 0
+  local r = s:put(dir .. "/src", dir .. "/sub/", { verify = "sha256", progress = function(n)
+    seen = n
+  end })
+  t.is({ r.bytes, r.files, r.sha256, r.part }, { #data, 1, crypto.sha256(data), nil }, "put")
+  t.ok(seen > 0 and fs.read(dir .. "/sub/src") == data, "progress, content")
+  r = s:get(dir .. "/sub/src", dir .. "/back", { sha256 = crypto.sha256(data) })
+  t.ok(r.bytes == #data and fs.read(dir .. "/back") == data, "get")
+  t.raises(function() s:get(dir .. "/sub/src", dir .. "/back2", { sha256 = ("0"):rep(64) }) end,
+    { kind = "protocol", match = "SHA%-256" }, "wrong hash")
+  t.ok(not fs.exists(dir .. "/back2"), "nothing is left of it")
+  t.raises(function() s:put(dir .. "/none", "/tmp/x") end, { kind = "notfound" }, "missing source")
+  t.raises(function() s:put(dir .. "/src", dir .. "/sub") end, { kind = "usage" }, "a directory")
+  t.raises(function() s:get(dir .. "/src", dir .. "/x", { max = 10 }) end,
+    { code = "TooLarge" }, "max")
+  t.raises(function() s:put(dir .. "/src", "/proc/x") end, { kind = "notfound" }, "unwritable")
+end)
+
+t.test("trees", function()
+  proc.run({ "sh", "-ec", [[mkdir -p t/a/b; cd t
+    for i in 1 2 3 4 5 6 7 8 9; do echo $i > a/f$i; done
+    head -c 3000000 /dev/urandom > big; ln -s big l; echo no > skip.o; mkfifo p]] }, { cwd = dir })
+  local r = s:put(dir .. "/t", dir .. "/t2", { exclude = { "*.o" } })
+  t.is({ r.files, r.dirs, r.skipped, r.failed }, { 11, 3, { "p" }, 0 }, "put")
+  t.is(proc.run({ "diff", "-r", "--no-dereference", "-x", "*.o", "-x", "p", "t", "t2" },
+    { cwd = dir }).out, "", "same")
+  r = s:get(dir .. "/t2", dir .. "/t3")
+  t.is({ r.files, r.skipped }, { 10, { "l" } }, "get makes no links")
+  r = s:get(dir .. "/t2", dir .. "/t4", { links = "follow" })
+  t.is(r.files, 11, "get follows links to files")
+  t.raises(function() s:get(dir .. "/t2", dir .. "/t5", { max_files = 3 }) end,
+    { code = "TooLarge" }, "too many")
+  t.is(proc.run({ "find", dir, "-name", "*.hga-*" }).out, "", "no parts are left anywhere")
+end)
+
+t.test("OpenSSH's configuration", function()
+  local out
+  async.scope(function()
+    local file = s:openssh_config(dir .. "/conf %x")
+    t.is(fs.stat(file).mode & 511, 384, "mode")
+    out = proc.run({ "ssh", "-F", file, "host", "echo", "works" }).out
+    local text = fs.read(dir .. "/conf %x/known_hosts")
+    fs.write(dir .. "/conf %x/known_hosts", (text:gsub("ssh%-ed25519 %S+",
+      fs.read(dir .. "/other.pub"):match("^%S+ %S+"))))
+    local r = proc.run({ "ssh", "-F", file, "host", "true" }, { check = false })
+    t.ok(not r.ok, "a wrong key fails without asking: " .. r.err)
+  end)
+  t.is(out, "works\n", "ssh -F")
+  t.is(fs.list(dir .. "/conf %x"), {}, "files go with the scope")
+end)
+
+t.test("waiting for a machine", function()
+  local n = 0
+  local t0 = time.mono()
+  t.raises(function()
+    ssh.wait_ready("127.0.0.1", d:args { port = 1, for_seconds = 2, delay = 0.2, on_attempt =
+      function() n = n + 1 end })
+  end, { kind = "timeout", match = "waiting for SSH on t: no answer within 2s %(last: " }, "none")
+  t.ok(n >= 3 and time.mono() - t0 < 5, "several attempts")
+  t0 = time.mono()
+  t.raises(function()
+    ssh.wait_ready("127.0.0.1", d:args { host_key = fs.read(dir .. "/other.pub") })
+  end, { code = "HostKeyChanged" }, "a wrong key is fatal")
+  t.raises(function()
+    ssh.wait_ready("127.0.0.1", d:args { keys = { dir .. "/missing" } })
+  end, { code = "KeyNotFound" }, "an unreadable key is fatal")
+  t.ok(time.mono() - t0 < 5, "at once")
+  local keys = fs.read(dir .. "/authorized_keys")
+  fs.write(dir .. "/authorized_keys", "")
+  async.scope(function(sc)
+    sc:spawn(function()
+      async.sleep(1)
+      fs.write(dir .. "/authorized_keys", keys, { mode = 420 })
+    end)
+    local c <close> = ssh.wait_ready("127.0.0.1", d:args { delay = 0.2 })
+    t.is(c:exec("echo in").out, "in\n", "a login refused at first")
+  end)
+  fs.write(dir .. "/authorized_keys", "")
+  t.raises(function()
+    ssh.wait_ready("127.0.0.1", d:args { delay = 0.1, auth_grace = 0.5 })
+  end, { code = "AuthRejected" }, "refused for longer than the grace")
+  fs.write(dir .. "/authorized_keys", keys, { mode = 420 })
+end)
+
+t.test("many hosts", function()
+  local list = ssh.map({ "127.0.0.1", "127.0.0.2", { host = "127.0.0.1", label = "third" } },
+    "echo $SSH_CONNECTION", { connect = d:args() })
+  t.is({ #list, list.failed, list[1].ok, list[2].ok, list[3].ok }, { 3, 1, true, false, true },
+    "map")
+  t.is(list[2].error.kind, "net", "nobody listens there")
+end)
+
+t.test("small things", function()
+  t.is(ssh.quote { "a", "b c" }, "a 'b c'", "quote")
+  local fp, kind, bits = ssh.fingerprint(dir .. "/id_ed25519")
+  t.is({ fp, kind, bits }, { s:info().fingerprint and fp, "ssh-ed25519", 256 }, "fingerprint")
+  t.like(ssh.library, "^1%.11", "library")
+end)
+
+s:close()
+d:stop()
+return t.done()

@@ -1,0 +1,459 @@
+# The local cloud as boto3 sees it (api-only): operations, waiters, paging,
+# filters, errors, idempotency, signatures.  Prints TAP.
+# HGAUTO_LOCAL_ENDPOINT and AWS_SHARED_CREDENTIALS_FILE: use a running one.
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+
+try:
+    import boto3
+    import botocore.session
+    from botocore.auth import SigV4Auth, SigV4QueryAuth
+    from botocore.awsrequest import AWSRequest
+    from botocore.config import Config
+    from botocore.credentials import Credentials
+    from botocore.exceptions import ClientError
+    from botocore.httpsession import URLLib3Session
+except ImportError:
+    print("1..0 # SKIP boto3 is missing (apt install python3-boto3)")
+    sys.exit(0)
+
+count = failed = 0
+
+
+def ok(cond, name, detail=""):
+    global count, failed
+    count += 1
+    if not cond:
+        failed += 1
+    print("%sok %d - %s" % ("" if cond else "not ", count, name))
+    if not cond and detail:
+        print("# " + str(detail).replace("\n", "\n# "))
+    sys.stdout.flush()
+
+
+def is_(got, want, name):
+    ok(got == want, name, "got  %.300r\nwant %.300r" % (got, want))
+
+
+def refused(code, name, fn, status=None, match=None):
+    try:
+        fn()
+    except ClientError as e:
+        err = e.response["Error"]
+        good = err["Code"] == code
+        if status:
+            good = good and e.response["ResponseMetadata"]["HTTPStatusCode"] == status
+        if match:
+            good = good and re.search(match, err["Message"]) is not None
+        ok(good, name, e.response)
+    else:
+        ok(False, name, "nothing was refused")
+
+
+class Cloud:
+    """A daemon of its own in a temporary state directory."""
+
+    def __init__(self, *more):
+        self.dir = tempfile.mkdtemp(prefix="hgauto-boto3-")
+        self.exe = os.environ.get("HGAUTO", "hgauto")
+        self.endpoint = os.environ.get("HGAUTO_LOCAL_ENDPOINT")
+        self.own = self.endpoint is None
+        if self.own:
+            out = self.run("up", "--api-only", "--listen", "127.0.0.1:0", *more)
+            self.endpoint = out.strip().split("\n")[-1]
+            os.environ["AWS_SHARED_CREDENTIALS_FILE"] = self.dir + "/local/credentials"
+
+    def run(self, *words):
+        argv = [self.exe, "--state-path", self.dir, "local", *words]
+        return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def client(self, service, **kw):
+        session = boto3.Session(profile_name="hgauto-local", region_name="us-west-2")
+        config = Config(retries={"max_attempts": 0})
+        return session.client(service, endpoint_url=self.endpoint, config=config, **kw)
+
+    def keys(self):
+        return boto3.Session(profile_name="hgauto-local").get_credentials()
+
+    def close(self):
+        if self.own:
+            self.run("down")
+        shutil.rmtree(self.dir)
+
+
+def image(ec2, pattern="debian-13-amd64-*"):
+    found = ec2.describe_images(Owners=["136693071363"], Filters=[
+        {"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}])
+    return found["Images"][0]
+
+
+def launch(ec2, n=1, **kw):
+    kw.setdefault("ImageId", image(ec2)["ImageId"])
+    r = ec2.run_instances(MinCount=n, MaxCount=n, **kw)
+    return [i["InstanceId"] for i in r["Instances"]]
+
+
+FAST = {"Delay": 1, "MaxAttempts": 10}
+
+
+def test_identity(cloud):
+    r = cloud.client("sts").get_caller_identity()
+    is_(r["Account"], "123456789012", "GetCallerIdentity answers the account")
+    ok(r["Arn"].startswith("arn:aws:iam::"), "and an ARN")
+
+
+def test_images(cloud):
+    ec2 = cloud.client("ec2")
+    i = image(ec2)
+    ok(re.match(r"^debian-13-amd64-\d+-\d+$", i["Name"]), "an image is found by owner and name")
+    is_(i["RootDeviceName"], "/dev/xvda", "its root device is named")
+    is_(i["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"], True, "and mapped")
+    stand_in = image(ec2, "debian-10-*")
+    ok(stand_in["Description"].startswith("local stand-in (Debian 12): "), "stand-ins say so")
+    is_(len(ec2.describe_images(Owners=["self"])["Images"]), 0, "no image is ours")
+    refused("InvalidAMIID.NotFound", "an unknown image id is refused",
+            lambda: ec2.describe_images(ImageIds=["ami-00000000000000000"]))
+    refused("InvalidAMIID.Malformed", "a bad image id is refused",
+            lambda: ec2.describe_images(ImageIds=["ami-nope"]), match='Invalid id: "ami-nope"')
+    refused("InvalidParameterValue", "an unknown filter is refused",
+            lambda: ec2.describe_images(Filters=[{"Name": "colour", "Values": ["red"]}]),
+            match="The filter 'colour' is invalid")
+
+
+ED25519 = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPKSUTyz1HwHReFVvD5obVsALAgJRNarH4TRpNePnAS"
+           " someone@example")
+
+
+def test_keys(cloud):
+    ec2 = cloud.client("ec2")
+    if shutil.which("ssh-keygen"):
+        path = tempfile.mkdtemp() + "/k"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+        public = open(path + ".pub").read()
+        shutil.rmtree(os.path.dirname(path))
+    else:
+        public = ED25519
+    r = ec2.import_key_pair(KeyName="k1", PublicKeyMaterial=public.encode(), TagSpecifications=[
+        {"ResourceType": "key-pair", "Tags": [{"Key": "a", "Value": "1"}]}])
+    ok(re.match(r"^key-[0-9a-f]{17}$", r["KeyPairId"]), "an imported key pair has an id")
+    is_(r.get("Tags"), [{"Key": "a", "Value": "1"}], "and its tags")
+    wait = ec2.get_waiter("key_pair_exists")
+    wait.wait(KeyNames=["k1"], WaiterConfig=FAST)
+    ok(True, "KeyPairExists ends")
+    pair = ec2.describe_key_pairs(KeyNames=["k1"], IncludePublicKey=True)["KeyPairs"][0]
+    is_(pair["PublicKey"].split()[1], public.split()[1], "the public key comes back")
+    is_(pair["KeyType"], "ed25519", "with its type")
+    raw = base64.b64decode(public.split()[1])
+    import hashlib
+    want = base64.b64encode(hashlib.sha256(raw).digest()).decode()
+    is_(pair["KeyFingerprint"].rstrip("="), want.rstrip("="), "and its SHA-256 fingerprint")
+    refused("InvalidKeyPair.Duplicate", "a second one of that name is refused",
+            lambda: ec2.import_key_pair(KeyName="k1", PublicKeyMaterial=public.encode()))
+    refused("InvalidKey.Format", "no key is no key",
+            lambda: ec2.import_key_pair(KeyName="k2", PublicKeyMaterial=b"hello"))
+    refused("InvalidKeyPair.NotFound", "an unknown name is refused",
+            lambda: ec2.describe_key_pairs(KeyNames=["k9"]))
+    ec2.delete_key_pair(KeyName="k1")
+    ec2.delete_key_pair(KeyName="k1")
+    is_(ec2.describe_key_pairs()["KeyPairs"], [], "deleting twice succeeds")
+
+
+def test_groups(cloud):
+    ec2 = cloud.client("ec2")
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]
+    is_(vpc["CidrBlock"], "172.31.0.0/16", "there is a default VPC")
+    is_(len(ec2.describe_subnets()["Subnets"]), 3, "with three subnets")
+    group = ec2.create_security_group(GroupName="g1", Description="test", VpcId=vpc["VpcId"])
+    gid = group["GroupId"]
+    ec2.get_waiter("security_group_exists").wait(GroupIds=[gid], WaiterConfig=FAST)
+    ok(True, "SecurityGroupExists ends")
+    refused("InvalidGroup.Duplicate", "a second group of that name is refused",
+            lambda: ec2.create_security_group(GroupName="g1", Description="x"))
+
+    def perm(cidr, a, b, **kw):
+        return dict(IpProtocol="tcp", FromPort=a, ToPort=b, IpRanges=[dict(CidrIp=cidr, **kw)])
+
+    r = ec2.authorize_security_group_ingress(GroupId=gid, IpPermissions=[
+        perm("127.0.0.1/32", 22, 22, Description="me"), perm("10.1.2.3/8", 80, 90)])
+    is_([x["CidrIpv4"] for x in r["SecurityGroupRules"]], ["127.0.0.1/32", "10.0.0.0/8"],
+        "rules come back, CIDR blocks masked")
+    refused("InvalidPermission.Duplicate", "a rule twice is refused",
+            lambda: ec2.authorize_security_group_ingress(
+                GroupId=gid, IpPermissions=[perm("127.0.0.1/32", 22, 22)]))
+    refused("InvalidParameterValue", "a bad CIDR block is refused",
+            lambda: ec2.authorize_security_group_ingress(
+                GroupId=gid, IpProtocol="tcp", FromPort=1, ToPort=1, CidrIp="10.0.0.0/99"))
+    ec2.authorize_security_group_ingress(GroupId=gid, IpProtocol="tcp", FromPort=443, ToPort=443,
+                                         CidrIp="0.0.0.0/0")
+    view = ec2.describe_security_groups(Filters=[
+        {"Name": "group-name", "Values": ["g?"]},
+        {"Name": "ip-permission.from-port", "Values": ["443"]}])["SecurityGroups"]
+    is_([g["GroupId"] for g in view], [gid], "groups are found by their rules")
+    is_(len(view[0]["IpPermissions"]), 3, "with all permissions")
+    is_(view[0]["IpPermissionsEgress"][0]["IpProtocol"], "-1", "everything may go out")
+    ec2.revoke_security_group_ingress(GroupId=gid, IpPermissions=[perm("127.0.0.1/32", 22, 22)])
+    ec2.revoke_security_group_ingress(
+        GroupId=gid, SecurityGroupRuleIds=[r["SecurityGroupRules"][1]["SecurityGroupRuleId"]])
+    refused("InvalidPermission.NotFound", "revoking what is not there is refused",
+            lambda: ec2.revoke_security_group_ingress(
+                GroupId=gid, IpPermissions=[perm("127.0.0.1/32", 22, 22)]))
+    left = ec2.describe_security_groups(GroupIds=[gid])["SecurityGroups"][0]["IpPermissions"]
+    is_([p["FromPort"] for p in left], [443], "the rest stays")
+    other = ec2.create_security_group(GroupName="g2", Description="x")["GroupId"]
+    ec2.authorize_security_group_ingress(GroupId=other, IpPermissions=[
+        dict(IpProtocol="-1", UserIdGroupPairs=[dict(GroupId=gid)])])
+    refused("DependencyViolation", "a group that another names cannot go",
+            lambda: ec2.delete_security_group(GroupId=gid),
+            match="resource %s has a dependent object" % gid)
+    ec2.delete_security_group(GroupId=other)
+    ids = launch(ec2, SecurityGroupIds=[gid])
+    refused("DependencyViolation", "nor one of a living instance",
+            lambda: ec2.delete_security_group(GroupId=gid))
+    ec2.terminate_instances(InstanceIds=ids)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig=FAST)
+    ec2.delete_security_group(GroupId=gid)
+    refused("InvalidGroup.NotFound", "afterwards it is gone",
+            lambda: ec2.describe_security_groups(GroupIds=[gid]))
+    default = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"][0]
+    refused("CannotDelete", "the default group stays",
+            lambda: ec2.delete_security_group(GroupId=default["GroupId"]))
+
+
+def test_instance(cloud):
+    ec2 = cloud.client("ec2")
+    tags = [{"Key": "Name", "Value": "hg-test <&>"}, {"Key": "hgauto:op", "Value": "0123"}]
+    specs = [{"ResourceType": t, "Tags": tags}
+             for t in ("instance", "volume", "network-interface")]
+    token = str(uuid.uuid4())
+    kw = dict(ImageId=image(ec2)["ImageId"], MinCount=1, MaxCount=1, InstanceType="t3.large",
+              ClientToken=token, TagSpecifications=specs,
+              InstanceInitiatedShutdownBehavior="terminate",
+              UserData="#cloud-config\n{}\n",
+              MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+              BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {
+                  "VolumeSize": 16, "VolumeType": "gp3", "Encrypted": True,
+                  "DeleteOnTermination": True}}])
+    r = ec2.run_instances(**kw)
+    i = r["Instances"][0]
+    iid = i["InstanceId"]
+    ok(re.match(r"^i-[0-9a-f]{17}$", iid), "an instance is launched")
+    is_(i["State"], {"Code": 0, "Name": "pending"}, "it is pending")
+    is_(i["ClientToken"], token, "it shows its client token")
+    is_(i["MetadataOptions"]["HttpTokens"], "required", "and its metadata options")
+    ec2.get_waiter("instance_exists").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    ec2.get_waiter("instance_running").wait(InstanceIds=[iid],
+                                            WaiterConfig={"Delay": 15, "MaxAttempts": 1})
+    ok(True, "InstanceRunning ends at the first question")
+    ec2.get_waiter("instance_status_ok").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    ok(True, "InstanceStatusOk ends")
+    i = ec2.describe_instances(InstanceIds=[iid])["Reservations"][0]["Instances"][0]
+    ok(i["PublicIpAddress"].startswith("127.77."), "its address is on loopback")
+    ok(i["PrivateIpAddress"].startswith("172.31."), "its private one is in the VPC")
+    is_(sorted(i["Tags"], key=lambda t: t["Key"]), tags, "it has its tags")
+    volume = ec2.describe_volumes(
+        VolumeIds=[i["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"][0]
+    is_((volume["Size"], volume["VolumeType"], volume["Encrypted"], volume["State"]),
+        (16, "gp3", True, "in-use"), "its root volume is as asked")
+    refused("VolumeInUse", "which cannot be deleted",
+            lambda: ec2.delete_volume(VolumeId=volume["VolumeId"]))
+    again = ec2.run_instances(**kw)["Instances"][0]
+    is_(again["InstanceId"], iid, "the same token means the same instance")
+    is_(again["State"]["Name"], "running", "in its present state")
+    refused("IdempotentParameterMismatch", "other parameters under the token are refused",
+            lambda: ec2.run_instances(**dict(kw, InstanceType="t3.micro")))
+    found = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])
+    is_(found["Reservations"][0]["Instances"][0]["InstanceId"], iid, "it is found by its token")
+    for name, value, want in (("tag:hgauto:op", "0123", 1), ("tag-key", "hgauto:*", 1),
+                              ("instance-state-name", "stopped", 0), ("tag:Name", "HG-*", 0)):
+        n = len(ec2.describe_instances(Filters=[{"Name": name, "Values": [value]}])[
+            "Reservations"])
+        is_(n, want, "filter %s=%s finds %d" % (name, value, want))
+    ec2.create_tags(Resources=[iid], Tags=[{"Key": "new", "Value": "ü"}])
+    rows = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [iid]},
+                                      {"Name": "key", "Values": ["new"]}])["Tags"]
+    is_([(t["Value"], t["ResourceType"]) for t in rows], [("ü", "instance")], "tags can be added")
+    ec2.delete_tags(Resources=[iid], Tags=[{"Key": "new"}])
+    refused("InvalidParameterValue", "aws: tags are refused",
+            lambda: ec2.create_tags(Resources=[iid], Tags=[{"Key": "aws:x", "Value": ""}]))
+    refused("TagLimitExceeded", "51 tags are refused",
+            lambda: ec2.create_tags(Resources=[iid], Tags=[
+                {"Key": "k%d" % n, "Value": ""} for n in range(51)]))
+    ec2.stop_instances(InstanceIds=[iid])
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    i = ec2.describe_instances(InstanceIds=[iid])["Reservations"][0]["Instances"][0]
+    ok("PublicIpAddress" not in i, "a stopped instance has no public address")
+    is_(i["StateReason"]["Code"], "Client.UserInitiatedShutdown", "and says who stopped it")
+    ec2.start_instances(InstanceIds=[iid])
+    ec2.get_waiter("instance_running").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    r = ec2.terminate_instances(InstanceIds=[iid])["TerminatingInstances"][0]
+    is_(r["PreviousState"]["Name"], "running", "terminating tells the state before")
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    ec2.get_waiter("volume_deleted").wait(VolumeIds=[volume["VolumeId"]], WaiterConfig=FAST)
+    ok(True, "its volume goes with it")
+    r = ec2.terminate_instances(InstanceIds=[iid])["TerminatingInstances"][0]
+    is_(r["CurrentState"]["Name"], "terminated", "terminating twice is harmless")
+    i = ec2.describe_instances(InstanceIds=[iid])["Reservations"][0]["Instances"][0]
+    ok("PrivateIpAddress" not in i and i["NetworkInterfaces"] == [],
+       "a terminated instance has no network")
+    is_(ec2.run_instances(**kw)["Instances"][0]["State"]["Name"], "terminated",
+        "its token still means this one")
+    refused("IncorrectInstanceState", "it cannot be started",
+            lambda: ec2.start_instances(InstanceIds=[iid]))
+    out = ec2.get_console_output(InstanceId=iid)
+    is_(out["InstanceId"], iid, "its console can be asked for")
+
+
+def test_refusals(cloud):
+    ec2 = cloud.client("ec2")
+    ami = image(ec2)["ImageId"]
+
+    def run(**kw):
+        kw.setdefault("ImageId", ami)
+        kw.setdefault("MinCount", 1)
+        kw.setdefault("MaxCount", 1)
+        return lambda: ec2.run_instances(**kw)
+
+    refused("DryRunOperation", "a dry run says that it would succeed", run(DryRun=True), 412,
+            "Request would have succeeded, but DryRun flag is set.")
+    is_(ec2.describe_instances(Filters=[
+        {"Name": "instance-state-name", "Values": ["pending", "running"]}])["Reservations"], [],
+        "and starts nothing")
+    refused("InvalidKeyPair.NotFound", "an unknown key is refused", run(KeyName="nope"))
+    refused("InvalidGroup.NotFound", "an unknown group is refused",
+            run(SecurityGroupIds=["sg-00000000000000000"]))
+    refused("InvalidAMIID.NotFound", "an unknown image is refused",
+            run(ImageId="ami-00000000000000000"))
+    refused("InvalidParameterValue", "an unknown type is refused", run(InstanceType="z9.huge"))
+    refused("InvalidParameterValue", "user data of 17 KiB is refused", run(UserData="x" * 17408))
+    refused("InvalidBlockDeviceMapping", "a root volume below the image's size is refused",
+            run(BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}}]))
+    refused("UnsupportedOperation", "what is not emulated says so by name",
+            run(IamInstanceProfile={"Name": "x"}),
+            match="hgauto local cloud: ec2:RunInstances parameter IamInstanceProfile is not")
+    refused("UnsupportedOperation", "operations too",
+            lambda: ec2.create_vpc(CidrBlock="10.0.0.0/16"),
+            match="hgauto local cloud: ec2:CreateVpc is not emulated")
+    refused("UnsupportedOperation", "services too", lambda: cloud.client("iam").list_roles())
+    refused("InvalidInstanceID.NotFound", "a missing instance fails the call",
+            lambda: ec2.describe_instances(InstanceIds=["i-00000000000000000"]),
+            match="The instance ID 'i-00000000000000000' does not exist")
+    refused("InvalidInstanceID.Malformed", "so does a bad id",
+            lambda: ec2.terminate_instances(InstanceIds=["i-1"]), match='Invalid id: "i-1"')
+    ids = launch(ec2)
+    refused("InvalidInstanceID.NotFound", "a batch is all or nothing",
+            lambda: ec2.terminate_instances(InstanceIds=ids + ["i-00000000000000000"]))
+    ec2.get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig=FAST)
+    ok(True, "the good one still runs")
+    ec2.terminate_instances(InstanceIds=ids)
+    protected = launch(ec2, DisableApiTermination=True)
+    refused("OperationNotPermitted", "protection holds",
+            lambda: ec2.terminate_instances(InstanceIds=protected))
+    ok(launch(ec2, n=2, InstanceType="t3.nano"), "two at once are launched")
+    refused("InstanceLimitExceeded", "21 at once are refused", run(MinCount=21, MaxCount=21))
+
+
+def test_empty(cloud):
+    ec2 = cloud.client("ec2")
+    is_(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"], [], "there are no snapshots")
+    is_(ec2.describe_addresses()["Addresses"], [], "nor addresses")
+    regions = [r["RegionName"] for r in ec2.describe_regions()["Regions"]]
+    ok("us-west-2" in regions and "eu-central-1" in regions, "regions are listed")
+    zones = [z["ZoneName"] for z in ec2.describe_availability_zones()["AvailabilityZones"]]
+    is_(zones, ["us-west-2a", "us-west-2b", "us-west-2c"], "zones too")
+    types = [t for page in ec2.get_paginator("describe_instance_types").paginate(
+        PaginationConfig={"PageSize": 5}) for t in page["InstanceTypes"]]
+    is_(len(types), 24, "24 instance types in pages of five")
+
+
+def test_paging(cloud):
+    ec2 = cloud.client("ec2")
+    ids = [i for _ in range(7) for i in launch(ec2, InstanceType="t2.micro")]
+    filters = [{"Name": "instance-type", "Values": ["t2.micro"]}]
+    pages = list(ec2.get_paginator("describe_instances").paginate(
+        Filters=filters, PaginationConfig={"PageSize": 5}))
+    got = [r["Instances"][0]["InstanceId"] for p in pages for r in p["Reservations"]]
+    is_(got, ids, "all pages together are all instances, oldest first")
+    is_([len(p["Reservations"]) for p in pages], [5, 2], "in pages of five")
+    token = pages[0]["NextToken"]
+    refused("InvalidNextToken", "a token belongs to its question",
+            lambda: ec2.describe_instances(MaxResults=5, NextToken=token))
+    refused("InvalidNextToken", "an altered one is refused",
+            lambda: ec2.describe_instances(Filters=filters, MaxResults=5,
+                                           NextToken=("B" if token[0] == "A" else "A")
+                                           + token[1:]))
+    refused("InvalidParameterValue", "pages of four are refused",
+            lambda: ec2.describe_instances(MaxResults=4))
+    refused("InvalidParameterCombination", "ids and pages do not mix",
+            lambda: ec2.describe_instances(InstanceIds=ids[:1], MaxResults=5))
+    ec2.terminate_instances(InstanceIds=ids)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig=FAST)
+    ok(True, "seven waited for at once")
+
+
+def send(request):
+    return URLLib3Session().send(request.prepare())
+
+
+def test_signatures(cloud):
+    body = "Action=DescribeRegions&Version=2016-11-15"
+    good = cloud.keys()
+
+    def signed(keys, service="ec2", auth=SigV4Auth, method="POST", **kw):
+        url = cloud.endpoint + "/"
+        if method == "GET":
+            request = AWSRequest("GET", url + "?" + body)
+        else:
+            request = AWSRequest("POST", url, data=body.encode(), headers={
+                "Content-Type": "application/x-www-form-urlencoded; charset=utf-8"})
+        auth(keys, service, "us-west-2", **kw).add_auth(request)
+        return request
+
+    is_(send(signed(good)).status_code, 200, "a signed request is accepted")
+    r = signed(good)
+    r.data = body.replace("Regions", "Vpcs").encode()
+    answer = send(r)
+    is_(answer.status_code, 401, "a changed body is refused")
+    ok(b"<Code>AuthFailure</Code>" in answer.content, "as EC2 does")
+    is_(send(signed(Credentials(good.access_key, "x" * 40))).status_code, 401,
+        "a wrong secret is refused")
+    is_(send(signed(Credentials("AKIAAAAAAAAAAAAAAAAA", "x" * 40))).status_code, 401,
+        "an unknown key is refused")
+    is_(send(AWSRequest("POST", cloud.endpoint + "/", data=body.encode())).status_code, 400,
+        "an unsigned request is refused")
+    is_(send(signed(good, auth=SigV4QueryAuth, method="GET", expires=60)).status_code, 200,
+        "a presigned URL is accepted")
+    r = signed(good, auth=SigV4QueryAuth, method="GET", expires=60)
+    r.url = r.url.replace("DescribeRegions", "DescribeVpcs")
+    is_(send(r).status_code, 401, "a changed one is refused")
+    answer = send(AWSRequest("POST", cloud.endpoint + "/", data=(
+        b"Action=GetCallerIdentity&Version=2011-06-15")))
+    is_(answer.status_code, 403, "STS refuses in its own way")
+    ok(b"<Code>MissingAuthenticationToken</Code>" in answer.content, "with its own code")
+    r = signed(good)
+    r.headers["Host"] = "example.com"
+    ok(send(r).status_code >= 400, "another Host is refused")
+
+
+def main():
+    cloud = Cloud()
+    try:
+        for test in (test_identity, test_images, test_keys, test_groups, test_instance,
+                     test_refusals, test_empty, test_paging, test_signatures):
+            try:
+                test(cloud)
+            except Exception as e:  # a test that breaks off is a failure
+                ok(False, test.__name__, repr(e))
+    finally:
+        cloud.close()
+    print("1..%d" % count)
+    return 1 if failed else 0
+
+
+sys.exit(main())

@@ -1,0 +1,77 @@
+#!/bin/sh
+# Everything that reads the sources without running them; silent when clean.
+set -eu
+rc=0
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+step() { # step NAME COMMAND...: output only on failure
+	name=$1
+	shift
+	if ! "$@" > "$tmp/out" 2>&1; then
+		echo "== lint: $name"
+		head -n 80 "$tmp/out"
+		rc=1
+	fi
+}
+c_files() { find core bindings tests -name '*.c' -o -name '*.h' | LC_ALL=C sort; }
+check_format() {
+	command -v clang-format >/dev/null || return 0
+	# shellcheck disable=SC2046
+	clang-format --dry-run -Werror $(c_files)
+}
+check_lua() {
+	for f in $(find scripts tests -name '*.lua'); do luac5.4 -p "$f" || return 1; done
+	luacheck -q --codes scripts tests
+}
+check_sh() {
+	# SC2016: $ in single quotes is for another program. SC2012: our own names.
+	# shellcheck disable=SC2046
+	shellcheck -e SC2016,SC2012,SC2009,SC2086,SC2116,SC2153,SC1007 \
+		$(find scripts vendor core tests -name '*.sh') .ci/run
+	for f in tests/*/*.t; do
+		[ -f "$f" ] || continue
+		case $(head -n 1 "$f") in *sh*) shellcheck -e SC2016,SC2012,SC2009,SC2086,SC2116,SC2153,SC1007,SC1091 -s sh "$f" || return 1 ;; esac
+	done
+}
+werror() { # werror CC
+	make -s --no-print-directory WERROR=1 CC="$1" BUILD="$BUILD/lint-$1" DEPS=no \
+		-j"$(nproc)" all tests-build
+}
+analyze() {
+	inc="-Icore -Ibindings -I/usr/include/lua5.4 $(sed -n 's/^SSH2_CPPFLAGS := //p' "$BUILD/vendor/vendor.mk")"
+	for f in core/*/*.c core/box/guest/*.c; do
+		[ -f "$f" ] || continue
+		gcc -std=c11 -D_GNU_SOURCE -DHGA_VERSION='"0"' -O1 -fanalyzer -Wall -Wextra \
+			-Wno-analyzer-too-complex $inc -S -o /dev/null "$f" || return 1
+	done > "$tmp/analyze" 2>&1
+	if grep -q 'warning:' "$tmp/analyze"; then
+		cat "$tmp/analyze"
+		return 1
+	fi
+}
+check_cppcheck() {
+	cppcheck -q --error-exitcode=1 --inline-suppr --std=c11 -Icore -Ibindings \
+		--enable=warning,portability --suppress=missingIncludeSystem \
+		--suppress='*:*/build/*' core bindings
+}
+check_tidy() {
+	inc="-Icore -Ibindings -I/usr/include/lua5.4 $(sed -n 's/^SSH2_CPPFLAGS := //p' "$BUILD/vendor/vendor.mk")"
+	# shellcheck disable=SC2046
+	clang-tidy --quiet $(find core bindings -name '*.c') -- -std=c11 -D_GNU_SOURCE \
+		-DHGA_VERSION='"0"' -DHGA_READLINE $inc > "$tmp/tidy" 2>/dev/null || true
+	if grep -q 'warning:\|error:' "$tmp/tidy"; then
+		cat "$tmp/tidy"
+		return 1
+	fi
+}
+step format check_format
+step layers sh tests/tools/layers.sh
+step shell check_sh
+step lua check_lua
+step gcc werror gcc
+step clang werror clang
+step symbols sh tests/tools/layers.sh "$BUILD/lint-gcc/release"
+step analyzer analyze
+step cppcheck check_cppcheck
+step clang-tidy check_tidy
+exit $rc

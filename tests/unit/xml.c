@@ -1,0 +1,180 @@
+/* XML parser: events, limits, refusals, escaping. */
+#include "base/xml.h"
+#include "base/mem.h"
+#include "tap.h"
+
+static int on_start(void *data, struct hga_str name,
+		    const struct hga_xml_attr *attrs, size_t n,
+		    struct hga_err *err)
+{
+	int r = hga_buf_addf(data, err, "<%.*s", HGA_STRF(name));
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = hga_buf_addf(data, err, " %.*s=%.*s", HGA_STRF(attrs[i].name),
+				 HGA_STRF(attrs[i].value));
+	return r < 0 ? r : hga_buf_addc(data, '>', err);
+}
+
+static int on_text(void *data, struct hga_str text, struct hga_err *err)
+{
+	return hga_buf_addstr(data, text, err);
+}
+
+static int on_end(void *data, struct hga_str name, struct hga_err *err)
+{
+	return hga_buf_addf(data, err, "</%.*s>", HGA_STRF(name));
+}
+
+static const struct hga_xml_fns fns = {on_start, on_text, on_end};
+static char result[4096];
+
+static const char *events(const char *text, size_t n, size_t piece)
+{
+	struct hga_err err;
+	struct hga_xml *x;
+	struct hga_buf b;
+	int r = 0;
+
+	hga_buf_init(&b, 16 << 20);
+	x = hga_xml_new(&fns, &b);
+	for (size_t i = 0; i < n && r == 0; i += piece)
+		r = hga_xml_feed(x, text + i, n - i < piece ? n - i : piece,
+				 &err);
+	if (r == 0)
+		r = hga_xml_end(x, &err);
+	if (r < 0)
+		snprintf(result, sizeof(result), "ERROR %s", err.code);
+	else
+		snprintf(result, sizeof(result), "%s", hga_buf_text(&b));
+	hga_xml_free(x);
+	hga_buf_release(&b);
+	return result;
+}
+
+static void parses(const char *text, const char *want, const char *name)
+{
+	is_str(events(text, strlen(text), 4096), want, name);
+	is_str(events(text, strlen(text), 1), want, name);
+}
+
+static void test_events(void)
+{
+	parses("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<a><b>x</b></a>",
+	       "<a><b>x</b></a>", "elements");
+	parses("<n:a xmlns:n='u'><n:b x:y='1'/></n:a>",
+	       "<a xmlns:n=u><b x:y=1></b></a>", "prefixes are cut");
+	parses("<a>&lt;&amp;&gt;&quot;&apos;&#65;&#x20ac;</a>",
+	       "<a><&>\"'A\xe2\x82\xac</a>", "the five and numeric entities");
+	parses("<a><![CDATA[<x>&]]></a>", "<a><x>&</a>", "CDATA");
+	parses("<a><!-- no --></a>", "<a></a>", "comments are skipped");
+}
+
+static void test_refused(void)
+{
+	parses("<!DOCTYPE a><a/>", "ERROR Doctype", "DOCTYPE");
+	parses("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "ERROR Doctype",
+	       "entity");
+	parses("<a><?php x?></a>", "ERROR Instruction",
+	       "processing instruction");
+	parses("<?xml-stylesheet href='x'?><a/>", "ERROR Instruction",
+	       "style sheet");
+	parses("<a>&unknown;</a>", "ERROR Syntax", "unknown entity");
+	parses("<a><b></a></b>", "ERROR Syntax", "crossed tags");
+	parses("<a>", "ERROR Syntax", "unfinished");
+	parses("", "ERROR Syntax", "empty");
+	parses("<a/><b/>", "ERROR Syntax", "second root");
+	parses("<a x='1' x='2'/>", "ERROR Syntax", "attribute twice");
+	parses("not xml", "ERROR Syntax", "no XML at all");
+	is_str(events("<a>\0</a>", 8, 100), "ERROR Syntax", "NUL");
+	is_str(events("<a>\xff</a>", 8, 100), "ERROR Syntax", "bad UTF-8");
+}
+
+static void test_limits(void)
+{
+	struct hga_buf b;
+	int r = 0;
+
+	hga_buf_init(&b, 64 << 20);
+	for (int i = 0; i < 64 && r == 0; i++)
+		r = hga_buf_adds(&b, "<a>", NULL);
+	for (int i = 0; i < 64 && r == 0; i++)
+		r = hga_buf_adds(&b, "</a>", NULL);
+	ok(strncmp(events(b.data, b.len, 100), "<a>", 3) == 0, "depth 64");
+	hga_buf_clear(&b);
+	for (int i = 0; i < 65 && r == 0; i++)
+		r = hga_buf_adds(&b, "<a>", NULL);
+	is_str(events(b.data, b.len, 100), "ERROR TooDeep", "depth 65");
+
+	hga_buf_clear(&b);
+	r = hga_buf_adds(&b, "<a", NULL);
+	for (int i = 0; i < 65 && r == 0; i++)
+		r = hga_buf_addf(&b, NULL, " x%d='1'", i);
+	if (r == 0)
+		r = hga_buf_adds(&b, "/>", NULL);
+	is_str(events(b.data, b.len, 100), "ERROR TooLarge", "65 attributes");
+
+	hga_buf_clear(&b);
+	r = hga_buf_adds(&b, "<a>", NULL);
+	for (int i = 0; i < 1024 && r == 0; i++)
+		r = hga_buf_addf(&b, NULL, "%01024d", i);
+	ok(hga_buf_adds(&b, "</a>", NULL) == 0 &&
+		   strncmp(events(b.data, b.len, 4096), "<a>0", 4) == 0,
+	   "text of 1 MiB");
+	hga_buf_truncate(&b, b.len - 4);
+	is_int(hga_buf_adds(&b, "x</a>", NULL), 0, "one byte more");
+	is_str(events(b.data, b.len, 4096), "ERROR TooLarge",
+	       "text over 1 MiB");
+
+	hga_buf_clear(&b);
+	r = hga_buf_adds(&b, "<a><!--", NULL);
+	for (int i = 0; i < 4096 && r == 0; i++)
+		r = hga_buf_addf(&b, NULL, "%01024d", i);
+	is_str(events(b.data, b.len, 65536), "ERROR TooLarge",
+	       "a comment without end");
+	is_int(r, 0, "texts were made");
+	hga_buf_release(&b);
+}
+
+static int refuse(void *data, struct hga_str name, struct hga_err *err)
+{
+	(void)data;
+	(void)name;
+	return hga_fail(err, HGA_TASK, 0, "Mine", "stop here");
+}
+
+static void test_callback(void)
+{
+	static const struct hga_xml_fns stop = {NULL, NULL, refuse};
+	struct hga_xml *x = hga_xml_new(&stop, NULL);
+	struct hga_err err;
+
+	is_int(hga_xml_feed(x, "<a><b/><c/>", 11, &err), -HGA_TASK,
+	       "a callback's failure comes out");
+	is_str(err.code, "Mine", "as it was");
+	is_int(hga_xml_feed(x, "</a>", 4, &err), -HGA_TASK, "and stays");
+	hga_xml_free(x);
+}
+
+static void test_escape(void)
+{
+	struct hga_buf b;
+
+	hga_buf_init(&b, 1000);
+	is_int(hga_xml_escape(&b, HGA_STR("a<b>&\"'\r\n\x01\xff\xc3\xa4"), NULL),
+	       0, "escape");
+	is_str(hga_buf_text(&b),
+	       "a&lt;b&gt;&amp;&quot;&apos;&#13;\n\xef\xbf\xbd\xef\xbf\xbd"
+	       "\xc3\xa4",
+	       "its text");
+	hga_buf_release(&b);
+}
+
+int main(void)
+{
+	test_events();
+	test_refused();
+	test_limits();
+	test_callback();
+	test_escape();
+	return done();
+}
