@@ -54,7 +54,7 @@ static void *host_alloc(void *ud, void *p, size_t osize, size_t nsize)
 		return NULL;
 	}
 	if (nsize > old && (nsize - old > h->mem_max - h->mem_used ||
-			    h->mem_used > h->mem_max || hga_mem_should_fail()))
+	                    h->mem_used > h->mem_max || hga_mem_should_fail()))
 		return NULL;
 	q = realloc(p, nsize);
 	if (q == NULL) /* Lua relies on shrinking blocks */
@@ -68,7 +68,7 @@ static int on_panic(lua_State *L)
 	const char *msg = lua_tostring(L, -1);
 
 	fprintf(stderr, "hgauto: error outside a protected call: %s\n",
-		msg ? msg : "?");
+	        msg ? msg : "?");
 	_exit(70);
 }
 
@@ -274,7 +274,7 @@ int host_run(struct host *h, lua_CFunction fn)
 	scope_signals_off();
 	if (h->torture != 0 && hga_mem_count() < h->torture)
 		fprintf(stderr, "hgauto: torture: %lu allocations\n",
-			hga_mem_count());
+		        hga_mem_count());
 	hga_mem_torture(0, false);
 	return code;
 }
@@ -293,12 +293,11 @@ const struct embed_file *embed_find(const char *name)
 	if (embed_n == 0)
 		return NULL;
 	return bsearch(name, embed_files, embed_n, sizeof(embed_files[0]),
-		       compare_name);
+	               compare_name);
 }
 
-static int from_directory(struct host *h, const char *name,
-			  struct hga_buf *out, struct hga_buf *origin,
-			  struct hga_err *err)
+static int from_directory(struct host *h, const char *name, struct hga_buf *out,
+                          struct hga_buf *origin, struct hga_err *err)
 {
 	struct hga_buf path;
 	struct stat st;
@@ -306,10 +305,10 @@ static int from_directory(struct host *h, const char *name,
 
 	hga_buf_init(&path, 4096);
 	r = hga_buf_addf(&path, err, "%s/%s", h->scripts, name);
-	if (r == 0 && (stat(hga_buf_text(&path), &st) != 0 ||
-		       !S_ISREG(st.st_mode)))
+	if (r == 0 &&
+	    (stat(hga_buf_text(&path), &st) != 0 || !S_ISREG(st.st_mode)))
 		r = hga_fail(err, HGA_NOTFOUND, 0, "NoFile", "no file %s",
-			     hga_buf_text(&path));
+		             hga_buf_text(&path));
 	if (r == 0)
 		r = hga_fs_read(hga_buf_text(&path), FILE_MAX, out, err);
 	if (r == 0 && origin != NULL)
@@ -319,7 +318,7 @@ static int from_directory(struct host *h, const char *name,
 }
 
 int host_file(struct host *h, const char *name, struct hga_buf *out,
-	      struct hga_buf *origin, struct hga_err *err)
+              struct hga_buf *origin, struct hga_err *err)
 {
 	const struct embed_file *f;
 	int r;
@@ -332,7 +331,7 @@ int host_file(struct host *h, const char *name, struct hga_buf *out,
 	f = embed_find(name);
 	if (f == NULL)
 		return hga_fail(err, HGA_NOTFOUND, 0, "NoFile",
-				"no embedded file %s", name);
+		                "no embedded file %s", name);
 	if (origin != NULL) {
 		r = hga_buf_addf(origin, err, "hgauto:%s", name);
 		if (r < 0)
@@ -342,7 +341,7 @@ int host_file(struct host *h, const char *name, struct hga_buf *out,
 }
 
 static int add_entry(DIR *d, const struct dirent *e, struct hga_buf *out,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	struct stat st;
 
@@ -476,7 +475,7 @@ static int check_owner(int fd, const char *path, struct hga_err *err)
 		return hga_fs_fail(err, errno, "stat", path);
 	if (!S_ISREG(st.st_mode))
 		return hga_fail(err, HGA_LOAD, 0, "NotFile",
-				"%s: not a regular file", path);
+		                "%s: not a regular file", path);
 	r = hga_fs_check_owner(fd, path, S_IWOTH, true, err);
 	if (r < 0 && err != NULL) {
 		err->kind = HGA_LOAD;
@@ -521,7 +520,7 @@ static void set_script_dir(struct host *h, const char *path)
 }
 
 static int read_script(const char *path, struct hga_buf *out,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	int fd = hga_fs_open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0, err);
 	int r;

@@ -70,7 +70,7 @@ int host_run(struct host *h, lua_CFunction fn);
  * -HGA_NOTFOUND "NoFile" when there is none.
  */
 int host_file(struct host *h, const char *name, struct hga_buf *out,
-	      struct hga_buf *origin, struct hga_err *err) HGA_MUST_USE;
+              struct hga_buf *origin, struct hga_err *err) HGA_MUST_USE;
 
 /* Pushes the names of all files that begin with prefix, sorted.
  * [-0, +1, m] */

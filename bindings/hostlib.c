@@ -48,7 +48,7 @@ static int guarded_open(lua_State *L)
 
 /* Wraps field `name` of the table on top; full: for messages. */
 static void guard(lua_State *L, const char *name, const char *full,
-		  lua_CFunction by)
+                  lua_CFunction by)
 {
 	lua_getfield(L, -1, name);
 	lua_pushstring(L, full);
@@ -66,20 +66,20 @@ static int no_execute(lua_State *L)
 {
 	sched_check_effect(L, "os.execute");
 	return lb_fail(L, HGA_USAGE, "Blocking",
-		       "os.execute would stop all tasks; use hgauto.proc");
+	               "os.execute would stop all tasks; use hgauto.proc");
 }
 
 static int no_popen(lua_State *L)
 {
 	sched_check_effect(L, "io.popen");
 	return lb_fail(L, HGA_USAGE, "Blocking",
-		       "io.popen would stop all tasks; use hgauto.proc");
+	               "io.popen would stop all tasks; use hgauto.proc");
 }
 
 static int no_setlocale(lua_State *L)
 {
 	return lb_fail(L, HGA_USAGE, "NoLocale",
-		       "os.setlocale: the locale belongs to the program");
+	               "os.setlocale: the locale belongs to the program");
 }
 
 /* ---- output ---- */
@@ -142,9 +142,9 @@ static int file_flush(lua_State *L)
 	int r = 0;
 
 	if (f->f == stdout || f->f == stderr)
-		r = hga_term_flush(
-			h->term, f->f == stdout ? HGA_TERM_OUT : HGA_TERM_ERR,
-			&err);
+		r = hga_term_flush(h->term,
+		                   f->f == stdout ? HGA_TERM_OUT : HGA_TERM_ERR,
+		                   &err);
 	if (r < 0)
 		return lb_raise(L, &err);
 	lua_pushvalue(L, lua_upvalueindex(1));
@@ -205,9 +205,9 @@ static void trim_io(lua_State *L)
 static void trim_os(lua_State *L)
 {
 	static const luaL_Reg fns[] = {{"exit", no_exit},
-				       {"execute", no_execute},
-				       {"setlocale", no_setlocale},
-				       {NULL, NULL}};
+	                               {"execute", no_execute},
+	                               {"setlocale", no_setlocale},
+	                               {NULL, NULL}};
 
 	lua_getglobal(L, "os");
 	guard(L, "remove", "os.remove", guarded);
@@ -221,7 +221,7 @@ static void trim_os(lua_State *L)
 static void trim_debug(lua_State *L)
 {
 	static const char *const keep[] = {"traceback", "getinfo", "getlocal",
-					   "getupvalue"};
+	                                   "getupvalue"};
 
 	lua_getglobal(L, "debug");
 	lua_newtable(L);
@@ -307,7 +307,7 @@ static int find_c(lua_State *L)
 			continue;
 		if (modules[i].open == NULL)
 			return lb_fail(L, HGA_NOTFOUND, "NotBuiltIn",
-				       "module %s is not built in", name);
+			               "module %s is not built in", name);
 		lua_pushcfunction(L, modules[i].open);
 		lua_pushliteral(L, ":built-in:");
 		return 2;
@@ -361,10 +361,10 @@ static bool load_embedded(lua_State *L, const char *name)
 static int find_embedded(lua_State *L)
 {
 	static const char *const forms[] = {"lib/%s.lua", "lib/%s/init.lua",
-					    "%s.lua", "%s/init.lua"};
+	                                    "%s.lua", "%s/init.lua"};
 	const char *name = luaL_checkstring(L, 1);
 	bool cloud = strncmp(name, "localcloud", 10) == 0 &&
-		     (name[10] == '\0' || name[10] == '.');
+	             (name[10] == '\0' || name[10] == '.');
 	const char *path, *file;
 
 	if (!plain_name(name))
@@ -414,7 +414,7 @@ static int find_local(lua_State *L)
 static void trim_package(lua_State *L)
 {
 	static const lua_CFunction searchers[] = {find_c, find_embedded,
-						  find_local};
+	                                          find_local};
 
 	lua_getglobal(L, "package");
 	lua_pushliteral(L, "");
@@ -437,9 +437,9 @@ static void trim_package(lua_State *L)
 static void trim_base(lua_State *L)
 {
 	static const luaL_Reg fns[] = {{"print", l_print},
-				       {"loadfile", l_loadfile},
-				       {"dofile", l_dofile},
-				       {NULL, NULL}};
+	                               {"loadfile", l_loadfile},
+	                               {"dofile", l_dofile},
+	                               {NULL, NULL}};
 
 	lua_pushglobaltable(L);
 	luaL_setfuncs(L, fns, 0);

@@ -25,7 +25,7 @@ static struct task *running_task(lua_State *L, const char *what)
 		t = sched_of(L)->running; /* from a plain coroutine */
 	if (t == NULL)
 		(void)lb_fail(L, HGA_USAGE, "NoTask", "%s: no task is running",
-			      what);
+		              what);
 	return t;
 }
 
@@ -38,8 +38,7 @@ static void check_function(lua_State *L, int idx)
 		return;
 	}
 	(void)lb_usage(L, idx, "function expected, got %s",
-		       lua_isnone(L, idx) ? "no value"
-					  : luaL_typename(L, idx));
+	               lua_isnone(L, idx) ? "no value" : luaL_typename(L, idx));
 }
 
 /* ---- scopes ---- */
@@ -62,7 +61,7 @@ static struct scope *new_scope(lua_State *L)
 static int l_scope(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"isolate", LB_BOOL, 0},
-					     {NULL, LB_BOOL, 0}};
+	                                     {NULL, LB_BOOL, 0}};
 	bool isolate = false;
 	struct scope *s;
 
@@ -131,7 +130,7 @@ static int spawn_in(lua_State *L, struct scope *s, const char *what)
 	sched_check_effect(L, what);
 	if (s->ended || s->phase == PHASE_END)
 		return lb_fail(L, HGA_USAGE, "ScopeEnded",
-			       "%s: scope has ended", what);
+		               "%s: scope has ended", what);
 	by = scope_cancelled(s);
 	if (by != NULL) {
 		scope_pusherr(L, by);
@@ -186,7 +185,7 @@ static int join_result(lua_State *L, const struct task *t)
 	case TASK_CANCELLED:
 		if (lua_isnil(L, 2))
 			return lb_fail(L, HGA_CANCELLED, "Cancelled",
-				       "task %u was cancelled", t->id);
+			               "task %u was cancelled", t->id);
 		return lua_error(L);
 	}
 	if (lua_isnil(L, 2))
@@ -224,7 +223,7 @@ static int task_join(lua_State *L)
 	me = task_of(L);
 	if (t == me)
 		return lb_fail(L, HGA_USAGE, "JoinSelf",
-			       "a task cannot join itself");
+		               "a task cannot join itself");
 	lua_settop(L, 1);
 	me->joining = t;
 	return sched_wait(L, &t->joiners, -1, "task", join_k, (lua_KContext)t);
@@ -267,9 +266,9 @@ static int task_status(lua_State *L)
 }
 
 const luaL_Reg lasync_task_methods[] = {{"join", task_join},
-					{"cancel", task_cancel},
-					{"status", task_status},
-					{NULL, NULL}};
+                                        {"cancel", task_cancel},
+                                        {"status", task_status},
+                                        {NULL, NULL}};
 
 /// The handle of the running task.
 // @return task
@@ -345,9 +344,9 @@ static int l_interruptible(lua_State *L)
 	lua_insert(L, 2); /* scope, run_scope, scope, nil, fn, arguments */
 	sched->interruptible = s;
 	return interruptible_k(L,
-			       lua_pcallk(L, n + 2, LUA_MULTRET, 0,
-					  (lua_KContext)s, interruptible_k),
-			       (lua_KContext)s);
+	                       lua_pcallk(L, n + 2, LUA_MULTRET, 0,
+	                                  (lua_KContext)s, interruptible_k),
+	                       (lua_KContext)s);
 }
 
 /* ---- defer ---- */
@@ -459,7 +458,7 @@ static int event_k(lua_State *L, int status, lua_KContext ctx)
 	sched_check_cancel(L);
 	if (!ev->set)
 		return lb_fail(L, HGA_TIMEOUT, "Timeout",
-			       "the event did not come in time");
+		               "the event did not come in time");
 	return event_value(L);
 }
 
@@ -491,9 +490,9 @@ static int event_is_set(lua_State *L)
 }
 
 static const luaL_Reg event_methods[] = {{"set", event_set},
-					 {"wait", event_wait},
-					 {"is_set", event_is_set},
-					 {NULL, NULL}};
+                                         {"wait", event_wait},
+                                         {"is_set", event_is_set},
+                                         {NULL, NULL}};
 
 /// A one-shot event for many waiting tasks.
 // @return event with set(v), wait([sec]), is_set()
@@ -531,7 +530,7 @@ static int send_k(lua_State *L, int status, lua_KContext ctx)
 		return closed_error(L);
 	if (ch->n >= ch->max)
 		return sched_wait(L, &ch->senders, -1, "channel:send", send_k,
-				  ctx);
+		                  ctx);
 	lua_getiuservalue(L, 1, 1);
 	lua_pushvalue(L, 2);
 	lua_rawseti(L, -2, ch->head + ch->n);
@@ -569,7 +568,7 @@ static int recv_k(lua_State *L, int status, lua_KContext ctx)
 		return 0;
 	if (ch->n == 0)
 		return sched_wait(L, &ch->receivers, -1, "channel:recv", recv_k,
-				  ctx);
+		                  ctx);
 	lua_getiuservalue(L, 1, 1);
 	lua_rawgeti(L, -1, ch->head);
 	lua_pushnil(L);
@@ -611,9 +610,9 @@ static int channel_gc(lua_State *L)
 }
 
 static const luaL_Reg channel_methods[] = {{"send", channel_send},
-					   {"recv", channel_recv},
-					   {"close", channel_close},
-					   {NULL, NULL}};
+                                           {"recv", channel_recv},
+                                           {"close", channel_close},
+                                           {NULL, NULL}};
 static const luaL_Reg channel_meta[] = {{"__gc", channel_gc}, {NULL, NULL}};
 
 /// A queue between tasks.
@@ -729,8 +728,9 @@ static int l_register(lua_State *L)
 	luaL_checkany(L, 1);
 	(void)running_task(L, "async.register");
 	if (luaL_getmetafield(L, 1, "__close") == LUA_TNIL)
-		return lb_usage(L, 1, "a value with a __close metamethod "
-				      "expected");
+		return lb_usage(L, 1,
+		                "a value with a __close metamethod "
+		                "expected");
 	sched_register(L, 1);
 	lua_settop(L, 1);
 	return 1;
@@ -755,7 +755,7 @@ static int l_release(lua_State *L)
 static int l_on_interrupt(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"replace", LB_BOOL, 0},
-					     {NULL, LB_BOOL, 0}};
+	                                     {NULL, LB_BOOL, 0}};
 	struct sched *s = sched_of(L);
 	bool replace = false;
 
@@ -772,25 +772,24 @@ static int l_on_interrupt(lua_State *L)
 	return 0;
 }
 
-static const luaL_Reg async_fns[] = {
-	{"scope", l_scope},
-	{"spawn", l_spawn},
-	{"timeout", l_timeout},
-	{"shield", l_shield},
-	{"sleep", l_sleep},
-	{"defer", l_defer},
-	{"event", l_event},
-	{"channel", l_channel},
-	{"label", l_label},
-	{"local_get", l_local_get},
-	{"local_set", l_local_set},
-	{"register", l_register},
-	{"release", l_release},
-	{"interruptible", l_interruptible},
-	{"current", l_current},
-	{"cancelled", l_cancelled},
-	{"on_interrupt", l_on_interrupt},
-	{NULL, NULL}};
+static const luaL_Reg async_fns[] = {{"scope", l_scope},
+                                     {"spawn", l_spawn},
+                                     {"timeout", l_timeout},
+                                     {"shield", l_shield},
+                                     {"sleep", l_sleep},
+                                     {"defer", l_defer},
+                                     {"event", l_event},
+                                     {"channel", l_channel},
+                                     {"label", l_label},
+                                     {"local_get", l_local_get},
+                                     {"local_set", l_local_set},
+                                     {"register", l_register},
+                                     {"release", l_release},
+                                     {"interruptible", l_interruptible},
+                                     {"current", l_current},
+                                     {"cancelled", l_cancelled},
+                                     {"on_interrupt", l_on_interrupt},
+                                     {NULL, NULL}};
 
 int luaopen_hgauto_async_core(lua_State *L)
 {

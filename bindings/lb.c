@@ -175,7 +175,7 @@ int lb_raise(lua_State *L, const struct hga_err *err)
 }
 
 int lb_fail(lua_State *L, enum hga_kind kind, const char *code, const char *fmt,
-	    ...)
+            ...)
 {
 	struct hga_err err;
 	va_list ap;
@@ -308,7 +308,7 @@ static int class_close(lua_State *L)
 }
 
 void lb_newclass(lua_State *L, const char *tname, const luaL_Reg *methods,
-		 const luaL_Reg *meta)
+                 const luaL_Reg *meta)
 {
 	const luaL_Reg *close = find_method(methods, "close");
 
@@ -371,8 +371,8 @@ void *lb_check(lua_State *L, int idx, const char *tname)
 	got = type_name(L, idx);
 	if (idx == 1 && !lua_isuserdata(L, idx))
 		(void)lb_fail(L, HGA_USAGE, "Self",
-			      "call it with a colon: expected %s, got %s",
-			      tname, got);
+		              "call it with a colon: expected %s, got %s",
+		              tname, got);
 	(void)lb_usage(L, idx, "%s expected, got %s", tname, got);
 	return NULL;
 }
@@ -441,7 +441,7 @@ void lb_endop(lua_State *L, struct hga_op *op)
 /* ---- option tables ---- */
 
 static const struct lb_opt *find_opt(const struct lb_opt *defs,
-				     struct hga_str name)
+                                     struct hga_str name)
 {
 	for (; defs->name != NULL; defs++)
 		if (hga_str_eqc(name, defs->name))
@@ -450,7 +450,7 @@ static const struct lb_opt *find_opt(const struct lb_opt *defs,
 }
 
 static int unknown_opt(lua_State *L, const char *what,
-		       const struct lb_opt *defs, struct hga_str name)
+                       const struct lb_opt *defs, struct hga_str name)
 {
 	size_t limit = name.n / 3 > 1 ? name.n / 3 : 1;
 	const char *best = NULL;
@@ -465,20 +465,20 @@ static int unknown_opt(lua_State *L, const char *what,
 	}
 	if (best == NULL)
 		return lb_fail(L, HGA_USAGE, "UnknownOption",
-			       "%s: unknown option %.*s", what, HGA_STRF(name));
+		               "%s: unknown option %.*s", what, HGA_STRF(name));
 	return lb_fail(L, HGA_USAGE, "UnknownOption",
-		       "%s: unknown option %.*s; did you mean %s?", what,
-		       HGA_STRF(name), best);
+	               "%s: unknown option %.*s; did you mean %s?", what,
+	               HGA_STRF(name), best);
 }
 
 static int wrong_type(lua_State *L, const char *what, const char *name,
-		      const char *want)
+                      const char *want)
 {
 	const char *got = luaL_typename(L, -1);
 
 	return lb_fail(L, HGA_USAGE, "OptionType",
-		       "%s: option %s must be %s, not %s", what, name, want,
-		       got);
+	               "%s: option %s must be %s, not %s", what, name, want,
+	               got);
 }
 
 static bool to_ms(lua_State *L, int idx, int64_t *ms)
@@ -505,23 +505,23 @@ int64_t lb_checkms(lua_State *L, int idx)
 
 	if (!to_ms(L, idx, &ms))
 		(void)lb_usage(L, idx,
-			       "expected seconds or a duration such as 90s or "
-			       "20m, got %s",
-			       lua_isnone(L, idx) ? "no value"
-						  : luaL_typename(L, idx));
+		               "expected seconds or a duration such as 90s or "
+		               "20m, got %s",
+		               lua_isnone(L, idx) ? "no value"
+		                                  : luaL_typename(L, idx));
 	return ms;
 }
 
 static const char *const opt_types[] = {
-	[LB_BOOL] = "true or false",
-	[LB_INT] = "an integer",
-	[LB_NUM] = "a number",
-	[LB_MS] = "seconds or a duration such as 90s or 20m",
-	[LB_STR] = "a string",
-	[LB_CSTR] = "a string without zero bytes",
-	[LB_FUNC] = "a function",
-	[LB_TABLE] = "a table",
-	[LB_ANY] = "a value",
+    [LB_BOOL] = "true or false",
+    [LB_INT] = "an integer",
+    [LB_NUM] = "a number",
+    [LB_MS] = "seconds or a duration such as 90s or 20m",
+    [LB_STR] = "a string",
+    [LB_CSTR] = "a string without zero bytes",
+    [LB_FUNC] = "a function",
+    [LB_TABLE] = "a table",
+    [LB_ANY] = "a value",
 };
 
 static bool opt_text(lua_State *L, bool cstr, void *at)
@@ -584,13 +584,13 @@ static bool read_opt(lua_State *L, enum lb_opttype type, void *at)
 }
 
 void lb_opts(lua_State *L, int idx, const char *what, const struct lb_opt *defs,
-	     void *out)
+             void *out)
 {
 	if (lua_isnoneornil(L, idx))
 		return;
 	if (!lua_istable(L, idx))
 		(void)lb_usage(L, idx, "%s: options must be a table, not %s",
-			       what, luaL_typename(L, idx));
+		               what, luaL_typename(L, idx));
 	idx = lua_absindex(L, idx);
 	luaL_checkstack(L, 5, NULL);
 	for (lua_pushnil(L); lua_next(L, idx) != 0; lua_pop(L, 1)) {
@@ -599,8 +599,8 @@ void lb_opts(lua_State *L, int idx, const char *what, const struct lb_opt *defs,
 
 		if (lua_type(L, -2) != LUA_TSTRING)
 			(void)lb_fail(L, HGA_USAGE, "UnknownOption",
-				      "%s: option names are strings, not %s",
-				      what, luaL_typename(L, -2));
+			              "%s: option names are strings, not %s",
+			              what, luaL_typename(L, -2));
 		name.s = lua_tolstring(L, -2, &name.n);
 		d = find_opt(defs, name);
 		if (d == NULL)
@@ -618,7 +618,7 @@ const char **lb_strlist(lua_State *L, int idx, const char *what, size_t *n)
 
 	if (!lua_istable(L, idx))
 		(void)lb_fail(L, HGA_USAGE, NULL, "%s: a list expected, got %s",
-			      what, luaL_typename(L, idx));
+		              what, luaL_typename(L, idx));
 	idx = lua_absindex(L, idx);
 	count = lua_rawlen(L, idx);
 	if (count > 1000000)
@@ -628,13 +628,13 @@ const char **lb_strlist(lua_State *L, int idx, const char *what, size_t *n)
 		lua_rawgeti(L, idx, (lua_Integer)i);
 		if (lua_type(L, -1) != LUA_TSTRING)
 			(void)lb_fail(L, HGA_USAGE, NULL,
-				      "%s: element %d must be a string, not %s",
-				      what, (int)i, luaL_typename(L, -1));
+			              "%s: element %d must be a string, not %s",
+			              what, (int)i, luaL_typename(L, -1));
 		list[i - 1] = lua_tolstring(L, -1, &len);
 		if (strlen(list[i - 1]) != len)
 			(void)lb_fail(L, HGA_USAGE, NULL,
-				      "%s: element %d contains a zero byte",
-				      what, (int)i);
+			              "%s: element %d contains a zero byte",
+			              what, (int)i);
 		lua_pop(L, 1);
 	}
 	list[count] = NULL;
@@ -728,11 +728,11 @@ static int secret_tostring(lua_State *L)
 }
 
 static const luaL_Reg secret_methods[] = {
-	{"reveal", secret_reveal}, {"len", secret_len}, {NULL, NULL}};
+    {"reveal", secret_reveal}, {"len", secret_len}, {NULL, NULL}};
 static const luaL_Reg secret_meta[] = {{"__gc", secret_wipe},
-				       {"__tostring", secret_tostring},
-				       {"__len", secret_len},
-				       {NULL, NULL}};
+                                       {"__tostring", secret_tostring},
+                                       {"__len", secret_len},
+                                       {NULL, NULL}};
 
 void lb_pushsecret(lua_State *L, struct hga_str text)
 {

@@ -42,12 +42,12 @@ enum hga_kind lb_errkind(lua_State *L, int idx);
 void lb_adderr(lua_State *L, int first, int idx);
 
 /* Formats and raises. */
-int lb_fail(lua_State *L, enum hga_kind kind, const char *code,
-	    const char *fmt, ...) HGA_PRINTF(4, 5) LB_RAISES;
+int lb_fail(lua_State *L, enum hga_kind kind, const char *code, const char *fmt,
+            ...) HGA_PRINTF(4, 5) LB_RAISES;
 
 /* Raises usage "bad argument N (WHAT)". */
 int lb_usage(lua_State *L, int arg, const char *fmt, ...)
-	HGA_PRINTF(3, 4) LB_RAISES;
+    HGA_PRINTF(3, 4) LB_RAISES;
 
 /*
  * Creates the metatable `tname` once: methods in __index, meta (may be NULL)
@@ -55,7 +55,7 @@ int lb_usage(lua_State *L, int arg, const char *fmt, ...)
  * method also becomes __close and __gc unless meta gives them. [-0, +0]
  */
 void lb_newclass(lua_State *L, const char *tname, const luaL_Reg *methods,
-		 const luaL_Reg *meta);
+                 const luaL_Reg *meta);
 
 /* Zeroed userdata of that class with nuv user values. [-0, +1, m] */
 void *lb_newobj(lua_State *L, size_t size, int nuv, const char *tname);
@@ -106,8 +106,8 @@ struct lb_opt {
  * options leave *out as it is.  The table must stay on the stack while
  * borrowed strings are used.
  */
-void lb_opts(lua_State *L, int idx, const char *what,
-	     const struct lb_opt *defs, void *out) LB_RAISES;
+void lb_opts(lua_State *L, int idx, const char *what, const struct lb_opt *defs,
+             void *out) LB_RAISES;
 
 /* Table field as string list -> array of NUL-terminated strings borrowed from
  * the table, in a userdata pushed on the stack. [-0, +1, raises] */

@@ -95,9 +95,9 @@ static int l_program(lua_State *L)
 	if (!p->open) {
 		if (image == NULL)
 			return lb_fail(L, HGA_NOTFOUND, "NoFile",
-				       "hgauto-box is not built in");
+			               "hgauto-box is not built in");
 		if (hga_box_program_open(&p->p, image->data, image->len, dir,
-					 &err) < 0)
+		                         &err) < 0)
 			return lb_raise(L, &err);
 		p->open = true;
 	}
@@ -120,11 +120,11 @@ static void *list_room(lua_State *L, const char *name, size_t size, size_t *n)
 	}
 	if (!lua_istable(L, -1))
 		(void)lb_fail(L, HGA_USAGE, NULL,
-			      "box.start: %s must be a list", name);
+		              "box.start: %s must be a list", name);
 	count = lua_rawlen(L, -1);
 	if (count > 10000)
 		(void)lb_fail(L, HGA_USAGE, NULL, "box.start: %s too long",
-			      name);
+		              name);
 	*n = (size_t)count;
 	return lua_newuserdatauv(L, ((size_t)count + 1) * size, 0);
 }
@@ -136,11 +136,11 @@ struct file_opts {
 };
 
 static const struct lb_opt file_defs[] = {
-	{"path", LB_CSTR, offsetof(struct file_opts, path)},
-	{"owner", LB_CSTR, offsetof(struct file_opts, owner)},
-	{"mode", LB_INT, offsetof(struct file_opts, mode)},
-	{"data", LB_ANY, offsetof(struct file_opts, data)},
-	{NULL, LB_ANY, 0},
+    {"path", LB_CSTR, offsetof(struct file_opts, path)},
+    {"owner", LB_CSTR, offsetof(struct file_opts, owner)},
+    {"mode", LB_INT, offsetof(struct file_opts, mode)},
+    {"data", LB_ANY, offsetof(struct file_opts, data)},
+    {NULL, LB_ANY, 0},
 };
 
 static void read_file(lua_State *L, struct hga_box_file *out)
@@ -152,11 +152,11 @@ static void read_file(lua_State *L, struct hga_box_file *out)
 	lb_opts(L, at, "box.start files", file_defs, &o);
 	if (o.path == NULL || o.mode < 0 || o.mode > 07777)
 		(void)lb_fail(L, HGA_USAGE, NULL,
-			      "box.start files: path and a mode of 0 to 07777");
+		              "box.start files: path and a mode of 0 to 07777");
 	lua_getfield(L, at, "data");
 	if (!lua_isnil(L, -1) && !lb_tosecret(L, -1, &data))
 		(void)lb_fail(L, HGA_USAGE, NULL,
-			      "box.start files: data must be a string");
+		              "box.start files: data must be a string");
 	lua_pop(L, 1); /* the table keeps it */
 	out->path = o.path;
 	out->owner = o.owner;
@@ -166,10 +166,10 @@ static void read_file(lua_State *L, struct hga_box_file *out)
 }
 
 static const struct lb_opt user_defs[] = {
-	{"name", LB_CSTR, offsetof(struct hga_box_user, name)},
-	{"shell", LB_CSTR, offsetof(struct hga_box_user, shell)},
-	{"groups", LB_CSTR, offsetof(struct hga_box_user, groups)},
-	{NULL, LB_ANY, 0},
+    {"name", LB_CSTR, offsetof(struct hga_box_user, name)},
+    {"shell", LB_CSTR, offsetof(struct hga_box_user, shell)},
+    {"groups", LB_CSTR, offsetof(struct hga_box_user, groups)},
+    {NULL, LB_ANY, 0},
 };
 
 static void read_user(lua_State *L, struct hga_box_user *out)
@@ -186,11 +186,11 @@ struct rule_opts {
 };
 
 static const struct lb_opt rule_defs[] = {
-	{"protocol", LB_CSTR, offsetof(struct rule_opts, protocol)},
-	{"cidr", LB_CSTR, offsetof(struct rule_opts, cidr)},
-	{"from", LB_INT, offsetof(struct rule_opts, from)},
-	{"to", LB_INT, offsetof(struct rule_opts, to)},
-	{NULL, LB_ANY, 0},
+    {"protocol", LB_CSTR, offsetof(struct rule_opts, protocol)},
+    {"cidr", LB_CSTR, offsetof(struct rule_opts, cidr)},
+    {"from", LB_INT, offsetof(struct rule_opts, from)},
+    {"to", LB_INT, offsetof(struct rule_opts, to)},
+    {NULL, LB_ANY, 0},
 };
 
 /* One rule; false when its protocol reaches no port. */
@@ -206,7 +206,7 @@ static bool read_rule(lua_State *L, struct hga_box_rule *out)
 	if (o.from > 65535 || o.to > 65535)
 		o.from = o.to = -1;
 	if (hga_box_rule_make(o.protocol, (int)o.from, (int)o.to, o.cidr, out,
-			      &used, &err) < 0)
+	                      &used, &err) < 0)
 		(void)lb_raise(L, &err);
 	return used;
 }
@@ -228,7 +228,7 @@ static size_t read_rules(lua_State *L, struct hga_box_rule *rules, size_t n)
 static void read_files(lua_State *L, struct hga_box_args *a)
 {
 	struct hga_box_file *files =
-		list_room(L, "files", sizeof(*files), &a->n_files);
+	    list_room(L, "files", sizeof(*files), &a->n_files);
 	int list = lua_gettop(L) - 1;
 
 	for (size_t i = 1; i <= a->n_files; i++) {
@@ -242,7 +242,7 @@ static void read_files(lua_State *L, struct hga_box_args *a)
 static void read_users(lua_State *L, struct hga_box_args *a)
 {
 	struct hga_box_user *users =
-		list_room(L, "users", sizeof(*users), &a->n_users);
+	    list_room(L, "users", sizeof(*users), &a->n_users);
 	int list = lua_gettop(L) - 1;
 
 	for (size_t i = 1; i <= a->n_users; i++) {
@@ -261,23 +261,25 @@ struct start_opts {
 };
 
 static const struct lb_opt start_defs[] = {
-	{"program", LB_CSTR, offsetof(struct start_opts, args.program)},
-	{"hostname", LB_CSTR, offsetof(struct start_opts, args.hostname)},
-	{"images_dir", LB_CSTR, offsetof(struct start_opts, args.images_dir)},
-	{"upper", LB_CSTR, offsetof(struct start_opts, args.upper)},
-	{"work", LB_CSTR, offsetof(struct start_opts, args.work)},
-	{"log", LB_CSTR, offsetof(struct start_opts, args.log)},
-	{"address", LB_CSTR, offsetof(struct start_opts, args.address)},
-	{"private_ip", LB_CSTR, offsetof(struct start_opts, args.private_ip)},
-	{"timeout", LB_MS, offsetof(struct start_opts, args.timeout_ms)},
-	{"layers", LB_TABLE, offsetof(struct start_opts, layers)},
-	{"files", LB_TABLE, offsetof(struct start_opts, files)},
-	{"users", LB_TABLE, offsetof(struct start_opts, users)},
-	{"ports", LB_TABLE, offsetof(struct start_opts, ports)},
-	{NULL, LB_ANY, 0},
+    {"program", LB_CSTR, offsetof(struct start_opts, args.program)},
+    {"hostname", LB_CSTR, offsetof(struct start_opts, args.hostname)},
+    {"images_dir", LB_CSTR, offsetof(struct start_opts, args.images_dir)},
+    {"upper", LB_CSTR, offsetof(struct start_opts, args.upper)},
+    {"work", LB_CSTR, offsetof(struct start_opts, args.work)},
+    {"log", LB_CSTR, offsetof(struct start_opts, args.log)},
+    {"address", LB_CSTR, offsetof(struct start_opts, args.address)},
+    {"private_ip", LB_CSTR, offsetof(struct start_opts, args.private_ip)},
+    {"timeout", LB_MS, offsetof(struct start_opts, args.timeout_ms)},
+    {"layers", LB_TABLE, offsetof(struct start_opts, layers)},
+    {"files", LB_TABLE, offsetof(struct start_opts, files)},
+    {"users", LB_TABLE, offsetof(struct start_opts, users)},
+    {"ports", LB_TABLE, offsetof(struct start_opts, ports)},
+    {NULL, LB_ANY, 0},
 };
 
-enum { AT_BOX = 2 }; /* stack index of the new object during a start */
+enum {
+	AT_BOX = 2
+}; /* stack index of the new object during a start */
 
 static int start_k(lua_State *L, int status, lua_KContext ctx)
 {
@@ -311,8 +313,7 @@ static int l_start(lua_State *L)
 	lb_opts(L, 1, "box.start", start_defs, &o);
 	b = lb_newobj(L, sizeof(*b), 0, BOX_CLASS);
 	lua_getfield(L, 1, "layers");
-	o.args.layers = lb_strlist(L, -1, "box.start layers",
-				   &o.args.n_layers);
+	o.args.layers = lb_strlist(L, -1, "box.start layers", &o.args.n_layers);
 	read_files(L, &o.args);
 	read_users(L, &o.args);
 	rules = list_room(L, "ports", sizeof(*rules), &n);
@@ -340,7 +341,10 @@ struct l_exec {
 	bool truncated, callback;
 };
 
-enum { AT_EXEC = 3, AT_CALLBACK = 4 };
+enum {
+	AT_EXEC = 3,
+	AT_CALLBACK = 4
+};
 
 static void exec_release(struct hga_op *op)
 {
@@ -359,16 +363,16 @@ struct exec_opts {
 };
 
 static const struct lb_opt exec_defs[] = {
-	{"argv", LB_TABLE, offsetof(struct exec_opts, argv)},
-	{"shell", LB_CSTR, offsetof(struct exec_opts, shell)},
-	{"user", LB_CSTR, offsetof(struct exec_opts, user)},
-	{"cwd", LB_CSTR, offsetof(struct exec_opts, cwd)},
-	{"env", LB_TABLE, offsetof(struct exec_opts, env)},
-	{"stdin", LB_STR, offsetof(struct exec_opts, in)},
-	{"timeout", LB_MS, offsetof(struct exec_opts, timeout_ms)},
-	{"max_output", LB_INT, offsetof(struct exec_opts, max_output)},
-	{"on_output", LB_FUNC, offsetof(struct exec_opts, on_output)},
-	{NULL, LB_ANY, 0},
+    {"argv", LB_TABLE, offsetof(struct exec_opts, argv)},
+    {"shell", LB_CSTR, offsetof(struct exec_opts, shell)},
+    {"user", LB_CSTR, offsetof(struct exec_opts, user)},
+    {"cwd", LB_CSTR, offsetof(struct exec_opts, cwd)},
+    {"env", LB_TABLE, offsetof(struct exec_opts, env)},
+    {"stdin", LB_STR, offsetof(struct exec_opts, in)},
+    {"timeout", LB_MS, offsetof(struct exec_opts, timeout_ms)},
+    {"max_output", LB_INT, offsetof(struct exec_opts, max_output)},
+    {"on_output", LB_FUNC, offsetof(struct exec_opts, on_output)},
+    {NULL, LB_ANY, 0},
 };
 
 /* Appends to what is kept of a stream; the rest is dropped and noted. */
@@ -477,12 +481,12 @@ static const char **read_env(lua_State *L, size_t *n)
 		    (lua_type(L, -1) != LUA_TSTRING &&
 		     lua_type(L, -1) != LUA_TNUMBER))
 			(void)lb_fail(L, HGA_USAGE, NULL,
-				      "box exec: env maps names to strings");
+			              "box exec: env maps names to strings");
 		lua_pushvalue(L, -2);
 		lua_pushliteral(L, "=");
 		lua_pushvalue(L, -3);
 		lua_concat(L, 3);
-		lua_rawseti(L, -5, (lua_Integer)++*n);
+		lua_rawseti(L, -5, (lua_Integer)++ * n);
 		lua_pop(L, 1); /* the value */
 	}
 	lua_pop(L, 1); /* env */
@@ -507,7 +511,7 @@ static int l_exec(lua_State *L)
 	lb_opts(L, 2, "box exec", exec_defs, &o);
 	if ((o.argv != 0) == (o.shell != NULL) || o.max_output < 0)
 		return lb_fail(L, HGA_USAGE, NULL,
-			       "box exec: one of argv and shell is needed");
+		               "box exec: one of argv and shell is needed");
 	e = lb_newop(L, sizeof(*e), exec_release);
 	hga_buf_init(&e->got[0], (size_t)o.max_output);
 	hga_buf_init(&e->got[1], (size_t)o.max_output);
@@ -578,7 +582,7 @@ static void push_end(lua_State *L, const struct hga_box_info *info)
 	lua_pushstring(L, hga_box_reason_name(info->reason));
 	lua_setfield(L, -2, "reason");
 	lua_pushinteger(L, WIFSIGNALED(status) ? 128 + WTERMSIG(status)
-					       : WEXITSTATUS(status));
+	                                       : WEXITSTATUS(status));
 	lua_setfield(L, -2, "status");
 }
 
@@ -601,13 +605,13 @@ struct wait_opts {
 };
 
 static const struct lb_opt wait_defs[] = {
-	{"timeout", LB_MS, offsetof(struct wait_opts, timeout_ms)},
-	{NULL, LB_ANY, 0},
+    {"timeout", LB_MS, offsetof(struct wait_opts, timeout_ms)},
+    {NULL, LB_ANY, 0},
 };
 
 /* Common end of wait, poweroff, reboot, kill. */
 static int await_end(lua_State *L, const char *what, enum hga_box_power power,
-		     int64_t timeout_ms)
+                     int64_t timeout_ms)
 {
 	struct hga_box *box = check_box(L);
 	struct wait_opts o = {timeout_ms};
@@ -679,29 +683,29 @@ static int l_unsupported(lua_State *L)
 {
 	(void)check_box(L);
 	return lb_fail(L, HGA_IO, "Unsupported",
-		       "local instances do not support this yet");
+	               "local instances do not support this yet");
 }
 
 static const luaL_Reg box_methods[] = {
-	{"exec", l_exec},
-	{"ports", l_ports},
-	{"poweroff", l_poweroff},
-	{"reboot", l_reboot},
-	{"kill", l_kill},
-	{"wait", l_wait},
-	{"info", l_info},
-	{"connect", l_unsupported},
-	{"attach", l_unsupported},
-	{"detach", l_unsupported},
-	{"listener", l_unsupported},
-	{"keep", l_keep},
-	{"close", l_close},
-	{NULL, NULL},
+    {"exec", l_exec},
+    {"ports", l_ports},
+    {"poweroff", l_poweroff},
+    {"reboot", l_reboot},
+    {"kill", l_kill},
+    {"wait", l_wait},
+    {"info", l_info},
+    {"connect", l_unsupported},
+    {"attach", l_unsupported},
+    {"detach", l_unsupported},
+    {"listener", l_unsupported},
+    {"keep", l_keep},
+    {"close", l_close},
+    {NULL, NULL},
 };
 
 static const luaL_Reg program_methods[] = {
-	{"close", program_close},
-	{NULL, NULL},
+    {"close", program_close},
+    {NULL, NULL},
 };
 
 int luaopen_hgauto_box_core(lua_State *L)

@@ -60,7 +60,7 @@ static int size_hint(uint32_t n)
 }
 
 static void push_container(lua_State *L, struct writer *w, enum hga_vtype type,
-			   uint32_t count, uint16_t shape)
+                           uint32_t count, uint16_t shape)
 {
 	struct up *u = &w->at[w->depth++];
 	int n = size_hint(count);
@@ -70,7 +70,7 @@ static void push_container(lua_State *L, struct writer *w, enum hga_vtype type,
 	u->left = count;
 	u->i = 0;
 	lua_createtable(L, type == HGA_V_LIST ? n : 0,
-			type == HGA_V_LIST ? 0 : n);
+	                type == HGA_V_LIST ? 0 : n);
 	if (type == HGA_V_LIST && w->list_meta) {
 		lbval_pushlistmeta(L);
 		lua_setmetatable(L, -2);
@@ -92,7 +92,7 @@ static void store(lua_State *L, struct writer *w)
 		if (u->type == HGA_V_LIST)
 			lua_rawseti(L, -2, ++u->i);
 		else if (lua_touserdata(L, -1) == NULL &&
-			 lua_type(L, -1) == LUA_TLIGHTUSERDATA)
+		         lua_type(L, -1) == LUA_TLIGHTUSERDATA)
 			lua_pop(L, 2); /* null: absent */
 		else
 			lua_rawset(L, -3);
@@ -103,7 +103,7 @@ static void store(lua_State *L, struct writer *w)
 }
 
 static bool push_scalar(lua_State *L, const struct hga_node *n,
-			struct hga_str text)
+                        struct hga_str text)
 {
 	switch ((enum hga_vtype)n->type) {
 	case HGA_V_NONE:
@@ -136,7 +136,7 @@ static bool push_scalar(lua_State *L, const struct hga_node *n,
 }
 
 void lbval_drain(lua_State *L, struct hga_vtape *t, lbval_shape_fn fn,
-		 void *data)
+                 void *data)
 {
 	const struct hga_vnames *names = hga_vtape_names(t);
 	struct writer w = {.list_meta = fn != NULL, .fn = fn, .data = data};
@@ -160,7 +160,7 @@ void lbval_drain(lua_State *L, struct hga_vtape *t, lbval_shape_fn fn,
 			lb_pushstr(L, names->text(names, n->name));
 		if (!push_scalar(L, n, text)) {
 			push_container(L, &w, (enum hga_vtype)n->type,
-				       n->u.c.count, n->shape);
+			               n->u.c.count, n->shape);
 			if (n->u.c.count > 0)
 				continue;
 			w.depth--;
@@ -274,10 +274,10 @@ static void path_text(const struct reader *r, char *out, size_t size)
 
 		if (d->n >= 0)
 			w = snprintf(out + n, size - n, "[%lld]",
-				     (long long)d->i);
+			             (long long)d->i);
 		else
 			w = snprintf(out + n, size - n, "%s%s",
-				     n > 0 ? "." : "", d->key ? d->key : "?");
+			             n > 0 ? "." : "", d->key ? d->key : "?");
 		n += w > 0 ? (size_t)w : 0;
 	}
 }
@@ -288,7 +288,7 @@ static int refuse(const struct reader *r, const char *why, struct hga_err *err)
 
 	path_text(r, path, sizeof(path));
 	return hga_fail(err, HGA_USAGE, 0, "Value", "%s%s%s", path,
-			path[0] ? ": " : "", why);
+	                path[0] ? ": " : "", why);
 }
 
 struct keys {
@@ -319,7 +319,7 @@ static struct keys scan_keys(lua_State *L, int idx)
 }
 
 static int check_table(struct reader *r, const struct keys *k,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	const void *id = lua_topointer(r->L, -1);
 
@@ -361,8 +361,8 @@ static int open_table(struct reader *r, struct hga_err *err)
 	d->n = k.strings ? -1 : k.ints;
 	d->key = NULL;
 	r->depth++;
-	(void)hga_vt_open(r->t, k.strings ? HGA_V_MAP : HGA_V_LIST,
-			  HGA_NO_NAME, HGA_NO_SHAPE); /* sticks */
+	(void)hga_vt_open(r->t, k.strings ? HGA_V_MAP : HGA_V_LIST, HGA_NO_NAME,
+	                  HGA_NO_SHAPE); /* sticks */
 	if (k.strings)
 		lua_pushnil(L);
 	return 0;
@@ -393,10 +393,10 @@ static int add_value(struct reader *r, struct hga_err *err)
 	case LUA_TNUMBER:
 		if (lua_isinteger(L, -1))
 			(void)hga_vt_int(r->t, HGA_NO_NAME,
-					 lua_tointeger(L, -1));
+			                 lua_tointeger(L, -1));
 		else
 			(void)hga_vt_num(r->t, HGA_NO_NAME,
-					 lua_tonumber(L, -1));
+			                 lua_tonumber(L, -1));
 		break;
 	case LUA_TSTRING:
 		add_text(r);
@@ -410,7 +410,7 @@ static int add_value(struct reader *r, struct hga_err *err)
 		return open_table(r, err);
 	default:
 		(void)snprintf(why, sizeof(why), "a %s is no data",
-			       luaL_typename(L, -1)); /* always fits */
+		               luaL_typename(L, -1)); /* always fits */
 		return refuse(r, why, err);
 	}
 	lua_pop(L, 1);
@@ -431,7 +431,7 @@ static bool next_value(struct reader *r)
 	}
 	if (d->n < 0 && lua_next(L, -2) != 0) {
 		key.s = lua_tolstring(L, -2, &key.n);
-		d->key = key.s; /* the table keeps it */
+		d->key = key.s;              /* the table keeps it */
 		(void)hga_vt_key(r->t, key); /* sticks */
 		return true;
 	}
@@ -442,7 +442,7 @@ static bool next_value(struct reader *r)
 }
 
 int lbval_tape(lua_State *L, int idx, struct hga_vtape *t, bool borrow,
-	       struct hga_err *err)
+               struct hga_err *err)
 {
 	struct reader r = {.L = L, .t = t, .borrow = borrow};
 	int top = lua_gettop(L);

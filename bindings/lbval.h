@@ -24,7 +24,7 @@ typedef void (*lbval_shape_fn)(lua_State *L, uint16_t shape, void *data);
 /* Pushes the whole value, freeing the tape's chunks on the way; raises only
  * Lua's memory error (the tape's owner frees the rest). [-0, +1, m] */
 void lbval_drain(lua_State *L, struct hga_vtape *t, lbval_shape_fn fn,
-		 void *data);
+                 void *data);
 
 /* Pushes the value at a cursor, tape unchanged. [-0, +1, m] */
 void lbval_push(lua_State *L, struct hga_val v);
@@ -42,6 +42,6 @@ void lbval_pushlistmeta(lua_State *L);
  * copied (the table must stay alive and unchanged).  Does not raise.
  */
 int lbval_tape(lua_State *L, int idx, struct hga_vtape *t, bool borrow,
-	       struct hga_err *err) HGA_MUST_USE;
+               struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -16,7 +16,7 @@ static lua_State *check_plain(lua_State *L, int idx)
 
 	if (co == NULL)
 		(void)lb_usage(L, idx, "coroutine expected, got %s",
-			       luaL_typename(L, idx));
+		               luaL_typename(L, idx));
 	else if (task_of(co) != NULL)
 		(void)lb_usage(L, idx, "this is a task; use its handle");
 	return co;
@@ -110,21 +110,21 @@ static int co_close(lua_State *L)
 	return lua_gettop(L);
 }
 
-static int co_yield(lua_State *L)
+static int co_yield (lua_State *L)
 {
 	if (task_of(L) != NULL)
 		return lb_fail(L, HGA_USAGE, "Yield",
-			       "coroutine.yield outside a coroutine; "
-			       "async.sleep(0) lets other tasks run");
+		               "coroutine.yield outside a coroutine; "
+		               "async.sleep(0) lets other tasks run");
 	return lua_yield(L, lua_gettop(L));
 }
 
 void lcoro_open(lua_State *L)
 {
 	static const luaL_Reg fns[] = {{"resume", co_resume},
-				       {"wrap", co_wrap},
-				       {"yield", co_yield},
-				       {NULL, NULL}};
+	                               {"wrap", co_wrap},
+	                               {"yield", co_yield },
+	                               {NULL, NULL}};
 
 	lua_getglobal(L, "coroutine");
 	luaL_setfuncs(L, fns, 0);

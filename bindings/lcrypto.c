@@ -72,7 +72,7 @@ static int l_hmac_sha256(lua_State *L)
 
 	if (!lb_tosecret(L, 1, &key))
 		return lb_usage(L, 1, "string expected, got %s",
-				luaL_typename(L, 1));
+		                luaL_typename(L, 1));
 	if (hga_hmac_sha256(key, text, out, &err) < 0)
 		return lb_raise(L, &err);
 	lua_pushlstring(L, (const char *)out, sizeof(out));
@@ -312,7 +312,7 @@ static int key_save(lua_State *L)
 	r = hga_key_private(k, &out, &err);
 	if (r == 0)
 		r = hga_fs_replace(path, hga_buf_str(&out), 0600, HGA_FS_SYNC,
-				   &err);
+		                   &err);
 	hga_buf_release_secret(&out);
 	return r < 0 ? lb_raise(L, &err) : 0;
 }
@@ -321,20 +321,19 @@ static int key_tostring(lua_State *L)
 {
 	struct hga_key *const *k = lb_check(L, 1, LB_KEY_CLASS);
 
-	lua_pushfstring(L, "key %s",
-			*k != NULL ? hga_key_type(*k) : "closed");
+	lua_pushfstring(L, "key %s", *k != NULL ? hga_key_type(*k) : "closed");
 	return 1;
 }
 
 struct hga_key **lb_newkey(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{"public", key_public}, {"fingerprint", key_fingerprint},
-		{"blob", key_blob},     {"type", key_type},
-		{"private", key_private}, {"save", key_save},
-		{"close", key_close},   {NULL, NULL}};
+	    {"public", key_public},   {"fingerprint", key_fingerprint},
+	    {"blob", key_blob},       {"type", key_type},
+	    {"private", key_private}, {"save", key_save},
+	    {"close", key_close},     {NULL, NULL}};
 	static const luaL_Reg meta[] = {{"__tostring", key_tostring},
-					{NULL, NULL}};
+	                                {NULL, NULL}};
 
 	lb_newclass(L, LB_KEY_CLASS, methods, meta);
 	return lb_newobj(L, sizeof(struct hga_key *), 0, LB_KEY_CLASS);
@@ -383,7 +382,7 @@ static int l_parse_private(lua_State *L)
 
 	if (!lb_tosecret(L, 1, &text))
 		return lb_usage(L, 1, "string expected, got %s",
-				luaL_typename(L, 1));
+		                luaL_typename(L, 1));
 	k = lb_newkey(L);
 	if (hga_key_parse(text, "key", k, &err) < 0)
 		return lb_raise(L, &err);
@@ -422,25 +421,24 @@ static int l_public_info(lua_State *L)
 	return 1;
 }
 
-static const luaL_Reg crypto_fns[] = {
-	{"sha256", l_sha256},
-	{"sha1", l_sha1},
-	{"md5", l_md5},
-	{"hmac_sha256", l_hmac_sha256},
-	{"equal", l_equal},
-	{"hex", l_hex},
-	{"unhex", l_unhex},
-	{"base64", l_base64},
-	{"unbase64", l_unbase64},
-	{"random", l_random},
-	{"uuid", l_uuid},
-	{"token", l_token},
-	{"secret", l_secret},
-	{"keypair", l_keypair},
-	{"load_private", l_load_private},
-	{"parse_private", l_parse_private},
-	{"public_info", l_public_info},
-	{NULL, NULL}};
+static const luaL_Reg crypto_fns[] = {{"sha256", l_sha256},
+                                      {"sha1", l_sha1},
+                                      {"md5", l_md5},
+                                      {"hmac_sha256", l_hmac_sha256},
+                                      {"equal", l_equal},
+                                      {"hex", l_hex},
+                                      {"unhex", l_unhex},
+                                      {"base64", l_base64},
+                                      {"unbase64", l_unbase64},
+                                      {"random", l_random},
+                                      {"uuid", l_uuid},
+                                      {"token", l_token},
+                                      {"secret", l_secret},
+                                      {"keypair", l_keypair},
+                                      {"load_private", l_load_private},
+                                      {"parse_private", l_parse_private},
+                                      {"public_info", l_public_info},
+                                      {NULL, NULL}};
 
 int luaopen_hgauto_crypto(lua_State *L)
 {

@@ -41,7 +41,7 @@ static int l_list(lua_State *L)
 }
 
 static const luaL_Reg embed_fns[] = {
-	{"read", l_read}, {"list", l_list}, {NULL, NULL}};
+    {"read", l_read}, {"list", l_list}, {NULL, NULL}};
 
 int luaopen_hgauto_embed(lua_State *L)
 {

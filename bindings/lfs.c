@@ -64,7 +64,7 @@ static int fail_errno(lua_State *L, const char *what, const char *path)
 static int l_read(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"max", LB_INT, 0},
-					     {NULL, LB_INT, 0}};
+	                                     {NULL, LB_INT, 0}};
 	const char *path = check_path(L, 1);
 	int64_t max = READ_MAX;
 	struct hga_buf out;
@@ -104,10 +104,10 @@ static unsigned check_mode(lua_State *L, int idx, int64_t mode)
 static int l_write(lua_State *L)
 {
 	static const struct lb_opt defs[] = {
-		{"mode", LB_INT, offsetof(struct write_opts, mode)},
-		{"atomic", LB_BOOL, offsetof(struct write_opts, atomic)},
-		{"sync", LB_BOOL, offsetof(struct write_opts, sync)},
-		{NULL, LB_INT, 0}};
+	    {"mode", LB_INT, offsetof(struct write_opts, mode)},
+	    {"atomic", LB_BOOL, offsetof(struct write_opts, atomic)},
+	    {"sync", LB_BOOL, offsetof(struct write_opts, sync)},
+	    {NULL, LB_INT, 0}};
 	struct write_opts o = {0600, true, false};
 	const char *path = check_path(L, 1);
 	struct hga_str data = lb_checkstr(L, 2);
@@ -120,7 +120,7 @@ static int l_write(lua_State *L)
 	sched_check_effect(L, "fs.write");
 	if (o.atomic)
 		r = hga_fs_replace(path, data, mode, o.sync ? HGA_FS_SYNC : 0,
-				   &err);
+		                   &err);
 	else
 		r = hga_fs_write(path, data, mode, &err);
 	return r < 0 ? lb_raise(L, &err) : 0;
@@ -150,7 +150,7 @@ static int l_append(lua_State *L)
 static int l_copy(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"mode", LB_INT, 0},
-					     {NULL, LB_INT, 0}};
+	                                     {NULL, LB_INT, 0}};
 	const char *from = check_path(L, 1);
 	const char *to = check_path(L, 2);
 	int64_t mode = 0600;
@@ -178,9 +178,9 @@ struct mkdir_opts {
 static int l_mkdir(lua_State *L)
 {
 	static const struct lb_opt defs[] = {
-		{"mode", LB_INT, offsetof(struct mkdir_opts, mode)},
-		{"parents", LB_BOOL, offsetof(struct mkdir_opts, parents)},
-		{NULL, LB_INT, 0}};
+	    {"mode", LB_INT, offsetof(struct mkdir_opts, mode)},
+	    {"parents", LB_BOOL, offsetof(struct mkdir_opts, parents)},
+	    {NULL, LB_INT, 0}};
 	struct mkdir_opts o = {0700, false};
 	const char *path = check_path(L, 1);
 	struct hga_err err;
@@ -199,7 +199,7 @@ static int l_mkdir(lua_State *L)
 static int l_remove(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"tree", LB_BOOL, 0},
-					     {NULL, LB_BOOL, 0}};
+	                                     {NULL, LB_BOOL, 0}};
 	const char *path = check_path(L, 1);
 	bool tree = false;
 	struct hga_err err;
@@ -331,7 +331,7 @@ static int push_stat(lua_State *L, const struct stat *st)
 	set_int(L, "dev", (lua_Integer)st->st_dev);
 	set_int(L, "nlink", (lua_Integer)st->st_nlink);
 	lua_pushnumber(L, (lua_Number)st->st_mtim.tv_sec +
-				  (lua_Number)st->st_mtim.tv_nsec / 1e9);
+	                      (lua_Number)st->st_mtim.tv_nsec / 1e9);
 	lua_setfield(L, -2, "mtime");
 	return 1;
 }
@@ -378,7 +378,7 @@ static int l_exists(lua_State *L)
 
 /* Appends each name with its NUL. */
 static int read_names(const char *path, struct hga_buf *out,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	DIR *d = opendir(path);
 	struct dirent *e;
@@ -395,7 +395,7 @@ static int read_names(const char *path, struct hga_buf *out,
 			break;
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			r = hga_buf_add(out, e->d_name, strlen(e->d_name) + 1,
-					err);
+			                err);
 	}
 	(void)closedir(d); /* only read from */
 	return r;
@@ -651,7 +651,7 @@ static int lock_k(lua_State *L, int status, lua_KContext ctx)
 		return 0;
 	if (x->left_ms == 0)
 		return lb_fail(L, HGA_TIMEOUT, "Locked",
-			       "%s: another process holds the lock", x->path);
+		               "%s: another process holds the lock", x->path);
 	if (status != LUA_YIELD)
 		sched_check_wait(L, "fs.lock");
 	x->left_ms -= x->left_ms < LOCK_POLL_MS ? x->left_ms : LOCK_POLL_MS;
@@ -674,9 +674,9 @@ static int l_lock(lua_State *L)
 		bool shared;
 	} o = {0, false};
 	static const struct lb_opt defs[] = {
-		{"wait", LB_ANY, offsetof(struct opts, wait)},
-		{"shared", LB_BOOL, offsetof(struct opts, shared)},
-		{NULL, LB_BOOL, 0}};
+	    {"wait", LB_ANY, offsetof(struct opts, wait)},
+	    {"shared", LB_BOOL, offsetof(struct opts, shared)},
+	    {NULL, LB_BOOL, 0}};
 	const char *path = check_path(L, 1);
 	struct lock *x;
 
@@ -701,25 +701,21 @@ static int l_lock(lua_State *L)
 }
 
 static const luaL_Reg fs_fns[] = {
-	{"read", l_read},         {"write", l_write},
-	{"append", l_append},     {"copy", l_copy},
-	{"mkdir", l_mkdir},       {"remove", l_remove},
-	{"rename", l_rename},     {"symlink", l_symlink},
-	{"link", l_link},         {"chmod", l_chmod},
-	{"readlink", l_readlink}, {"realpath", l_realpath},
-	{"stat", l_stat},         {"lstat", l_lstat},
-	{"exists", l_exists},     {"list", l_list},
-	{"tmpdir", l_tmpdir},     {"space", l_space},
-	{"fstype", l_fstype},     {"cwd", l_cwd},
-	{"home", l_home},         {"sha256", l_sha256},
-	{"lock", l_lock},         {NULL, NULL}};
+    {"read", l_read},     {"write", l_write},       {"append", l_append},
+    {"copy", l_copy},     {"mkdir", l_mkdir},       {"remove", l_remove},
+    {"rename", l_rename}, {"symlink", l_symlink},   {"link", l_link},
+    {"chmod", l_chmod},   {"readlink", l_readlink}, {"realpath", l_realpath},
+    {"stat", l_stat},     {"lstat", l_lstat},       {"exists", l_exists},
+    {"list", l_list},     {"tmpdir", l_tmpdir},     {"space", l_space},
+    {"fstype", l_fstype}, {"cwd", l_cwd},           {"home", l_home},
+    {"sha256", l_sha256}, {"lock", l_lock},         {NULL, NULL}};
 
 int luaopen_hgauto_fs(lua_State *L)
 {
 	static const luaL_Reg lock_methods[] = {{"close", lock_close},
-						{NULL, NULL}};
+	                                        {NULL, NULL}};
 	static const luaL_Reg hash_methods[] = {{"close", hashing_close},
-						{NULL, NULL}};
+	                                        {NULL, NULL}};
 
 	lb_newclass(L, LOCK_CLASS, lock_methods, NULL);
 	lb_newclass(L, HASH_CLASS, hash_methods, NULL);

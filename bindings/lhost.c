@@ -32,7 +32,7 @@ extern const char *rl_library_version WEAK;
 
 /* name = the word of text after `skip`, up to a blank. */
 static void set_version(lua_State *L, const char *name, const char *skip,
-			const char *text)
+                        const char *text)
 {
 	size_t n;
 
@@ -101,7 +101,7 @@ static int l_error(lua_State *L)
 	if (lb_errkind(L, 1) == HGA_OK) {
 		lua_getfield(L, 1, "kind");
 		return lb_fail(L, HGA_BUG, "Kind", "no error kind \"%s\"",
-			       luaL_tolstring(L, -1, NULL));
+		               luaL_tolstring(L, -1, NULL));
 	}
 	lb_seterrmeta(L, 1);
 	lua_settop(L, 1);
@@ -179,7 +179,7 @@ static void sandbox_enter(lua_State *L, struct saved *s)
 		h->load_left = HOST_LOAD_STEPS;
 	if (limit < h->mem_max)
 		h->mem_max = limit;
-	lua_sethook(L, scope_hook, LUA_MASKCOUNT, 1000);
+	lua_sethook(L, scope_hook, LUA_MASKCOUNT, LOAD_TICK);
 }
 
 static void sandbox_leave(lua_State *L, const struct saved *s)
@@ -210,8 +210,8 @@ static int l_sandbox(lua_State *L)
 	if (status == LUA_ERRMEM) {
 		lua_gc(L, LUA_GCCOLLECT);
 		return lb_fail(L, HGA_LOAD, "TooMuchMemory",
-			       "the file takes too much memory while it is "
-			       "loaded");
+		               "the file takes too much memory while it is "
+		               "loaded");
 	}
 	return lua_error(L);
 }
@@ -287,19 +287,19 @@ static int l_memory(lua_State *L)
 }
 
 static const luaL_Reg host_fns[] = {{"exit", l_exit},
-				    {"error", l_error},
-				    {"load_file", l_load_file},
-				    {"load_text", l_load_text},
-				    {"script_dir", l_script_dir},
-				    {"sandbox", l_sandbox},
-				    {"press", l_press},
-				    {"cancel_reason", l_cancel_reason},
-				    {"set_open", l_set_open},
-				    {"getenv", l_getenv},
-				    {"setenv", l_setenv},
-				    {"pid", l_pid},
-				    {"memory", l_memory},
-				    {NULL, NULL}};
+                                    {"error", l_error},
+                                    {"load_file", l_load_file},
+                                    {"load_text", l_load_text},
+                                    {"script_dir", l_script_dir},
+                                    {"sandbox", l_sandbox},
+                                    {"press", l_press},
+                                    {"cancel_reason", l_cancel_reason},
+                                    {"set_open", l_set_open},
+                                    {"getenv", l_getenv},
+                                    {"setenv", l_setenv},
+                                    {"pid", l_pid},
+                                    {"memory", l_memory},
+                                    {NULL, NULL}};
 
 int luaopen_hgauto_host(lua_State *L)
 {

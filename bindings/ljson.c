@@ -53,7 +53,7 @@ static void end_work(struct work *w)
 static int l_encode(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"indent", LB_INT, 0},
-					     {NULL, LB_INT, 0}};
+	                                     {NULL, LB_INT, 0}};
 	int64_t indent = 0;
 	struct hga_err err;
 	struct work *w;
@@ -68,7 +68,7 @@ static int l_encode(lua_State *L)
 		return lb_fail(L, HGA_MEMORY, "NoMemory", "out of memory");
 	if (lbval_tape(L, 1, w->tape, true, &err) < 0 ||
 	    hga_json_write(&w->out, hga_vtape_root(w->tape), (int)indent, true,
-			   &err) < 0) {
+	                   &err) < 0) {
 		end_work(w);
 		hga_err_prefix(&err, "json.encode");
 		return lb_raise(L, &err);
@@ -114,15 +114,13 @@ static int l_list(lua_State *L)
 	return 1;
 }
 
-static const luaL_Reg json_fns[] = {{"encode", l_encode},
-				    {"decode", l_decode},
-				    {"list", l_list},
-				    {NULL, NULL}};
+static const luaL_Reg json_fns[] = {
+    {"encode", l_encode}, {"decode", l_decode}, {"list", l_list}, {NULL, NULL}};
 
 int luaopen_hgauto_json(lua_State *L)
 {
 	static const luaL_Reg work_methods[] = {{"close", work_close},
-						{NULL, NULL}};
+	                                        {NULL, NULL}};
 
 	lb_newclass(L, JSON_CLASS, work_methods, NULL);
 	luaL_newlib(L, json_fns);

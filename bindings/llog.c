@@ -70,7 +70,7 @@ static int l_error(lua_State *L)
 }
 
 static enum hga_log_level check_level(lua_State *L, int idx,
-				      enum hga_log_level def)
+                                      enum hga_log_level def)
 {
 	enum hga_log_level level = def;
 
@@ -78,14 +78,14 @@ static enum hga_log_level check_level(lua_State *L, int idx,
 		return def;
 	if (!hga_log_level_find(luaL_checkstring(L, idx), &level))
 		(void)lb_usage(L, idx,
-			       "debug, info, warn, error or none expected");
+		               "debug, info, warn, error or none expected");
 	return level;
 }
 
 /* ---- stderr ---- */
 
 static void write_stderr(struct hga_log_sink *sink,
-			 const struct hga_log_rec *rec)
+                         const struct hga_log_rec *rec)
 {
 	ssize_t r;
 
@@ -156,9 +156,9 @@ static int l_file(lua_State *L)
 		int64_t limit;
 	} o = {NULL, 256 << 20};
 	static const struct lb_opt defs[] = {
-		{"level", LB_CSTR, offsetof(struct opts, level)},
-		{"limit", LB_INT, offsetof(struct opts, limit)},
-		{NULL, LB_INT, 0}};
+	    {"level", LB_CSTR, offsetof(struct opts, level)},
+	    {"limit", LB_INT, offsetof(struct opts, limit)},
+	    {NULL, LB_INT, 0}};
 	const char *path = luaL_checkstring(L, 1);
 	enum hga_log_level level = HGA_LOG_DEBUG;
 	struct hga_err err;
@@ -170,7 +170,7 @@ static int l_file(lua_State *L)
 	sched_check_effect(L, "log.file");
 	f = lb_newobj(L, sizeof(*f), 0, FILE_CLASS);
 	if (hga_log_file_open(path, level, o.limit > 0 ? (uint64_t)o.limit : 0,
-			      &f->f, &err) < 0)
+	                      &f->f, &err) < 0)
 		return lb_raise(L, &err);
 	return 1;
 }
@@ -185,7 +185,7 @@ static int l_secret(lua_State *L)
 
 	if (!lb_tosecret(L, 1, &text))
 		return lb_usage(L, 1, "string expected, got %s",
-				luaL_typename(L, 1));
+		                luaL_typename(L, 1));
 	hga_log_secret(text);
 	lua_settop(L, 1);
 	return 1;
@@ -210,9 +210,9 @@ static int l_redact(lua_State *L)
 }
 
 static const luaL_Reg log_fns[] = {
-	{"debug", l_debug}, {"info", l_info},     {"warn", l_warn},
-	{"error", l_error}, {"level", l_level},   {"file", l_file},
-	{"secret", l_secret}, {"redact", l_redact}, {NULL, NULL}};
+    {"debug", l_debug},   {"info", l_info},     {"warn", l_warn},
+    {"error", l_error},   {"level", l_level},   {"file", l_file},
+    {"secret", l_secret}, {"redact", l_redact}, {NULL, NULL}};
 
 int luaopen_hgauto_log(lua_State *L)
 {

@@ -125,7 +125,7 @@ static bool env_given(lua_State *L, int idx, const char *entry)
 
 static void env_add_given(lua_State *L, struct lenv *e, int idx)
 {
-	struct hga_str name, value;
+	struct hga_str name = {NULL, 0}, value = {NULL, 0};
 
 	for (lua_pushnil(L); lua_next(L, idx) != 0; lua_pop(L, 1)) {
 		name.s = lua_type(L, -2) == LUA_TSTRING

@@ -7,6 +7,9 @@
  * its callbacks may use Lua (by lua_pcall, never waiting).  SIGINT belongs to
  * the reader while it waits: it arrives through an eventfd that also ends a
  * bracketed paste, which readline reads in one blocking loop.
+ *
+ * One file although long: only here readline's headers are allowed, and its
+ * callbacks share one static state.
  */
 #include "host.h"
 #include "lb.h"
@@ -77,6 +80,14 @@ static bool take_interrupt(struct reader *x)
 	return read(x->interrupt.fd, &n, sizeof(n)) == (ssize_t)sizeof(n);
 }
 
+/* Told without taking it. */
+static bool interrupt_waits(const struct reader *x)
+{
+	struct pollfd p = {.fd = x->interrupt.fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1;
+}
+
 /* ---- waking the task ---- */
 
 static void progress(struct reader *x)
@@ -140,12 +151,25 @@ static struct {
 	lua_State *L;
 	struct reader *x;
 	bool searching, interrupted;
+	size_t end_at;
 } now;
 
 static void flush_out(void)
 {
 	if (fflush(rl_outstream) != 0)
 		clearerr(rl_outstream); /* a lost terminal ends the input */
+}
+
+/* readline 8.2 inserts text without an end when a paste breaks off, so an
+ * interrupted one gets its regular end. */
+static int end_of_paste(void)
+{
+	static const char end[] = "\033[201~";
+
+	now.interrupted = true;
+	if (now.end_at < sizeof(end) - 1)
+		return end[now.end_at++];
+	return EOF;
 }
 
 static int get_char(FILE *f)
@@ -156,12 +180,13 @@ static int get_char(FILE *f)
 	ssize_t n;
 
 	for (;;) {
-		if (poll(p, 2, -1) < 0 && errno != EINTR)
-			return EOF;
-		if (p[1].revents & POLLIN) {
-			now.interrupted = true;
+		if (poll(p, 2, -1) < 0) {
+			if (errno == EINTR)
+				continue;
 			return EOF;
 		}
+		if (p[1].revents & POLLIN)
+			return end_of_paste();
 		n = read(p[0].fd, &c, 1);
 		if (n == 1)
 			return c;
@@ -281,13 +306,27 @@ static void to_column(int from, int column)
 static int on_up(int count, int key);
 static int on_down(int count, int key);
 
-/* readline goes on with a search only if it was the last command. */
+static bool arrow_before(void)
+{
+	return rl_last_func == on_up || rl_last_func == on_down;
+}
+
+/* Arrows in a row are one search, also with moves in a block between them:
+ * readline goes on with a search only if it was the last command. */
 static int search(rl_command_func_t *fn, int count, int key)
 {
-	if (now.searching && (rl_last_func == on_up || rl_last_func == on_down))
+	if (now.searching && arrow_before())
 		rl_last_func = fn;
 	now.searching = true;
 	return fn(count, key);
+}
+
+static int move(int from, int column)
+{
+	if (!arrow_before())
+		now.searching = false;
+	to_column(from, column);
+	return 0;
 }
 
 static int on_up(int count, int key)
@@ -296,9 +335,7 @@ static int on_up(int count, int key)
 
 	if (from == 0)
 		return search(rl_history_search_backward, count, key);
-	now.searching = false;
-	to_column(line_start(from - 1), rl_point - from);
-	return 0;
+	return move(line_start(from - 1), rl_point - from);
 }
 
 static int on_down(int count, int key)
@@ -307,9 +344,7 @@ static int on_down(int count, int key)
 
 	if (end == rl_end)
 		return search(rl_history_search_forward, count, key);
-	now.searching = false;
-	to_column(end + 1, rl_point - from);
-	return 0;
+	return move(end + 1, rl_point - from);
 }
 
 /* ---- completion ---- */
@@ -336,23 +371,26 @@ static void free_list(char **list, size_t n)
 	free(list);
 }
 
-/* readline's form: the common part first, NULL last; all from malloc. */
+/* readline's form: the common part first, NULL last; all from malloc.  Takes
+ * the list over. */
 static char **make_matches(char **list, size_t n, const char *word)
 {
 	char **m = calloc(n + 2, sizeof(*m));
 	size_t len = common(list, n);
 
-	if (m == NULL)
-		return NULL;
-	m[0] = len < strlen(word) ? strdup(word) : strndup(list[0], len);
-	if (m[0] == NULL) {
+	if (m != NULL)
+		m[0] =
+		    len < strlen(word) ? strdup(word) : strndup(list[0], len);
+	if (m == NULL || m[0] == NULL) {
 		free(m);
+		free_list(list, n);
 		return NULL;
 	}
-	if (n > 1)
-		memcpy(m + 1, list, n * sizeof(*m));
-	else
-		free(list[0]);
+	if (n == 1) { /* the common part is all of it */
+		free_list(list, n);
+		return m;
+	}
+	memcpy(m + 1, list, n * sizeof(*m));
 	free(list);
 	return m;
 }
@@ -411,7 +449,7 @@ static char **attempt(const char *word, int start, int end)
 	if (n > 0)
 		m = make_matches(list, n, word);
 	else
-		free_list(list, 0);
+		free(list);
 	lua_settop(L, top);
 	return m;
 }
@@ -505,6 +543,7 @@ static void edit_char(lua_State *L, struct reader *x)
 	now.L = L;
 	now.x = x;
 	now.interrupted = false;
+	now.end_at = 0;
 	rl_callback_read_char();
 	flush_out();
 	now.L = NULL;
@@ -782,7 +821,7 @@ static int interrupted(lua_State *L, struct reader *x)
 /* Handles what happened; true: the read is over. */
 static bool look(lua_State *L, struct reader *x)
 {
-	bool input = x->have_input;
+	bool input = x->have_input && !interrupt_waits(x);
 
 	x->have_input = false;
 	if (x->edit) {

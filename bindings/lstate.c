@@ -103,7 +103,7 @@ static struct hga_state *check_state(lua_State *L, int idx)
 
 	if (s->st == NULL)
 		(void)lb_fail(L, HGA_USAGE, "Closed",
-			      "the state directory is closed"); /* raises */
+		              "the state directory is closed"); /* raises */
 	return s->st;
 }
 
@@ -115,7 +115,7 @@ static struct hga_state *check_state(lua_State *L, int idx)
 static int l_open(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"create", LB_BOOL, 0},
-					     {NULL, LB_BOOL, 0}};
+	                                     {NULL, LB_BOOL, 0}};
 	const char *dir = luaL_checkstring(L, 1);
 	struct l_state *s;
 	struct hga_err err;
@@ -144,8 +144,8 @@ static int state_close(lua_State *L)
 static int state_index(lua_State *L)
 {
 	struct l_state *s = lb_check(L, 1, STATE_CLASS);
-	const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2)
-							: "";
+	const char *key =
+	    lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
 
 	if (s->st != NULL && strcmp(key, "path") == 0) {
 		lua_pushstring(L, hga_state_path(s->st));
@@ -214,8 +214,8 @@ static int run_lock_lost(lua_State *L)
 static int run_index(lua_State *L)
 {
 	struct l_run *run = lb_check(L, 1, RUN_CLASS);
-	const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2)
-							: "";
+	const char *key =
+	    lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
 
 	if (run->run != NULL && strcmp(key, "id") == 0) {
 		lua_pushstring(L, hga_run_id(run->run));
@@ -344,8 +344,8 @@ static int vault_key(lua_State *L)
 
 	sched_check_effect(L, "vault:key");
 	if (lua_isnoneornil(L, 3))
-		comment = lua_pushfstring(L, "hg-%s-%s", name,
-					  hga_state_sid(st));
+		comment =
+		    lua_pushfstring(L, "hg-%s-%s", name, hga_state_sid(st));
 	else
 		comment = luaL_checkstring(L, 3);
 	key = lb_newkey(L);
@@ -453,7 +453,7 @@ static struct hga_db *check_db(lua_State *L)
 
 	if (db->db == NULL)
 		(void)lb_fail(L, HGA_USAGE, "Closed",
-			      "the database is closed"); /* raises */
+		              "the database is closed"); /* raises */
 	return db->db;
 }
 
@@ -466,7 +466,7 @@ static void check_params(lua_State *L, int first)
 		if (t != LUA_TNIL && t != LUA_TBOOLEAN && t != LUA_TNUMBER &&
 		    t != LUA_TSTRING)
 			(void)lb_usage(L, i, "%s cannot be stored",
-				       lua_typename(L, t)); /* raises */
+			               lua_typename(L, t)); /* raises */
 	}
 }
 
@@ -509,7 +509,7 @@ static void add_column(struct hga_vtape *t, const struct hga_stmt *st, int col)
 }
 
 static int read_rows(struct hga_stmt *st, struct hga_vtape *t,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	int r;
 
@@ -548,8 +548,8 @@ static int db_exec(lua_State *L)
 	r = hga_stmt_new(db, sql, &st, &err);
 	if (r == 0 && hga_stmt_params(st) != n)
 		r = hga_fail(&err, HGA_USAGE, 0, "Sql",
-			     "statement with %d parameters, %d values",
-			     hga_stmt_params(st), n);
+		             "statement with %d parameters, %d values",
+		             hga_stmt_params(st), n);
 	for (int i = 1; i <= n && r == 0; i++)
 		bind_param(L, st, i, i + 2);
 	if (r == 0)
@@ -605,7 +605,7 @@ struct hga_ledger *lstate_ledger(lua_State *L, int idx)
 
 	if (l->led == NULL)
 		(void)lb_fail(L, HGA_USAGE, "Closed",
-			      "the ledger is closed"); /* raises */
+		              "the ledger is closed"); /* raises */
 	return l->led;
 }
 
@@ -666,13 +666,11 @@ static int ledger_index(lua_State *L)
 static int ledger_place(lua_State *L)
 {
 	static const struct lb_opt defs[] = {
-		{"partition", LB_STR,
-		 offsetof(struct hga_ledger_place, partition)},
-		{"account", LB_STR, offsetof(struct hga_ledger_place, account)},
-		{"region", LB_STR, offsetof(struct hga_ledger_place, region)},
-		{"endpoint", LB_STR,
-		 offsetof(struct hga_ledger_place, endpoint)},
-		{NULL, LB_STR, 0}};
+	    {"partition", LB_STR, offsetof(struct hga_ledger_place, partition)},
+	    {"account", LB_STR, offsetof(struct hga_ledger_place, account)},
+	    {"region", LB_STR, offsetof(struct hga_ledger_place, region)},
+	    {"endpoint", LB_STR, offsetof(struct hga_ledger_place, endpoint)},
+	    {NULL, LB_STR, 0}};
 	struct hga_ledger *led = lstate_ledger(L, 1);
 	struct hga_ledger_place p;
 	struct hga_err err;
@@ -690,17 +688,17 @@ static int ledger_place(lua_State *L)
 #define INTENT(field) offsetof(struct hga_ledger_intent, field)
 
 static const struct lb_opt intent_defs[] = {
-	{"op", LB_STR, INTENT(op)},
-	{"run", LB_STR, INTENT(run)},
-	{"parent", LB_STR, INTENT(parent)},
-	{"kind", LB_STR, INTENT(kind)},
-	{"cls", LB_STR, INTENT(cls)},
-	{"place", LB_INT, INTENT(place)},
-	{"name", LB_STR, INTENT(name)},
-	{"token", LB_STR, INTENT(token)},
-	{"req", LB_STR, INTENT(req)},
-	{"expires", LB_NUM, INTENT(expires)},
-	{NULL, LB_STR, 0}};
+    {"op", LB_STR, INTENT(op)},
+    {"run", LB_STR, INTENT(run)},
+    {"parent", LB_STR, INTENT(parent)},
+    {"kind", LB_STR, INTENT(kind)},
+    {"cls", LB_STR, INTENT(cls)},
+    {"place", LB_INT, INTENT(place)},
+    {"name", LB_STR, INTENT(name)},
+    {"token", LB_STR, INTENT(token)},
+    {"req", LB_STR, INTENT(req)},
+    {"expires", LB_NUM, INTENT(expires)},
+    {NULL, LB_STR, 0}};
 
 /*
  * A copy of the table at idx without `detail` (and `also`), on top of the
@@ -708,7 +706,7 @@ static const struct lb_opt intent_defs[] = {
  * below.  [-0, +2, raises]
  */
 static void split_detail(lua_State *L, int idx, const char *also,
-			 struct hga_str *detail)
+                         struct hga_str *detail)
 {
 	struct l_hold *h = new_hold(L);
 	struct hga_err err;
@@ -737,7 +735,7 @@ static void split_detail(lua_State *L, int idx, const char *also,
 		if (lbval_tape(L, -1, h->tape, false, &err) < 0 ||
 		    hga_vt_end(h->tape, &err) < 0 ||
 		    hga_json_write(&h->buf, hga_vtape_root(h->tape), 0, true,
-				   &err) < 0)
+		                   &err) < 0)
 			(void)lb_raise(L, &err); /* raises */
 		*detail = hga_buf_str(&h->buf);
 	} else if (!lua_isnil(L, -1)) {
@@ -782,26 +780,27 @@ struct set_opts {
 #define CHANGE(field) offsetof(struct set_opts, c.field)
 
 static const struct lb_opt set_defs[] = {
-	{"id", LB_STR, CHANGE(id)},
-	{"error", LB_STR, CHANGE(error)},
-	{"name", LB_STR, CHANGE(name)},
-	{"expires", LB_NUM, CHANGE(expires)},
-	{"keep_until", LB_NUM, CHANGE(keep_until)},
-	{"t_seen", LB_NUM, CHANGE(t_seen)},
-	{"recheck", LB_NUM, offsetof(struct set_opts, recheck)},
-	{NULL, LB_STR, 0}};
+    {"id", LB_STR, CHANGE(id)},
+    {"error", LB_STR, CHANGE(error)},
+    {"name", LB_STR, CHANGE(name)},
+    {"expires", LB_NUM, CHANGE(expires)},
+    {"keep_until", LB_NUM, CHANGE(keep_until)},
+    {"t_seen", LB_NUM, CHANGE(t_seen)},
+    {"recheck", LB_NUM, offsetof(struct set_opts, recheck)},
+    {NULL, LB_STR, 0}};
 
 #define CHILD(field) offsetof(struct hga_ledger_child, field)
 
-static const struct lb_opt child_defs[] = {
-	{"kind", LB_STR, CHILD(kind)},	 {"id", LB_STR, CHILD(id)},
-	{"name", LB_STR, CHILD(name)},	 {"cls", LB_STR, CHILD(cls)},
-	{NULL, LB_STR, 0}};
+static const struct lb_opt child_defs[] = {{"kind", LB_STR, CHILD(kind)},
+                                           {"id", LB_STR, CHILD(id)},
+                                           {"name", LB_STR, CHILD(name)},
+                                           {"cls", LB_STR, CHILD(cls)},
+                                           {NULL, LB_STR, 0}};
 
 /* Reads opts.children (texts stay in its tables, which stay on the stack at
  * the returned height).  Returns their number. [-0, +n, raises] */
 static size_t read_children(lua_State *L, int idx,
-			    struct hga_ledger_child *kids)
+                            struct hga_ledger_child *kids)
 {
 	size_t n;
 
@@ -812,7 +811,7 @@ static size_t read_children(lua_State *L, int idx,
 	n = lua_rawlen(L, -1);
 	if (n > KIDS_MAX)
 		(void)lb_usage(L, idx, "more than %d children",
-			       KIDS_MAX); /* raises */
+		               KIDS_MAX); /* raises */
 	luaL_checkstack(L, (int)n * 4 + 8, NULL);
 	idx = lua_gettop(L);
 	for (size_t i = 0; i < n; i++) {
@@ -886,7 +885,7 @@ static int ledger_sent(lua_State *L)
 static int ledger_child(lua_State *L)
 {
 	static const struct lb_opt parent_def[] = {{"parent", LB_STR, 0},
-						   {NULL, LB_STR, 0}};
+	                                           {NULL, LB_STR, 0}};
 	struct hga_ledger *led = lstate_ledger(L, 1);
 	struct hga_ledger_child c;
 	struct hga_str parent = {"", 0};
@@ -969,7 +968,7 @@ static void put_place(struct hga_vtape *t, const struct hga_ledger_row *r)
 }
 
 static int add_row(void *data, const struct hga_ledger_row *r,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	struct hga_vtape *t = data;
 
@@ -1002,7 +1001,7 @@ static int add_row(void *data, const struct hga_ledger_row *r,
 
 /* Pushes a list of the rows that pass the filter. [-0, +1, raises] */
 static void push_rows(lua_State *L, struct hga_ledger *led,
-		      const struct hga_ledger_filter *f)
+                      const struct hga_ledger_filter *f)
 {
 	struct l_hold *h = new_hold(L);
 	struct hga_err err;
@@ -1010,7 +1009,8 @@ static void push_rows(lua_State *L, struct hga_ledger *led,
 
 	h->tape = hga_vtape_new(NULL, ROWS_MAX);
 	if (h->tape == NULL)
-		(void)lb_fail(L, HGA_MEMORY, NULL, "out of memory"); /* raises */
+		(void)lb_fail(L, HGA_MEMORY, NULL,
+		              "out of memory"); /* raises */
 	hga_vt_open(h->tape, HGA_V_LIST, HGA_NO_NAME, HGA_NO_SHAPE);
 	r = hga_ledger_list(led, f, add_row, h->tape, &err);
 	hga_vt_close(h->tape);
@@ -1048,8 +1048,8 @@ static unsigned read_states(lua_State *L, int idx)
 		bits = 1u << hga_ledger_state_find(lb_checkstr(L, -1));
 	} else if (!lua_isnil(L, -1)) {
 		luaL_checktype(L, -1, LUA_TTABLE);
-		for (lua_Integer i = 1;
-		     lua_rawgeti(L, -1, i) == LUA_TSTRING; i++) {
+		for (lua_Integer i = 1; lua_rawgeti(L, -1, i) == LUA_TSTRING;
+		     i++) {
 			bits |= 1u << hga_ledger_state_find(lb_checkstr(L, -1));
 			lua_pop(L, 1);
 		}
@@ -1112,15 +1112,14 @@ struct list_opts {
 static int ledger_list(lua_State *L)
 {
 	static const struct lb_opt defs[] = {
-		{"run", LB_STR, offsetof(struct list_opts, f.run)},
-		{"kind", LB_STR, offsetof(struct list_opts, f.kind)},
-		{"parent", LB_STR, offsetof(struct list_opts, f.parent)},
-		{"place", LB_INT, offsetof(struct list_opts, f.place)},
-		{"recheck_due", LB_BOOL,
-		 offsetof(struct list_opts, f.recheck_due)},
-		{"states", LB_ANY, offsetof(struct list_opts, states)},
-		{"kinds", LB_TABLE, offsetof(struct list_opts, kinds)},
-		{NULL, LB_STR, 0}};
+	    {"run", LB_STR, offsetof(struct list_opts, f.run)},
+	    {"kind", LB_STR, offsetof(struct list_opts, f.kind)},
+	    {"parent", LB_STR, offsetof(struct list_opts, f.parent)},
+	    {"place", LB_INT, offsetof(struct list_opts, f.place)},
+	    {"recheck_due", LB_BOOL, offsetof(struct list_opts, f.recheck_due)},
+	    {"states", LB_ANY, offsetof(struct list_opts, states)},
+	    {"kinds", LB_TABLE, offsetof(struct list_opts, kinds)},
+	    {NULL, LB_STR, 0}};
 	struct hga_ledger *led = lstate_ledger(L, 1);
 	struct list_opts o;
 
@@ -1278,45 +1277,47 @@ static void with_fields(lua_State *L, const char *tname, lua_CFunction f)
 
 static void make_classes(lua_State *L)
 {
-	static const luaL_Reg state_methods[] = {
-		{"run", state_run},	  {"run_alive", state_run_alive},
-		{"runs", state_runs},	  {"lock_run", state_lock_run},
-		{"vault", state_vault},	  {"db", state_db},
-		{"ledger", state_ledger}, {"close", state_close},
-		{NULL, NULL}};
+	static const luaL_Reg state_methods[] = {{"run", state_run},
+	                                         {"run_alive", state_run_alive},
+	                                         {"runs", state_runs},
+	                                         {"lock_run", state_lock_run},
+	                                         {"vault", state_vault},
+	                                         {"db", state_db},
+	                                         {"ledger", state_ledger},
+	                                         {"close", state_close},
+	                                         {NULL, NULL}};
 	static const luaL_Reg run_methods[] = {{"finish", run_finish},
-					       {"close", run_finish},
-					       {"lock_lost", run_lock_lost},
-					       {NULL, NULL}};
+	                                       {"close", run_finish},
+	                                       {"lock_lost", run_lock_lost},
+	                                       {NULL, NULL}};
 	static const luaL_Reg lock_methods[] = {{"close", lock_close},
-						{NULL, NULL}};
+	                                        {NULL, NULL}};
 	static const luaL_Reg vault_methods[] = {
-		{"key", vault_key},   {"find", vault_find},
-		{"put", vault_put},   {"path", vault_path},
-		{"remove", vault_remove}, {NULL, NULL}};
+	    {"key", vault_key},   {"find", vault_find},     {"put", vault_put},
+	    {"path", vault_path}, {"remove", vault_remove}, {NULL, NULL}};
 	static const luaL_Reg db_methods[] = {
-		{"exec", db_exec},	   {"begin", db_begin},
-		{"commit", db_commit}, {"rollback", db_rollback},
-		{"close", db_close},   {NULL, NULL}};
+	    {"exec", db_exec},     {"begin", db_begin},
+	    {"commit", db_commit}, {"rollback", db_rollback},
+	    {"close", db_close},   {NULL, NULL}};
 	static const luaL_Reg ledger_methods[] = {
-		{"place", ledger_place},
-		{"intent", ledger_intent},
-		{"set", ledger_set},
-		{"sent", ledger_sent},
-		{"child", ledger_child},
-		{"adopt", ledger_adopt},
-		{"get", ledger_get},
-		{"list", ledger_list},
-		{"open_count", ledger_open_count},
-		{"begin_run", ledger_begin_run},
-		{"end_run", ledger_end_run},
-		{"event", ledger_event},
-		{"forget", ledger_forget},
-		{"poisoned", ledger_poisoned},
-		{"close", ledger_close},
-		{NULL, NULL}};
+	    {"place", ledger_place},
+	    {"intent", ledger_intent},
+	    {"set", ledger_set},
+	    {"sent", ledger_sent},
+	    {"child", ledger_child},
+	    {"adopt", ledger_adopt},
+	    {"get", ledger_get},
+	    {"list", ledger_list},
+	    {"open_count", ledger_open_count},
+	    {"begin_run", ledger_begin_run},
+	    {"end_run", ledger_end_run},
+	    {"event", ledger_event},
+	    {"forget", ledger_forget},
+	    {"poisoned", ledger_poisoned},
+	    {"close", ledger_close},
+	    {NULL, NULL}};
 	static const luaL_Reg hold_methods[] = {{"close", hold_close},
-						{NULL, NULL}};
+	                                        {NULL, NULL}};
 
 	lb_newclass(L, STATE_CLASS, state_methods, NULL);
 	lb_newclass(L, RUN_CLASS, run_methods, NULL);

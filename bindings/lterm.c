@@ -56,9 +56,9 @@ static int l_epipe(lua_State *L)
 {
 	lua_Integer fd = luaL_checkinteger(L, 1);
 
-	lua_pushboolean(L, hga_term_epipe(host_of(L)->term,
-					  fd == 2 ? HGA_TERM_ERR
-						  : HGA_TERM_OUT));
+	lua_pushboolean(L,
+	                hga_term_epipe(host_of(L)->term,
+	                               fd == 2 ? HGA_TERM_ERR : HGA_TERM_OUT));
 	return 1;
 }
 
@@ -162,10 +162,10 @@ static int l_color(lua_State *L)
 }
 
 static const luaL_Reg term_fns[] = {
-	{"out", l_out},       {"err", l_err},         {"flush", l_flush},
-	{"epipe", l_epipe},   {"isatty", l_isatty},   {"width", l_width},
-	{"columns", l_columns}, {"cut", l_cut},       {"filter", l_filter},
-	{"utf8", l_utf8},     {"color", l_color},     {NULL, NULL}};
+    {"out", l_out},         {"err", l_err},       {"flush", l_flush},
+    {"epipe", l_epipe},     {"isatty", l_isatty}, {"width", l_width},
+    {"columns", l_columns}, {"cut", l_cut},       {"filter", l_filter},
+    {"utf8", l_utf8},       {"color", l_color},   {NULL, NULL}};
 
 int luaopen_hgauto_term(lua_State *L)
 {

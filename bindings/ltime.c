@@ -44,14 +44,14 @@ static int l_mono(lua_State *L)
 static int l_iso(lua_State *L)
 {
 	static const struct lb_opt defs[] = {{"ms", LB_BOOL, 0},
-					     {NULL, LB_BOOL, 0}};
+	                                     {NULL, LB_BOOL, 0}};
 	int64_t us = check_us(L, 1);
 	char text[HGA_TIME_TEXT];
 	bool ms = false;
 
 	lb_opts(L, 2, "time.iso", defs, &ms);
-	lua_pushstring(L, hga_time_text(text, us,
-					ms ? HGA_TIME_ISO_MS : HGA_TIME_ISO));
+	lua_pushstring(
+	    L, hga_time_text(text, us, ms ? HGA_TIME_ISO_MS : HGA_TIME_ISO));
 	return 1;
 }
 
@@ -66,7 +66,7 @@ static int l_parse(lua_State *L)
 
 	if (!hga_time_parse(text, &us))
 		return lb_fail(L, HGA_USAGE, "Time", "\"%.*s\" is no time",
-			       text.n > 40 ? 40 : (int)text.n, text.s);
+		               text.n > 40 ? 40 : (int)text.n, text.s);
 	if (us % 1000000 == 0)
 		lua_pushinteger(L, us / 1000000);
 	else
@@ -94,11 +94,11 @@ static int l_local_text(lua_State *L)
 }
 
 static const luaL_Reg time_fns[] = {{"now", l_now},
-				    {"mono", l_mono},
-				    {"iso", l_iso},
-				    {"parse", l_parse},
-				    {"local_text", l_local_text},
-				    {NULL, NULL}};
+                                    {"mono", l_mono},
+                                    {"iso", l_iso},
+                                    {"parse", l_parse},
+                                    {"local_text", l_local_text},
+                                    {NULL, NULL}};
 
 int luaopen_hgauto_time(lua_State *L)
 {

@@ -36,10 +36,10 @@ static void set_up_process(void)
 	const struct rlimit none = {0, 0};
 
 	open_standard();
-	(void)umask(077); /* the old one is of no interest */
-	(void)signal(SIGPIPE, SIG_IGN); /* EPIPE tells the same */
+	(void)umask(077);                    /* the old one is of no interest */
+	(void)signal(SIGPIPE, SIG_IGN);      /* EPIPE tells the same */
 	(void)setrlimit(RLIMIT_CORE, &none); /* memory holds secrets */
-	(void)setlocale(LC_CTYPE, ""); /* else C */
+	(void)setlocale(LC_CTYPE, "");       /* else C */
 }
 
 static int push_argv(lua_State *L, const struct host *h, int from, bool list)
@@ -90,7 +90,7 @@ static int run_file(lua_State *L)
 
 	if (h->argc < 2)
 		return lb_fail(L, HGA_USAGE, NULL,
-			       "usage: hgauto __lua FILE [ARG...]");
+		               "usage: hgauto __lua FILE [ARG...]");
 	host_loadfile(L, h->argv[1], true);
 	n = push_argv(L, h, 2, false);
 	start_torture(h);

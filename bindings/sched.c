@@ -216,15 +216,15 @@ struct place {
 
 /* C functions that call back without being able to yield. */
 static const struct place places[] = {
-	{"sort", "a table.sort comparator"},
-	{"gsub", "a string.gsub callback"},
-	{"require", "require"},
-	{"load", "a reader function of load"},
-	{"__gc", "a __gc metamethod"},
-	{"__tostring", "a __tostring metamethod"},
-	{"tostring", "a __tostring metamethod"},
-	{"print", "a __tostring metamethod"},
-	{"assert", "a message handler"},
+    {"sort", "a table.sort comparator"},
+    {"gsub", "a string.gsub callback"},
+    {"require", "require"},
+    {"load", "a reader function of load"},
+    {"__gc", "a __gc metamethod"},
+    {"__tostring", "a __tostring metamethod"},
+    {"tostring", "a __tostring metamethod"},
+    {"print", "a __tostring metamethod"},
+    {"assert", "a message handler"},
 };
 
 static const char *place_text(const char *name)
@@ -284,11 +284,11 @@ static int fail_place(lua_State *L, const char *what)
 		text = frame_text(L, &ar);
 	if (text != NULL)
 		return lb_fail(L, HGA_USAGE, "CannotWait",
-			       "cannot wait inside %s (%s)", text, what);
+		               "cannot wait inside %s (%s)", text, what);
 	return lb_fail(L, HGA_USAGE, "CannotWait",
-		       "cannot wait here: %s is called through a C function "
-		       "that cannot be suspended",
-		       what);
+	               "cannot wait here: %s is called through a C function "
+	               "that cannot be suspended",
+	               what);
 }
 
 void sched_check_place(lua_State *L, const char *what)
@@ -296,9 +296,9 @@ void sched_check_place(lua_State *L, const char *what)
 	sched_check_effect(L, what);
 	if (task_of(L) == NULL && L != host_of(L)->L)
 		(void)lb_fail(L, HGA_USAGE, "CannotWait",
-			      "cannot wait inside a plain coroutine; use "
-			      "async.spawn (%s)",
-			      what);
+		              "cannot wait inside a plain coroutine; use "
+		              "async.spawn (%s)",
+		              what);
 	if (task_of(L) == NULL || !lua_isyieldable(L))
 		(void)fail_place(L, what);
 }
@@ -326,16 +326,16 @@ void sched_check_effect(lua_State *L, const char *what)
 {
 	if (host_of(L)->loading > 0)
 		(void)lb_fail(L, HGA_LOAD, "Effect",
-			      "%s called while the file is loaded; move it "
-			      "into run",
-			      what);
+		              "%s called while the file is loaded; move it "
+		              "into run",
+		              what);
 }
 
 /* ---- waiting ---- */
 
 /* Common end of all waits: the hook goes, the test collector runs. */
 static int yield(lua_State *L, struct task *t, lua_KFunction k,
-		 lua_KContext ctx)
+                 lua_KContext ctx)
 {
 	t->hook_raised = 0;
 	t->swallowed = 0;
@@ -355,7 +355,7 @@ static int refuse(lua_State *L, struct hga_op *op, const char *what)
 }
 
 int sched_await(lua_State *L, struct hga_op *op, const char *what,
-		lua_KFunction k)
+                lua_KFunction k)
 {
 	struct task *t = task_of(L);
 	const struct task *other = op->task;
@@ -364,7 +364,7 @@ int sched_await(lua_State *L, struct hga_op *op, const char *what,
 		return refuse(L, op, what);
 	if (other != NULL && other != t)
 		return lb_fail(L, HGA_USAGE, "Busy", "%s: busy in task %s",
-			       what, task_label(other));
+		               what, task_label(other));
 	op->done = on_done;
 	op->progress = on_done;
 	t->what = what;
@@ -413,7 +413,7 @@ static void start_timer(lua_State *L, struct task *t, int64_t ms)
 }
 
 int sched_wait(lua_State *L, struct waitq *q, int64_t limit_ms,
-	       const char *what, lua_KFunction k, lua_KContext ctx)
+               const char *what, lua_KFunction k, lua_KContext ctx)
 {
 	struct task *t = task_of(L);
 
@@ -427,7 +427,7 @@ int sched_wait(lua_State *L, struct waitq *q, int64_t limit_ms,
 }
 
 int sched_wait_hard(lua_State *L, const char *what, lua_KFunction k,
-		    lua_KContext ctx)
+                    lua_KContext ctx)
 {
 	struct task *t = task_of(L);
 
@@ -446,7 +446,7 @@ static int sleep_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 int sched_pause(lua_State *L, int64_t ms, const char *what, lua_KFunction k,
-		lua_KContext ctx)
+                lua_KContext ctx)
 {
 	struct task *t = task_of(L);
 
@@ -620,7 +620,7 @@ struct task *sched_spawn(lua_State *L, struct scope *scope, int nargs)
 	lua_sethook(T, NULL, 0, 0);
 	if (!lua_checkstack(T, nargs + 4))
 		(void)lb_fail(L, HGA_USAGE, "TooManyArguments",
-			      "too many arguments for a task");
+		              "too many arguments for a task");
 	lua_pushcfunction(T, task_main);
 	lua_pushvalue(L, -(nargs + 2));
 	lua_xmove(L, T, 1);
@@ -786,7 +786,7 @@ void sched_step(struct sched *s)
 /* ---- deadlock ---- */
 
 static void describe(const struct task *t, struct hga_buf *out,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	const char *label = task_label(t);
 	int r;
@@ -794,8 +794,8 @@ static void describe(const struct task *t, struct hga_buf *out,
 	if (t->state != TASK_WAITING)
 		return;
 	r = hga_buf_addf(out, err, "%stask %u%s%s%s waits for %s",
-			 out->len > 0 ? "; " : "", t->id, *label ? " (" : "",
-			 label, *label ? ")" : "", t->what ? t->what : "?");
+	                 out->len > 0 ? "; " : "", t->id, *label ? " (" : "",
+	                 label, *label ? ")" : "", t->what ? t->what : "?");
 	if (r == 0 && t->joining != NULL)
 		r = hga_buf_addf(out, err, " %u", t->joining->id);
 	(void)r; /* a cut text is still useful */
@@ -828,7 +828,7 @@ static int make_deadlock(lua_State *L)
 
 	err.kind = HGA_BUG;
 	(void)hga_fail(&err, HGA_BUG, 0, "Deadlock", "deadlock: %s",
-		       (const char *)lua_touserdata(L, 1)); /* fills err */
+	               (const char *)lua_touserdata(L, 1)); /* fills err */
 	lb_pusherr(L, &err);
 	return 1;
 }
@@ -917,7 +917,7 @@ static int task_gc(lua_State *L)
 }
 
 static const luaL_Reg task_meta[] = {
-	{"__tostring", task_tostring}, {"__gc", task_gc}, {NULL, NULL}};
+    {"__tostring", task_tostring}, {"__gc", task_gc}, {NULL, NULL}};
 
 void sched_open(lua_State *L, struct sched *s)
 {

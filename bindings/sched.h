@@ -56,7 +56,7 @@ void sched_check_wait(lua_State *L, const char *what);
  * An op that is already finished makes the task ready at once.
  */
 int sched_await(lua_State *L, struct hga_op *op, const char *what,
-		lua_KFunction k);
+                lua_KFunction k);
 
 /*
  * First statement of a continuation: raises `cancelled` when the task's scope

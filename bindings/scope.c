@@ -31,8 +31,6 @@
 #define TERM_MS 20000
 #define INT_MS 300000
 #define DEBOUNCE_MS 500
-/* Instructions between two checks of a file's limit while it is loaded. */
-#define LOAD_TICK 1000
 
 /* ---- the tree ---- */
 
@@ -106,7 +104,7 @@ static struct scope *walk(struct scope *s, const struct scope *top, bool skip)
 }
 
 void scope_cancel(struct scope *top, int level, enum scope_cause cause,
-		  const char *why)
+                  const char *why)
 {
 	if (top->ended)
 		return;
@@ -183,7 +181,7 @@ void scope_pusherr(lua_State *L, const struct scope *by)
 
 	/* hga_fail fills err; its result is its kind again. */
 	(void)hga_fail(&err, HGA_CANCELLED, 0, cause_code(by), "%s",
-		       cause_text(by));
+	               cause_text(by));
 	lb_pusherr(L, &err);
 }
 
@@ -194,12 +192,12 @@ static void push_timeout(lua_State *L, const struct scope *s)
 
 	if (s->limit_ms % 1000 == 0)
 		(void)hga_fail(&err, HGA_TIMEOUT, 0, "Timeout",
-			       "not done within %llds",
-			       (long long)(s->limit_ms / 1000));
+		               "not done within %llds",
+		               (long long)(s->limit_ms / 1000));
 	else
 		(void)hga_fail(&err, HGA_TIMEOUT, 0, "Timeout",
-			       "not done within %.3gs",
-			       (double)s->limit_ms / 1000);
+		               "not done within %.3gs",
+		               (double)s->limit_ms / 1000);
 	lb_pusherr(L, &err);
 }
 
@@ -279,7 +277,7 @@ static void wrap(lua_State *L)
 		text = lua_tostring(L, 1);
 	else
 		text = lua_pushfstring(L, "error object is a %s value",
-				       luaL_typename(L, 1));
+		                       luaL_typename(L, 1));
 	/* Lua's own argument checks of our functions */
 	usage = strstr(text, "bad argument #") != NULL;
 	err.kind = usage ? HGA_USAGE : HGA_RUNTIME;
@@ -405,13 +403,12 @@ static bool leave(lua_State *L, struct scope *s, bool *cancelled)
 	struct task *t = s->owner;
 	struct scope *by = cancelled_by(s);
 	bool deadline = by == s && s->cause == CAUSE_DEADLINE &&
-			(s->shield || scope_cancelled(s->parent) == NULL);
+	                (s->shield || scope_cancelled(s->parent) == NULL);
 	bool err;
 
 	scope_pushuv(L, s, UV_ERR);
 	err = !lua_isnil(L, -1);
-	*cancelled =
-		by != NULL && (!err || lb_errkind(L, -1) == HGA_CANCELLED);
+	*cancelled = by != NULL && (!err || lb_errkind(L, -1) == HGA_CANCELLED);
 	if (*cancelled && deadline) {
 		push_timeout(L, s);
 		if (err)
@@ -533,7 +530,7 @@ static int drain_k(lua_State *L, int status, lua_KContext ctx)
 	for (;;) {
 		if (s->n_tasks > 0)
 			return sched_wait_hard(L, "the tasks of its scope",
-					       drain_k, ctx);
+			                       drain_k, ctx);
 		if (s->res_count == 0 || !lua_checkstack(L, LUA_MINSTACK))
 			return finish(L, s);
 		status = close_next(L, s);
@@ -579,7 +576,7 @@ int scope_run(lua_State *L, struct scope *s)
 		t->scope = s;
 	}
 	if (s->limit_ms > 0 && hga_timer_start(t->sched->host->loop, &s->timer,
-					       s->limit_ms, &err) < 0) {
+	                                       s->limit_ms, &err) < 0) {
 		if (s != &t->root) {
 			t->scope = s->parent;
 			scope_end(L, s);
@@ -587,9 +584,9 @@ int scope_run(lua_State *L, struct scope *s)
 		return lb_raise(L, &err);
 	}
 	return body_k(L,
-		      lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2,
-				 (lua_KContext)s, body_k),
-		      (lua_KContext)s);
+	              lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2,
+	                         (lua_KContext)s, body_k),
+	              (lua_KContext)s);
 }
 
 /* ---- signals: the ladder ---- */
@@ -619,7 +616,7 @@ static bool debounced(void)
 static void die_now(void)
 {
 	static const char with[] =
-		"\nhgauto: killed; something may still cost money: hgauto gc\n";
+	    "\nhgauto: killed; something may still cost money: hgauto gc\n";
 	static const char without[] = "\nhgauto: killed\n";
 	ssize_t r;
 
@@ -670,12 +667,12 @@ int scope_signals(struct sched *s, struct hga_err *err)
 	for (size_t i = 0; i < sizeof(ladder_signals) / sizeof(int); i++) {
 		if (sigaction(ladder_signals[i], NULL, &old) != 0)
 			return hga_fail(err, HGA_IO, errno, "Signal",
-					"sigaction");
+			                "sigaction");
 		if (old.sa_handler == SIG_IGN && ladder_signals[i] != SIGTERM)
 			continue; /* nohup, shell background jobs */
 		if (sigaction(ladder_signals[i], &sa, NULL) != 0)
 			return hga_fail(err, HGA_IO, errno, "Signal",
-					"sigaction");
+			                "sigaction");
 	}
 	return 0;
 }
@@ -772,7 +769,7 @@ static bool inner_press(struct sched *s, unsigned press)
 	if (s->interruptible == NULL || last_signal != SIGINT)
 		return false;
 	scope_cancel(s->interruptible, press >= 2 ? 2 : 1, CAUSE_INTERRUPT,
-		     NULL);
+	             NULL);
 	return true;
 }
 
@@ -786,8 +783,8 @@ static void cancel_root(struct sched *s, unsigned press)
 	s->ladder.data = s;
 	if (press == 1) /* without memory nothing presses by itself */
 		(void)!hga_timer_start(s->host->loop, &s->ladder,
-				       last_signal == SIGINT ? INT_MS : TERM_MS,
-				       &err);
+		                       last_signal == SIGINT ? INT_MS : TERM_MS,
+		                       &err);
 	scope_cancel(&s->root->root, press >= 2 ? 2 : 1, CAUSE_INTERRUPT, NULL);
 }
 
@@ -845,10 +842,12 @@ static void interrupts_in_hook(struct sched *s, lua_State *L)
 static void count_load(lua_State *L, struct host *h)
 {
 	h->load_left -= lua_gethookcount(L);
-	lua_sethook(L, scope_hook, LUA_MASKCOUNT, LOAD_TICK);
+	/* Above the limit no instruction runs, so pcall does not help. */
+	lua_sethook(L, scope_hook, LUA_MASKCOUNT,
+	            h->load_left < 0 ? 1 : LOAD_TICK);
 	if (h->load_left < 0)
 		(void)lb_fail(L, HGA_LOAD, "TooLong",
-			      "the file runs for too long while it is loaded");
+		              "the file runs for too long while it is loaded");
 }
 
 /* A __close function runs: it should not be cut off at once. */
@@ -875,7 +874,7 @@ static void raise_in_hook(lua_State *L, struct task *t, const struct scope *by)
 		return;
 	}
 	lua_sethook(L, scope_hook, LUA_MASKCOUNT,
-		    n < 5 ? (1 << 20) >> (4 * n) : 1);
+	            n < 5 ? (1 << 20) >> (4 * n) : 1);
 	scope_pusherr(L, by);
 	(void)lua_error(L);
 }
@@ -907,4 +906,6 @@ void scope_arm(lua_State *L)
 	if (scope_interrupted(s) ||
 	    (s->running != NULL && s->running->hook_raised > 0))
 		lua_sethook(L, scope_hook, LUA_MASKCOUNT, 1);
+	else if (s->host->loading > 0)
+		lua_sethook(L, scope_hook, LUA_MASKCOUNT, LOAD_TICK);
 }

@@ -27,10 +27,13 @@
 #define TASK_CLASS "hgauto.task"
 #define SCOPE_CLASS "hgauto.scope"
 
+/* Instructions between two checks of a file's limit while it is loaded. */
+#define LOAD_TICK 1000
+
 /* User values of both handles; tasks have all, scopes the first two. */
 enum {
-	UV_ERR = 1,   /* the first error; of an ended task also its results */
-	UV_RES = 2,   /* resources: seq -> object, object -> seq */
+	UV_ERR = 1,    /* the first error; of an ended task also its results */
+	UV_RES = 2,    /* resources: seq -> object, object -> seq */
 	UV_THREAD = 3, /* the task's Lua thread until its end */
 	UV_LOCALS = 4, /* task-local values, never changed in place */
 	UV_LABEL = 5   /* label path */
@@ -46,7 +49,12 @@ enum scope_cause {
 	CAUSE_DEADLOCK
 };
 
-enum scope_phase { PHASE_BODY = 0, PHASE_DRAIN, PHASE_CLOSE, PHASE_END };
+enum scope_phase {
+	PHASE_BODY = 0,
+	PHASE_DRAIN,
+	PHASE_CLOSE,
+	PHASE_END
+};
 
 struct task;
 
@@ -59,8 +67,8 @@ struct scope {
 	int64_t limit_ms;       /* of the deadline, 0: none */
 	int64_t res_seq;        /* last number given to a resource */
 	unsigned res_count;
-	unsigned n_tasks;       /* live tasks spawned here */
-	int anchor;             /* of the userdata it lives in */
+	unsigned n_tasks; /* live tasks spawned here */
+	int anchor;       /* of the userdata it lives in */
 	unsigned char level, cause;
 	unsigned char saved_level, saved_cause; /* while resources close */
 	unsigned char phase;
@@ -73,8 +81,18 @@ struct waitq {
 	struct task *first, *last;
 };
 
-enum task_state { TASK_READY = 0, TASK_RUNNING, TASK_WAITING, TASK_DEAD };
-enum task_outcome { TASK_LIVE = 0, TASK_OK, TASK_FAILED, TASK_CANCELLED };
+enum task_state {
+	TASK_READY = 0,
+	TASK_RUNNING,
+	TASK_WAITING,
+	TASK_DEAD
+};
+enum task_outcome {
+	TASK_LIVE = 0,
+	TASK_OK,
+	TASK_FAILED,
+	TASK_CANCELLED
+};
 
 struct task {
 	struct scope root;
@@ -90,13 +108,13 @@ struct task {
 	const struct task *joining;
 	struct waitq joiners;
 	unsigned id;
-	unsigned label_len;     /* inherited part of the label path */
-	int nargs;              /* for the first resume */
+	unsigned label_len; /* inherited part of the label path */
+	int nargs;          /* for the first resume */
 	unsigned char state, outcome;
 	bool started, queued;
-	bool hard;     /* the wait ignores cancellation (end of a scope) */
+	bool hard;      /* the wait ignores cancellation (end of a scope) */
 	bool timed_out; /* the limit of a wait in wq passed */
-	bool zombie;   /* thread dead, children still live */
+	bool zombie;    /* thread dead, children still live */
 	unsigned hook_raised; /* times, since the last wait */
 	unsigned swallowed;   /* errors cancelled, since the last wait */
 };
@@ -139,10 +157,10 @@ void sched_loop(struct sched *s);
 /* Suspends the running task in q (its function returns this); limit_ms < 0:
  * no limit.  t->timed_out tells in k. */
 int sched_wait(lua_State *L, struct waitq *q, int64_t limit_ms,
-	       const char *what, lua_KFunction k, lua_KContext ctx);
+               const char *what, lua_KFunction k, lua_KContext ctx);
 /* Same for a wait that only a child's end or the timer ends. */
 int sched_wait_hard(lua_State *L, const char *what, lua_KFunction k,
-		    lua_KContext ctx);
+                    lua_KContext ctx);
 /* The first half of sched_check_wait: may a wait stand here? */
 void sched_check_place(lua_State *L, const char *what);
 /* The second, also for continuations: raises cancelled if so. */
@@ -151,7 +169,7 @@ int sched_sleep(lua_State *L, int64_t ms);
 /* Lets other tasks run for ms (0: once), then calls k, which asks
  * sched_check_cancel itself. */
 int sched_pause(lua_State *L, int64_t ms, const char *what, lua_KFunction k,
-		lua_KContext ctx);
+                lua_KContext ctx);
 /* Readies all / the first of q. */
 void waitq_wake(struct waitq *q, bool all);
 /* Stops what t waits for and makes it ready. */
@@ -180,7 +198,7 @@ void scope_init(struct scope *s, struct scope *parent, struct task *owner);
 /* The scope whose cancellation reaches s, or NULL. */
 struct scope *scope_cancelled(struct scope *s);
 void scope_cancel(struct scope *s, int level, enum scope_cause cause,
-		  const char *why);
+                  const char *why);
 /* Pushes the error for a wait in a scope cancelled by `by`. [-0, +1, m] */
 void scope_pusherr(lua_State *L, const struct scope *by);
 /* Records an error (popped) as first of s or joins it to the first. Does not
@@ -218,7 +236,8 @@ void scope_presses_reset(struct sched *s);
 const char *scope_signal_name(void);
 /* Number of open ephemerals, for the third press. */
 void scope_set_open(int n);
-/* Sets the hook on L when an interrupt waits to be seen. */
+/* Sets the hook on L when an interrupt waits to be seen, or while a file is
+ * loaded. */
 void scope_arm(lua_State *L);
 /* The count hook: interrupts and the load limit. */
 void scope_hook(lua_State *L, lua_Debug *ar);

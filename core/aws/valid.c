@@ -85,10 +85,15 @@ struct hga_str hga_suggest_best(const struct hga_suggest *s)
 	return s->best;
 }
 
-/* Written as a Lua method: no capital first. */
+/* Written as a Lua method: no capital anywhere. */
 static bool is_snake(struct hga_str name)
 {
-	return name.n > 0 && !(name.s[0] >= 'A' && name.s[0] <= 'Z');
+	size_t i;
+
+	for (i = 0; i < name.n; i++)
+		if (name.s[i] >= 'A' && name.s[i] <= 'Z')
+			return false;
+	return true;
 }
 
 struct hga_str hga_aws_suggest_op(const struct hga_aws_svc *svc,

@@ -31,7 +31,13 @@
 #define RSA_MAX_BITS 16384
 #define ED_LEN 32
 
-enum algo { ALGO_ED25519, ALGO_EC256, ALGO_EC384, ALGO_EC521, ALGO_RSA };
+enum algo {
+	ALGO_ED25519,
+	ALGO_EC256,
+	ALGO_EC384,
+	ALGO_EC521,
+	ALGO_RSA
+};
 
 static const struct {
 	const char *type, *sigalg;
@@ -39,14 +45,14 @@ static const struct {
 	unsigned bits;             /* 0: of the key */
 	const char *digest;
 } algos[] = {
-	[ALGO_ED25519] = {"ssh-ed25519", "ssh-ed25519", NULL, NULL, 256, NULL},
-	[ALGO_EC256] = {"ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256",
-			"nistp256", "prime256v1", 256, "SHA256"},
-	[ALGO_EC384] = {"ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384",
-			"nistp384", "secp384r1", 384, "SHA384"},
-	[ALGO_EC521] = {"ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521",
-			"nistp521", "secp521r1", 521, "SHA512"},
-	[ALGO_RSA] = {"ssh-rsa", "rsa-sha2-512", NULL, NULL, 0, NULL},
+    [ALGO_ED25519] = {"ssh-ed25519", "ssh-ed25519", NULL, NULL, 256, NULL},
+    [ALGO_EC256] = {"ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", "nistp256",
+                    "prime256v1", 256, "SHA256"},
+    [ALGO_EC384] = {"ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384", "nistp384",
+                    "secp384r1", 384, "SHA384"},
+    [ALGO_EC521] = {"ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521", "nistp521",
+                    "secp521r1", 521, "SHA512"},
+    [ALGO_RSA] = {"ssh-rsa", "rsa-sha2-512", NULL, NULL, 0, NULL},
 };
 #define N_ALGOS (sizeof(algos) / sizeof(algos[0]))
 
@@ -92,7 +98,7 @@ static bool get_str(struct wire *w, struct hga_str *s)
 static int put_u32(struct hga_buf *b, size_t v, struct hga_err *err)
 {
 	uint8_t tmp[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16),
-			  (uint8_t)(v >> 8), (uint8_t)v};
+	                  (uint8_t)(v >> 8), (uint8_t)v};
 
 	return hga_buf_add(b, tmp, 4, err);
 }
@@ -108,7 +114,7 @@ static int ssl_failed(struct hga_err *err, const char *what)
 {
 	ERR_clear_error();
 	return hga_fail(err, HGA_MEMORY, 0, "OpenSSL", "%s failed in OpenSSL",
-			what);
+	                what);
 }
 
 static int put_mpint(struct hga_buf *b, const BIGNUM *v, struct hga_err *err)
@@ -131,7 +137,7 @@ static int put_mpint(struct hga_buf *b, const BIGNUM *v, struct hga_err *err)
 /* ---- public halves ---- */
 
 static int ed_blob(const struct hga_key *k, struct hga_buf *out,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	uint8_t pub[ED_LEN];
 	size_t n = sizeof(pub);
@@ -142,7 +148,7 @@ static int ed_blob(const struct hga_key *k, struct hga_buf *out,
 }
 
 static int ec_blob(const struct hga_key *k, struct hga_buf *out,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	uint8_t point[160]; /* 1 + 2 * 66 for the largest curve */
 	BIGNUM *x = NULL;
@@ -167,7 +173,7 @@ static int ec_blob(const struct hga_key *k, struct hga_buf *out,
 }
 
 static int rsa_blob(const struct hga_key *k, struct hga_buf *out,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	BIGNUM *n = NULL;
 	BIGNUM *e = NULL;
@@ -230,7 +236,7 @@ static bool find_algo(EVP_PKEY *pkey, enum algo *out)
 
 /* Takes pkey, also on failure. */
 static int wrap_take(EVP_PKEY *pkey, struct hga_str comment, const char *what,
-		     struct hga_key **out, struct hga_err *err)
+                     struct hga_key **out, struct hga_err *err)
 {
 	struct hga_key *k = hga_calloc(1, sizeof(*k));
 	int bits = EVP_PKEY_get_bits(pkey);
@@ -248,13 +254,13 @@ static int wrap_take(EVP_PKEY *pkey, struct hga_str comment, const char *what,
 		r = hga_fail_mem(err);
 	else if (!find_algo(pkey, &k->algo) || bits <= 0)
 		r = hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
-			     "%s: key type is not supported (ed25519, ecdsa "
-			     "or rsa)",
-			     what);
+		             "%s: key type is not supported (ed25519, ecdsa "
+		             "or rsa)",
+		             what);
 	else if (k->algo == ALGO_RSA && bits < RSA_MIN_BITS)
 		r = hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
-			     "%s: rsa key of %d bits, at least %d are needed",
-			     what, bits, RSA_MIN_BITS);
+		             "%s: rsa key of %d bits, at least %d are needed",
+		             what, bits, RSA_MIN_BITS);
 	else
 		r = make_blob(k, err);
 	if (r < 0) {
@@ -267,14 +273,14 @@ static int wrap_take(EVP_PKEY *pkey, struct hga_str comment, const char *what,
 }
 
 int hga_key_new(const char *alg, const char *comment, struct hga_key **out,
-		struct hga_err *err)
+                struct hga_err *err)
 {
 	EVP_PKEY *pkey;
 
 	if (strcmp(alg, "ed25519") != 0)
 		return hga_fail(err, HGA_USAGE, 0, "KeyType",
-				"cannot make keys of type \"%s\"; use ed25519",
-				alg);
+		                "cannot make keys of type \"%s\"; use ed25519",
+		                alg);
 	pkey = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	if (pkey == NULL)
 		return ssl_failed(err, "making a key");
@@ -300,7 +306,7 @@ void hga_key_free(struct hga_key *k)
 /* ---- openssh-key-v1 ---- */
 
 static EVP_PKEY *from_params(const char *type, int selection,
-			     OSSL_PARAM_BLD *bld)
+                             OSSL_PARAM_BLD *bld)
 {
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, type, NULL);
 	OSSL_PARAM *params = OSSL_PARAM_BLD_to_param(bld);
@@ -338,10 +344,9 @@ static EVP_PKEY *read_ed(struct wire *w)
 	    priv.n != 2 * ED_LEN)
 		return NULL;
 	pkey = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL,
-					    (const uint8_t *)priv.s, ED_LEN);
-	if (pkey != NULL &&
-	    (EVP_PKEY_get_raw_public_key(pkey, got, &n) != 1 ||
-	     memcmp(got, pub.s, ED_LEN) != 0)) {
+	                                    (const uint8_t *)priv.s, ED_LEN);
+	if (pkey != NULL && (EVP_PKEY_get_raw_public_key(pkey, got, &n) != 1 ||
+	                     memcmp(got, pub.s, ED_LEN) != 0)) {
 		EVP_PKEY_free(pkey);
 		return NULL;
 	}
@@ -362,9 +367,9 @@ static EVP_PKEY *read_ec(struct wire *w, enum algo a)
 		d = to_bn(scalar);
 	if (d != NULL &&
 	    OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME,
-					    algos[a].group, 0) == 1 &&
+	                                    algos[a].group, 0) == 1 &&
 	    OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY,
-					     point.s, point.n) == 1 &&
+	                                     point.s, point.n) == 1 &&
 	    OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PRIV_KEY, d) == 1)
 		pkey = from_params("EC", EVP_PKEY_KEYPAIR, bld);
 	BN_clear_free(d);
@@ -372,7 +377,17 @@ static EVP_PKEY *read_ec(struct wire *w, enum algo a)
 	return pkey;
 }
 
-enum { RSA_N, RSA_E, RSA_D, RSA_QINV, RSA_P, RSA_Q, RSA_DP, RSA_DQ, RSA_COUNT };
+enum {
+	RSA_N,
+	RSA_E,
+	RSA_D,
+	RSA_QINV,
+	RSA_P,
+	RSA_Q,
+	RSA_DP,
+	RSA_DQ,
+	RSA_COUNT
+};
 
 /* d mod (p - 1) and d mod (q - 1): the file leaves them out. */
 static bool rsa_exponents(BIGNUM **v)
@@ -384,8 +399,7 @@ static bool rsa_exponents(BIGNUM **v)
 	v[RSA_DP] = BN_secure_new();
 	v[RSA_DQ] = BN_secure_new();
 	if (ctx != NULL && t != NULL && v[RSA_DP] != NULL &&
-	    v[RSA_DQ] != NULL && !BN_is_zero(v[RSA_P]) &&
-	    !BN_is_zero(v[RSA_Q]))
+	    v[RSA_DQ] != NULL && !BN_is_zero(v[RSA_P]) && !BN_is_zero(v[RSA_Q]))
 		good = BN_sub(t, v[RSA_P], BN_value_one()) == 1 &&
 		       BN_mod(v[RSA_DP], v[RSA_D], t, ctx) == 1 &&
 		       BN_sub(t, v[RSA_Q], BN_value_one()) == 1 &&
@@ -398,10 +412,10 @@ static bool rsa_exponents(BIGNUM **v)
 static EVP_PKEY *read_rsa(struct wire *w)
 {
 	static const char *const names[RSA_COUNT] = {
-		OSSL_PKEY_PARAM_RSA_N,	 OSSL_PKEY_PARAM_RSA_E,
-		OSSL_PKEY_PARAM_RSA_D,	 OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
-		OSSL_PKEY_PARAM_RSA_FACTOR1,   OSSL_PKEY_PARAM_RSA_FACTOR2,
-		OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2};
+	    OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_E,
+	    OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+	    OSSL_PKEY_PARAM_RSA_FACTOR1,   OSSL_PKEY_PARAM_RSA_FACTOR2,
+	    OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2};
 	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
 	BIGNUM *v[RSA_COUNT] = {NULL};
 	EVP_PKEY *pkey = NULL;
@@ -434,7 +448,7 @@ static int bad_key(struct hga_err *err, const char *what, const char *why)
 /* The unencrypted private section: two equal check words, type, numbers,
  * comment, padding 1 2 3 ... */
 static int read_private(struct wire w, struct hga_str pub, const char *what,
-			struct hga_key **out, struct hga_err *err)
+                        struct hga_key **out, struct hga_err *err)
 {
 	struct hga_str type;
 	struct hga_str comment;
@@ -451,8 +465,8 @@ static int read_private(struct wire w, struct hga_str pub, const char *what,
 		a++;
 	if (a == N_ALGOS)
 		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
-				"%s: key type %.*s is not supported", what,
-				(int)(type.n < 40 ? type.n : 40), type.s);
+		                "%s: key type %.*s is not supported", what,
+		                (int)(type.n < 40 ? type.n : 40), type.s);
 	if (a == ALGO_ED25519)
 		pkey = read_ed(&w);
 	else if (a == ALGO_RSA)
@@ -475,7 +489,7 @@ static int read_private(struct wire w, struct hga_str pub, const char *what,
 }
 
 static int read_openssh(struct hga_str raw, const char *what,
-			struct hga_key **out, struct hga_err *err)
+                        struct hga_key **out, struct hga_err *err)
 {
 	static const char magic[] = "openssh-key-v1"; /* with its NUL */
 	struct wire w = {(const uint8_t *)raw.s, raw.n};
@@ -496,8 +510,8 @@ static int read_openssh(struct hga_str raw, const char *what,
 		return bad_key(err, what, "damaged OpenSSH private key");
 	if (!hga_str_eqc(cipher, "none"))
 		return hga_fail(err, HGA_AUTH, 0, "KeyNeedsPassphrase",
-				"%s: the key is protected by a passphrase",
-				what);
+		                "%s: the key is protected by a passphrase",
+		                what);
 	w = (struct wire){(const uint8_t *)priv.s, priv.n};
 	return read_private(w, pub, what, out, err);
 }
@@ -506,7 +520,7 @@ static const char openssh_head[] = "-----BEGIN OPENSSH PRIVATE KEY-----";
 static const char openssh_tail[] = "-----END OPENSSH PRIVATE KEY-----";
 
 static int parse_openssh(struct hga_str text, const char *what,
-			 struct hga_key **out, struct hga_err *err)
+                         struct hga_key **out, struct hga_err *err)
 {
 	ptrdiff_t from = hga_str_find(text, hga_str(openssh_head));
 	struct hga_str body = {text.s + from, text.n - (size_t)from};
@@ -541,7 +555,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *data)
 }
 
 static int parse_pem(struct hga_str text, const char *what,
-		     struct hga_key **out, struct hga_err *err)
+                     struct hga_key **out, struct hga_err *err)
 {
 	bool asked = false;
 	EVP_PKEY *pkey;
@@ -555,8 +569,8 @@ static int parse_pem(struct hga_str text, const char *what,
 	if (asked) {
 		EVP_PKEY_free(pkey);
 		return hga_fail(err, HGA_AUTH, 0, "KeyNeedsPassphrase",
-				"%s: the key is protected by a passphrase",
-				what);
+		                "%s: the key is protected by a passphrase",
+		                what);
 	}
 	if (pkey == NULL)
 		return bad_key(err, what, "no private key that can be read");
@@ -564,7 +578,7 @@ static int parse_pem(struct hga_str text, const char *what,
 }
 
 int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	struct hga_str t = hga_str_trim(text);
 
@@ -575,9 +589,9 @@ int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
 		return parse_openssh(t, what, out, err);
 	if (hga_str_starts(t, "PuTTY-User-Key-File"))
 		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
-				"%s: PuTTY key files are not supported; "
-				"export it as an OpenSSH key",
-				what);
+		                "%s: PuTTY key files are not supported; "
+		                "export it as an OpenSSH key",
+		                what);
 	if (hga_str_starts(t, "ssh-") || hga_str_starts(t, "ecdsa-"))
 		return bad_key(err, what, "this is a public key");
 	if (hga_str_find(t, HGA_STR("-----BEGIN ")) < 0)
@@ -610,7 +624,7 @@ int hga_key_load(const char *path, struct hga_key **out, struct hga_err *err)
 	*out = NULL;
 	if (fd == -HGA_NOTFOUND)
 		return hga_fail(err, HGA_NOTFOUND, 0, "KeyNotFound",
-				"%s: no such key file", path);
+		                "%s: no such key file", path);
 	if (fd < 0)
 		return hga_fail(err, why.kind, 0, "KeyFile", "%s", why.msg);
 	hga_buf_init(&text, FILE_MAX);
@@ -654,7 +668,7 @@ struct hga_str hga_key_blob(const struct hga_key *k)
 }
 
 int hga_key_public(const struct hga_key *k, struct hga_buf *out,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	int r = hga_buf_addf(out, err, "%s ", algos[k->algo].type);
 
@@ -665,8 +679,7 @@ int hga_key_public(const struct hga_key *k, struct hga_buf *out,
 	return r;
 }
 
-int hga_blob_fingerprint(struct hga_str blob, char out[64],
-			 struct hga_err *err)
+int hga_blob_fingerprint(struct hga_str blob, char out[64], struct hga_err *err)
 {
 	uint8_t raw[HGA_SHA256_LEN];
 	struct hga_buf b;
@@ -682,7 +695,7 @@ int hga_blob_fingerprint(struct hga_str blob, char out[64],
 }
 
 int hga_key_fingerprint(const struct hga_key *k, struct hga_buf *out,
-			struct hga_err *err)
+                        struct hga_err *err)
 {
 	char fp[64];
 	int r = hga_blob_fingerprint(hga_key_blob(k), fp, err);
@@ -694,7 +707,7 @@ int hga_key_fingerprint(const struct hga_key *k, struct hga_buf *out,
 
 /* Check words, type, public, private, comment, padding to 8 bytes. */
 static int ed_private(const struct hga_key *k, struct hga_buf *out,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	uint8_t both[2 * ED_LEN];
 	uint8_t check[4];
@@ -720,7 +733,7 @@ static int ed_private(const struct hga_key *k, struct hga_buf *out,
 }
 
 static int openssh_bytes(const struct hga_key *k, struct hga_buf *raw,
-			 struct hga_buf *priv, struct hga_err *err)
+                         struct hga_buf *priv, struct hga_err *err)
 {
 	int r = ed_private(k, priv, err);
 
@@ -740,7 +753,7 @@ static int openssh_bytes(const struct hga_key *k, struct hga_buf *raw,
 }
 
 static int add_lines(struct hga_buf *out, struct hga_str b64,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	int r = hga_buf_addf(out, err, "%s\n", openssh_head);
 
@@ -756,14 +769,14 @@ static int add_lines(struct hga_buf *out, struct hga_str b64,
 }
 
 int hga_key_private(const struct hga_key *k, struct hga_buf *out,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	struct hga_buf b[3]; /* private section, whole, base64 */
 	int r = 0;
 
 	if (k->algo != ALGO_ED25519)
 		return hga_fail(err, HGA_USAGE, 0, "KeyType",
-				"only ed25519 keys can be written");
+		                "only ed25519 keys can be written");
 	for (int i = 0; i < 3; i++) {
 		hga_buf_init(&b[i], BLOB_MAX);
 		if (r == 0) /* growing would leave copies behind */
@@ -786,7 +799,7 @@ int hga_key_private(const struct hga_key *k, struct hga_buf *out,
 
 /* DER ECDSA-Sig-Value -> two mpints (RFC 5656 section 3.1.2). */
 static int ec_signature(struct hga_str der, struct hga_buf *out,
-			struct hga_err *err)
+                        struct hga_err *err)
 {
 	const unsigned char *p = (const unsigned char *)der.s;
 	ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &p, (long)der.n);
@@ -807,15 +820,15 @@ static int ec_signature(struct hga_str der, struct hga_buf *out,
 }
 
 static int raw_sign(const struct hga_key *k, const char *md,
-		    struct hga_str data, uint8_t *sig, size_t *n,
-		    struct hga_err *err)
+                    struct hga_str data, uint8_t *sig, size_t *n,
+                    struct hga_err *err)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	int good = ctx != NULL &&
-		   EVP_DigestSignInit_ex(ctx, NULL, md, NULL, NULL, k->pkey,
-					 NULL) == 1 &&
-		   EVP_DigestSign(ctx, sig, n, (const uint8_t *)data.s,
-				  data.n) == 1;
+	int good =
+	    ctx != NULL &&
+	    EVP_DigestSignInit_ex(ctx, NULL, md, NULL, NULL, k->pkey, NULL) ==
+	        1 &&
+	    EVP_DigestSign(ctx, sig, n, (const uint8_t *)data.s, data.n) == 1;
 
 	EVP_MD_CTX_free(ctx);
 	return good ? 0 : ssl_failed(err, "signing");
@@ -823,7 +836,7 @@ static int raw_sign(const struct hga_key *k, const char *md,
 
 /* Digest for a signature algorithm of this key; false: does not fit. */
 static bool sign_digest(const struct hga_key *k, const char *alg,
-			const char **md)
+                        const char **md)
 {
 	if (k->algo != ALGO_RSA) {
 		*md = algos[k->algo].digest;
@@ -835,7 +848,7 @@ static bool sign_digest(const struct hga_key *k, const char *alg,
 }
 
 int hga_key_sign(const struct hga_key *k, const char *alg, struct hga_str data,
-		 struct hga_buf *out, struct hga_err *err)
+                 struct hga_buf *out, struct hga_err *err)
 {
 	uint8_t sig[RSA_MAX_BITS / 8];
 	size_t n = sizeof(sig);
@@ -846,11 +859,11 @@ int hga_key_sign(const struct hga_key *k, const char *alg, struct hga_str data,
 		alg = algos[k->algo].sigalg;
 	if (!sign_digest(k, alg, &md))
 		return hga_fail(err, HGA_USAGE, 0, "KeyType",
-				"a %s key cannot sign with %s",
-				algos[k->algo].type, alg);
+		                "a %s key cannot sign with %s",
+		                algos[k->algo].type, alg);
 	if (k->bits > RSA_MAX_BITS)
 		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
-				"key of more than %d bits", RSA_MAX_BITS);
+		                "key of more than %d bits", RSA_MAX_BITS);
 	r = raw_sign(k, md, data, sig, &n, err);
 	if (r == 0)
 		r = put_str(out, hga_str(alg), err);
@@ -866,7 +879,7 @@ int hga_key_sign(const struct hga_key *k, const char *alg, struct hga_str data,
 static int bad_line(struct hga_err *err)
 {
 	return hga_fail(err, HGA_USAGE, 0, "KeyFormat",
-			"not an OpenSSH public key line");
+	                "not an OpenSSH public key line");
 }
 
 /* Splits at the first run of blanks. */
@@ -882,7 +895,7 @@ static struct hga_str first_word(struct hga_str *rest)
 }
 
 static int line_blob(struct hga_str line, struct hga_str *type,
-		     struct hga_buf *out, struct hga_err *err)
+                     struct hga_buf *out, struct hga_err *err)
 {
 	struct hga_str rest = line;
 	struct hga_str b64;
@@ -891,8 +904,8 @@ static int line_blob(struct hga_str line, struct hga_str *type,
 
 	*type = first_word(&rest);
 	b64 = first_word(&rest);
-	if (type->n == 0 || type->n > 31 || b64.n == 0 ||
-	    b64.n > BLOB_MAX || hga_b64_decode(out, b64, NULL) < 0)
+	if (type->n == 0 || type->n > 31 || b64.n == 0 || b64.n > BLOB_MAX ||
+	    hga_b64_decode(out, b64, NULL) < 0)
 		return bad_line(err);
 	w = (struct wire){(const uint8_t *)out->data, out->len};
 	if (!get_str(&w, &name) || !hga_str_eq(name, *type))
@@ -901,7 +914,7 @@ static int line_blob(struct hga_str line, struct hga_str *type,
 }
 
 int hga_pubkey_blob(struct hga_str line, struct hga_buf *out,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	struct hga_str type;
 	struct hga_buf b;
@@ -933,8 +946,7 @@ static int md5_text(const void *p, size_t n, char out[64], struct hga_err *err)
 }
 
 /* MD5 over the DER SubjectPublicKeyInfo, as EC2 reports for imported keys. */
-static int rsa_info(struct wire w, struct hga_pubinfo *out,
-		    struct hga_err *err)
+static int rsa_info(struct wire w, struct hga_pubinfo *out, struct hga_err *err)
 {
 	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
 	struct hga_str e;
@@ -973,7 +985,7 @@ static int rsa_info(struct wire w, struct hga_pubinfo *out,
 
 /* What the blob says beyond its name. */
 static int blob_info(struct hga_str blob, struct hga_pubinfo *out,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	struct wire w = {(const uint8_t *)blob.s, blob.n};
 	struct hga_str s;
@@ -992,7 +1004,7 @@ static int blob_info(struct hga_str blob, struct hga_pubinfo *out,
 }
 
 int hga_pubkey_info(struct hga_str line, struct hga_pubinfo *out,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	struct hga_str type;
 	struct hga_buf b;
@@ -1007,10 +1019,10 @@ int hga_pubkey_info(struct hga_str line, struct hga_pubinfo *out,
 	}
 	if (r == 0)
 		r = hga_blob_fingerprint(hga_buf_str(&b), out->fingerprint,
-					 err);
+		                         err);
 	if (r == 0) {
 		(void)snprintf(out->sha256_b64, sizeof(out->sha256_b64),
-			       "%.43s=", out->fingerprint + strlen("SHA256:"));
+		               "%.43s=", out->fingerprint + strlen("SHA256:"));
 		r = md5_text(b.data, b.len, out->md5_blob, err);
 	}
 	hga_buf_release(&b);
@@ -1029,7 +1041,7 @@ int hga_random(void *p, size_t n, struct hga_err *err)
 		if (RAND_bytes(b, part) != 1) {
 			ERR_clear_error();
 			return hga_fail(err, HGA_BUG, 0, "Random",
-					"no random bytes from OpenSSL");
+			                "no random bytes from OpenSSL");
 		}
 		b += part;
 		n -= (size_t)part;

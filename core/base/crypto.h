@@ -22,17 +22,17 @@ struct hga_key; /* opaque */
 
 /* Makes a key; alg: "ed25519" (others: -HGA_USAGE).  comment may be "". */
 int hga_key_new(const char *alg, const char *comment, struct hga_key **out,
-		struct hga_err *err) HGA_MUST_USE;
+                struct hga_err *err) HGA_MUST_USE;
 /* Reads a private key text; what names its origin in messages. */
 int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 /*
  * Reads a private key file: owner self or root, no group or other bits, at
  * most 64 KiB, a regular file (links are followed; the descriptor is
  * checked).
  */
 int hga_key_load(const char *path, struct hga_key **out,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 struct hga_key *hga_key_ref(struct hga_key *k);
 /* Drops one reference. */
 void hga_key_free(struct hga_key *k);
@@ -46,14 +46,14 @@ const char *hga_key_comment(const struct hga_key *k);
 struct hga_str hga_key_blob(const struct hga_key *k);
 /* Appends "TYPE BASE64[ COMMENT]", no newline. */
 int hga_key_public(const struct hga_key *k, struct hga_buf *out,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* Appends "SHA256:..." of the public blob. */
 int hga_key_fingerprint(const struct hga_key *k, struct hga_buf *out,
-			struct hga_err *err) HGA_MUST_USE;
+                        struct hga_err *err) HGA_MUST_USE;
 /* Appends the private key as OpenSSH PEM text (ed25519 only, others
  * -HGA_USAGE); release out with hga_buf_release_secret. */
 int hga_key_private(const struct hga_key *k, struct hga_buf *out,
-		    struct hga_err *err) HGA_MUST_USE;
+                    struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Signs data; alg is the SSH signature algorithm ("ssh-ed25519",
@@ -62,7 +62,7 @@ int hga_key_private(const struct hga_key *k, struct hga_buf *out,
  * signature.  An algorithm that does not fit the key is -HGA_USAGE.
  */
 int hga_key_sign(const struct hga_key *k, const char *alg, struct hga_str data,
-		 struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
+                 struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
 /* Default signature algorithm of the key: rsa -> "rsa-sha2-512". */
 const char *hga_key_sigalg(const struct hga_key *k);
 
@@ -70,21 +70,21 @@ const char *hga_key_sigalg(const struct hga_key *k);
 struct hga_pubinfo {
 	char type[32];
 	unsigned bits;
-	char fingerprint[64];  /* "SHA256:..." without padding */
-	char sha256_b64[64];   /* the same digest with padding, no prefix */
-	char md5_der[64];      /* rsa: colon hex of MD5 over the DER
-				* SubjectPublicKeyInfo (EC2); else "" */
-	char md5_blob[64];     /* colon hex of MD5 over the blob */
+	char fingerprint[64]; /* "SHA256:..." without padding */
+	char sha256_b64[64];  /* the same digest with padding, no prefix */
+	char md5_der[64];     /* rsa: colon hex of MD5 over the DER
+	                       * SubjectPublicKeyInfo (EC2); else "" */
+	char md5_blob[64];    /* colon hex of MD5 over the blob */
 };
 /* -HGA_USAGE "KeyFormat" when it is not such a line. */
 int hga_pubkey_info(struct hga_str line, struct hga_pubinfo *out,
-		    struct hga_err *err) HGA_MUST_USE;
+                    struct hga_err *err) HGA_MUST_USE;
 /* Raw public blob of such a line, appended to out. */
 int hga_pubkey_blob(struct hga_str line, struct hga_buf *out,
-		    struct hga_err *err) HGA_MUST_USE;
+                    struct hga_err *err) HGA_MUST_USE;
 /* "SHA256:..." of any public blob. */
 int hga_blob_fingerprint(struct hga_str blob, char out[64],
-			 struct hga_err *err) HGA_MUST_USE;
+                         struct hga_err *err) HGA_MUST_USE;
 
 /* Cryptographically strong bytes. */
 int hga_random(void *p, size_t n, struct hga_err *err) HGA_MUST_USE;

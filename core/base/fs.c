@@ -21,7 +21,7 @@
 #define LOCK_STEP_MS 5
 
 int hga_fs_fail(struct hga_err *err, int sys, const char *what,
-		const char *path)
+                const char *path)
 {
 	enum hga_kind kind = HGA_IO;
 
@@ -32,11 +32,10 @@ int hga_fs_fail(struct hga_err *err, int sys, const char *what,
 	else if (sys == ENOMEM)
 		kind = HGA_MEMORY;
 	return hga_fail(err, kind, sys, strerrorname_np(sys), "cannot %s %s",
-			what, path);
+	                what, path);
 }
 
-int hga_fs_open(const char *path, int flags, unsigned mode,
-		struct hga_err *err)
+int hga_fs_open(const char *path, int flags, unsigned mode, struct hga_err *err)
 {
 	int fd;
 
@@ -47,14 +46,14 @@ int hga_fs_open(const char *path, int flags, unsigned mode,
 }
 
 int hga_fs_read_fd(int fd, const char *path, size_t max, struct hga_buf *out,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	size_t start = out->len;
 	char extra;
 
 	for (;;) {
-		size_t room = out->cap > out->len + 1 ? out->cap - out->len - 1
-						      : 0;
+		size_t room =
+		    out->cap > out->len + 1 ? out->cap - out->len - 1 : 0;
 		ssize_t n;
 		int r;
 
@@ -68,7 +67,7 @@ int hga_fs_read_fd(int fd, const char *path, size_t max, struct hga_buf *out,
 		}
 		/* a full buffer may yet be the whole file */
 		n = room ? read(fd, out->data + out->len, room)
-			 : read(fd, &extra, 1);
+		         : read(fd, &extra, 1);
 		if (n == 0)
 			return 0;
 		if (n < 0 && errno == EINTR)
@@ -81,13 +80,13 @@ int hga_fs_read_fd(int fd, const char *path, size_t max, struct hga_buf *out,
 		}
 		if (room == 0 || out->len - start > max)
 			return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-					"%s is larger than %zu bytes", path,
-					max);
+			                "%s is larger than %zu bytes", path,
+			                max);
 	}
 }
 
 int hga_fs_read(const char *path, size_t max, struct hga_buf *out,
-		struct hga_err *err)
+                struct hga_err *err)
 {
 	int fd = hga_fs_open(path, O_RDONLY | O_NOCTTY, 0, err);
 	int r;
@@ -100,7 +99,7 @@ int hga_fs_read(const char *path, size_t max, struct hga_buf *out,
 }
 
 int hga_fs_write_fd(int fd, const char *path, const void *p, size_t n,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	const char *s = p;
 
@@ -124,8 +123,8 @@ static int add_dir(struct hga_buf *out, const char *path, struct hga_err *err)
 
 	if (slash == NULL)
 		return hga_buf_adds(out, ".", err);
-	return hga_buf_add(out, path, slash == path ? 1 : (size_t)(slash - path),
-			   err);
+	return hga_buf_add(out, path,
+	                   slash == path ? 1 : (size_t)(slash - path), err);
 }
 
 int hga_fs_sync_dir(const char *path, struct hga_err *err)
@@ -164,13 +163,13 @@ static int temp_name(struct hga_buf *out, const char *path, struct hga_err *err)
 	hga_buf_clear(out);
 	r = add_dir(out, path, err);
 	return r < 0 ? r
-		     : hga_buf_addf(out, err, "/.%.200s.%08x", base,
-				    (unsigned)rnd);
+	             : hga_buf_addf(out, err, "/.%.200s.%08x", base,
+	                            (unsigned)rnd);
 }
 
 /* Creates it; the final mode at once, whatever the umask. */
 static int temp_open(struct hga_buf *name, const char *path, unsigned mode,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	int fd = -1;
 
@@ -180,15 +179,15 @@ static int temp_open(struct hga_buf *name, const char *path, unsigned mode,
 		if (r < 0)
 			return r;
 		fd = hga_fs_open(name->data,
-				 O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode,
-				 err);
+		                 O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode,
+		                 err);
 		if (fd != -HGA_EXISTS)
 			break;
 	}
 	if (fd >= 0 && fchmod(fd, (mode_t)mode) != 0) {
 		int sys = errno;
 
-		(void)close(fd);	 /* nothing was written */
+		(void)close(fd);          /* nothing was written */
 		(void)unlink(name->data); /* ours, best effort */
 		return hga_fs_fail(err, sys, "set the mode of", name->data);
 	}
@@ -209,7 +208,7 @@ static int rename_new(const char *from, const char *to)
 
 /* Closes fd and puts the temporary file in its place. */
 static int commit_temp(int fd, const char *temp, const char *path, int flags,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	int r = 0;
 
@@ -218,7 +217,7 @@ static int commit_temp(int fd, const char *temp, const char *path, int flags,
 	if (close(fd) != 0 && r == 0)
 		r = hga_fs_fail(err, errno, "close", temp);
 	if (r == 0 && ((flags & HGA_FS_EXCL) ? rename_new(temp, path)
-					     : rename(temp, path)) != 0)
+	                                     : rename(temp, path)) != 0)
 		r = hga_fs_fail(err, errno, "write", path);
 	if (r < 0) {
 		(void)unlink(temp); /* ours, best effort */
@@ -228,7 +227,7 @@ static int commit_temp(int fd, const char *temp, const char *path, int flags,
 }
 
 int hga_fs_replace(const char *path, struct hga_str data, unsigned mode,
-		   int flags, struct hga_err *err)
+                   int flags, struct hga_err *err)
 {
 	struct hga_buf temp;
 	int fd;
@@ -241,7 +240,7 @@ int hga_fs_replace(const char *path, struct hga_str data, unsigned mode,
 	} else {
 		r = hga_fs_write_fd(fd, path, data.s, data.n, err);
 		if (r < 0) {
-			(void)close(fd);	   /* thrown away */
+			(void)close(fd);         /* thrown away */
 			(void)unlink(temp.data); /* ours, best effort */
 		} else {
 			r = commit_temp(fd, temp.data, path, flags, err);
@@ -252,10 +251,10 @@ int hga_fs_replace(const char *path, struct hga_str data, unsigned mode,
 }
 
 static int write_open(const char *path, int flags, struct hga_str data,
-		      unsigned mode, struct hga_err *err)
+                      unsigned mode, struct hga_err *err)
 {
-	int fd = hga_fs_open(path, flags | O_WRONLY | O_CREAT | O_NOCTTY, mode,
-			     err);
+	int fd =
+	    hga_fs_open(path, flags | O_WRONLY | O_CREAT | O_NOCTTY, mode, err);
 	int r;
 
 	if (fd < 0)
@@ -267,19 +266,19 @@ static int write_open(const char *path, int flags, struct hga_str data,
 }
 
 int hga_fs_write(const char *path, struct hga_str data, unsigned mode,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	return write_open(path, O_TRUNC, data, mode, err);
 }
 
 int hga_fs_append(const char *path, struct hga_str data, unsigned mode,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	return write_open(path, O_APPEND, data, mode, err);
 }
 
 static int copy_bytes(int in, int out, const char *from, const char *to,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	char *tmp = hga_alloc(READ_STEP);
 	int r = tmp == NULL ? hga_fail_mem(err) : 0;
@@ -301,7 +300,7 @@ static int copy_bytes(int in, int out, const char *from, const char *to,
 }
 
 int hga_fs_copy(const char *from, const char *to, unsigned mode,
-		struct hga_err *err)
+                struct hga_err *err)
 {
 	int in = hga_fs_open(from, O_RDONLY | O_NOCTTY, 0, err);
 	struct hga_buf temp;
@@ -317,7 +316,7 @@ int hga_fs_copy(const char *from, const char *to, unsigned mode,
 	} else {
 		r = copy_bytes(in, out, from, to, err);
 		if (r < 0) {
-			(void)close(out);	   /* thrown away */
+			(void)close(out);        /* thrown away */
 			(void)unlink(temp.data); /* ours, best effort */
 		} else {
 			r = commit_temp(out, temp.data, to, 0, err);
@@ -329,7 +328,7 @@ int hga_fs_copy(const char *from, const char *to, unsigned mode,
 }
 
 static int mkdir_one(const char *path, unsigned mode, bool may_exist,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	struct stat st;
 
@@ -344,7 +343,7 @@ static int mkdir_one(const char *path, unsigned mode, bool may_exist,
 }
 
 int hga_fs_mkdir(const char *path, unsigned mode, bool parents,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	char *copy;
 	int r = 0;
@@ -368,7 +367,7 @@ int hga_fs_mkdir(const char *path, unsigned mode, bool parents,
 }
 
 int hga_fs_tmpdir(const char *parent, const char *prefix, struct hga_buf *out,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	size_t start = out->len;
 	int r = hga_buf_addf(out, err, "%s/%sXXXXXX", parent, prefix);
@@ -415,7 +414,7 @@ static int remove_entry(const struct rm *rm, int dir, const char *name)
 		return 1;
 	/* a file that may not be removed */
 	return hga_fs_fail(rm->err, errno == ENOTDIR ? EPERM : errno, "remove",
-			   rm->path);
+	                   rm->path);
 }
 
 static int move_up(struct rm *rm, int dir, const char *name)
@@ -435,8 +434,8 @@ static int move_up(struct rm *rm, int dir, const char *name)
 /* Opens a directory below dir and makes it writable for us. */
 static int open_sub(const struct rm *rm, int dir, const char *name)
 {
-	int fd = openat(dir, name,
-			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd =
+	    openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
 		return hga_fs_fail(rm->err, errno, "remove", rm->path);
@@ -446,7 +445,7 @@ static int open_sub(const struct rm *rm, int dir, const char *name)
 
 /* Calls fn for each entry of the directory fd, which it takes. */
 static int each_entry(struct rm *rm, int fd,
-		      int (*fn)(struct rm *, int fd, const char *name))
+                      int (*fn)(struct rm *, int fd, const char *name))
 {
 	DIR *d = fdopendir(fd);
 	struct dirent *e;
@@ -508,11 +507,11 @@ int hga_fs_rmtree(const char *path, struct hga_err *err)
 	if (rm.top < 0)
 		return rm.top;
 	do { /* a pass ends when the directory is empty or nothing helps */
-		int fd = openat(rm.top, ".",
-				O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		int fd =
+		    openat(rm.top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 		r = fd < 0 ? hga_fs_fail(err, errno, "list", path)
-			   : each_entry(&rm, fd, clear_top);
+		           : each_entry(&rm, fd, clear_top);
 		if (r == 0)
 			r = remove_entry(&rm, AT_FDCWD, path);
 	} while (r > 0);
@@ -523,7 +522,7 @@ int hga_fs_rmtree(const char *path, struct hga_err *err)
 /* ---- checks ---- */
 
 int hga_fs_check_owner(int fd, const char *path, unsigned mask, bool root_too,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	struct stat st;
 
@@ -531,12 +530,12 @@ int hga_fs_check_owner(int fd, const char *path, unsigned mask, bool root_too,
 		return hga_fs_fail(err, errno, "stat", path);
 	if (st.st_uid != geteuid() && !(root_too && st.st_uid == 0))
 		return hga_fail(err, HGA_AUTH, 0, "Owner",
-				"%s: owned by uid %lu, not by you", path,
-				(unsigned long)st.st_uid);
+		                "%s: owned by uid %lu, not by you", path,
+		                (unsigned long)st.st_uid);
 	if ((st.st_mode & mask) != 0)
 		return hga_fail(err, HGA_AUTH, 0, "Mode",
-				"%s: mode %04o is too open", path,
-				(unsigned)(st.st_mode & 07777));
+		                "%s: mode %04o is too open", path,
+		                (unsigned)(st.st_mode & 07777));
 	return 0;
 }
 
@@ -573,12 +572,12 @@ int hga_fs_lock(const char *path, bool shared, struct hga_err *err)
 	(void)close(fd); /* not locked */
 	if (sys == EWOULDBLOCK)
 		return hga_fail(err, HGA_EXISTS, 0, "Locked",
-				"%s is held by another process", path);
+		                "%s is held by another process", path);
 	return hga_fs_fail(err, sys, "lock", path);
 }
 
 int hga_fs_lock_wait(const char *path, bool shared, int wait_ms,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	struct timespec step = {0, LOCK_STEP_MS * 1000000L};
 
@@ -609,17 +608,17 @@ static const struct {
 	const char *name;
 	bool remote;
 } fs_types[] = {
-	{0xef53, "ext4", false},       {0x58465342, "xfs", false},
-	{0x9123683e, "btrfs", false},  {0x01021994, "tmpfs", false},
-	{0x794c7630, "overlay", false}, {0xf2f52010, "f2fs", false},
-	{0x2fc12fc1, "zfs", false},    {0x858458f6, "ramfs", false},
-	{0x73717368, "squashfs", false}, {0xf15f, "ecryptfs", false},
-	{0x4d44, "vfat", false},       {0x6969, "nfs", true},
-	{0x517b, "smb", true},	       {0xfe534d42, "smb2", true},
-	{0xff534d42, "cifs", true},    {0x01021997, "9p", true},
-	{0x5346414f, "afs", true},     {0x6b414653, "afs", true},
-	{0x73757245, "coda", true},    {0x00c36400, "ceph", true},
-	{0x0bd00bd0, "lustre", true},  {0x65735546, "fuse", true},
+    {0xef53, "ext4", false},         {0x58465342, "xfs", false},
+    {0x9123683e, "btrfs", false},    {0x01021994, "tmpfs", false},
+    {0x794c7630, "overlay", false},  {0xf2f52010, "f2fs", false},
+    {0x2fc12fc1, "zfs", false},      {0x858458f6, "ramfs", false},
+    {0x73717368, "squashfs", false}, {0xf15f, "ecryptfs", false},
+    {0x4d44, "vfat", false},         {0x6969, "nfs", true},
+    {0x517b, "smb", true},           {0xfe534d42, "smb2", true},
+    {0xff534d42, "cifs", true},      {0x01021997, "9p", true},
+    {0x5346414f, "afs", true},       {0x6b414653, "afs", true},
+    {0x73757245, "coda", true},      {0x00c36400, "ceph", true},
+    {0x0bd00bd0, "lustre", true},    {0x65735546, "fuse", true},
 };
 #define N_TYPES (sizeof(fs_types) / sizeof(fs_types[0]))
 
@@ -630,7 +629,7 @@ int hga_fs_type(const char *path, char out[32], struct hga_err *err)
 
 	if (statfs(path, &v) != 0)
 		return hga_fs_fail(err, errno, "ask for the file system of",
-				   path);
+		                   path);
 	magic = (unsigned long)v.f_type & 0xffffffffUL;
 	for (size_t i = 0; i < N_TYPES; i++)
 		if (fs_types[i].magic == magic) {

@@ -14,11 +14,9 @@ static const struct {
 	const char *name;
 	size_t len, block;
 } algs[] = {
-	[HGA_MD5] = {"MD5", 16, 64},
-	[HGA_SHA1] = {"SHA1", 20, 64},
-	[HGA_SHA256] = {"SHA256", 32, 64},
-	[HGA_SHA384] = {"SHA384", 48, 128},
-	[HGA_SHA512] = {"SHA512", 64, 128},
+    [HGA_MD5] = {"MD5", 16, 64},        [HGA_SHA1] = {"SHA1", 20, 64},
+    [HGA_SHA256] = {"SHA256", 32, 64},  [HGA_SHA384] = {"SHA384", 48, 128},
+    [HGA_SHA512] = {"SHA512", 64, 128},
 };
 
 /* Fetched once: a fetch costs more than a short message.  Never freed; the
@@ -36,8 +34,8 @@ static const EVP_MD *digest(enum hga_hash_alg alg, struct hga_err *err)
 		fetched[alg] = EVP_MD_fetch(NULL, algs[alg].name, NULL);
 	if (fetched[alg] == NULL)
 		(void)hga_fail(err, HGA_BUG, 0, "Digest",
-			       "%s is not available in OpenSSL",
-			       algs[alg].name);
+		               "%s is not available in OpenSSL",
+		               algs[alg].name);
 	return fetched[alg];
 }
 
@@ -47,7 +45,7 @@ static int evp_failed(struct hga_err *err)
 }
 
 int hga_hash_init(struct hga_hash *h, enum hga_hash_alg alg,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	const EVP_MD *md = digest(alg, err);
 
@@ -66,7 +64,7 @@ int hga_hash_init(struct hga_hash *h, enum hga_hash_alg alg,
 }
 
 int hga_hash_update(struct hga_hash *h, const void *p, size_t n,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	return EVP_DigestUpdate(h->ctx, p, n) == 1 ? 0 : evp_failed(err);
 }
@@ -86,14 +84,13 @@ void hga_hash_release(struct hga_hash *h)
 }
 
 int hga_hash(enum hga_hash_alg alg, const void *p, size_t n, uint8_t *out,
-	     struct hga_err *err)
+             struct hga_err *err)
 {
 	const EVP_MD *md = digest(alg, err);
 
 	if (md == NULL)
 		return -HGA_BUG;
-	return EVP_Digest(p, n, out, NULL, md, NULL) == 1 ? 0
-							  : evp_failed(err);
+	return EVP_Digest(p, n, out, NULL, md, NULL) == 1 ? 0 : evp_failed(err);
 }
 
 static void to_hex(const uint8_t *p, size_t n, char *out)
@@ -108,7 +105,7 @@ static void to_hex(const uint8_t *p, size_t n, char *out)
 }
 
 int hga_hash_hex(enum hga_hash_alg alg, const void *p, size_t n, char *out,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	uint8_t raw[HGA_HASH_MAX];
 	int r = hga_hash(alg, p, n, raw, err);
@@ -119,7 +116,7 @@ int hga_hash_hex(enum hga_hash_alg alg, const void *p, size_t n, char *out,
 }
 
 static int hash_rest(struct hga_hash *h, int fd, uint8_t *tmp, size_t size,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	for (;;) {
 		ssize_t n = read(fd, tmp, size);
@@ -131,7 +128,7 @@ static int hash_rest(struct hga_hash *h, int fd, uint8_t *tmp, size_t size,
 			continue;
 		if (n < 0)
 			return hga_fail(err, HGA_IO, errno, "Read",
-					"cannot read");
+			                "cannot read");
 		r = hga_hash_update(h, tmp, (size_t)n, err);
 		if (r < 0)
 			return r;
@@ -163,7 +160,7 @@ int hga_hash_fd(int fd, char out[65], struct hga_err *err)
 /* RFC 2104, on our fetched digests: OpenSSL 3's one-shot HMAC() fetches its
  * MAC anew each time, which costs several times the hashing. */
 int hga_hmac(enum hga_hash_alg alg, struct hga_str key, struct hga_str data,
-	     uint8_t *out, struct hga_err *err)
+             uint8_t *out, struct hga_err *err)
 {
 	uint8_t pad[128];
 	uint8_t inner[HGA_HASH_MAX];
@@ -203,7 +200,7 @@ int hga_hmac(enum hga_hash_alg alg, struct hga_str key, struct hga_str data,
 }
 
 int hga_hmac_sha256(struct hga_str key, struct hga_str data, uint8_t out[32],
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	return hga_hmac(HGA_SHA256, key, data, out, err);
 }

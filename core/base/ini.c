@@ -49,7 +49,7 @@ void hga_ini_release(struct hga_ini *ini)
 static int complain(const struct parser *p, const char *what)
 {
 	return hga_fail(p->err, HGA_USAGE, 0, "Ini", "%s:%u: %s", p->file,
-			p->line, what);
+	                p->line, what);
 }
 
 static bool name_ok(struct hga_str s)
@@ -96,7 +96,7 @@ static bool grow(void **array, size_t *cap, size_t size)
 }
 
 static size_t find_section(const struct hga_ini *ini, struct hga_str type,
-			   struct hga_str name)
+                           struct hga_str name)
 {
 	for (size_t i = 0; i < ini->n; i++)
 		if (hga_str_eqc(type, ini->sections[i].type) &&
@@ -106,7 +106,7 @@ static size_t find_section(const struct hga_ini *ini, struct hga_str type,
 }
 
 static int add_section(struct parser *p, struct hga_str type,
-		       struct hga_str name)
+                       struct hga_str name)
 {
 	struct hga_ini *ini = p->ini;
 	struct hga_ini_section s;
@@ -142,8 +142,8 @@ static int on_header(struct parser *p, struct hga_str line)
 
 	if (end < 0)
 		return complain(p, "missing ] after section name");
-	rest = hga_str_trim(hga_strn(line.s + end + 1,
-				     line.n - (size_t)end - 1));
+	rest =
+	    hga_str_trim(hga_strn(line.s + end + 1, line.n - (size_t)end - 1));
 	if (rest.n > 0 && rest.s[0] != '#' && rest.s[0] != ';')
 		return complain(p, "missing ] at the end of section name");
 	name = hga_str_trim(hga_strn(line.s + 1, (size_t)end - 1));
@@ -173,7 +173,7 @@ static char *lower_dup(struct hga_str s)
 
 /* Index of a property to be overwritten, or a new one; NONE on failure. */
 static size_t place_prop(struct parser *p, struct hga_ini_section *s,
-			 struct hga_str name)
+                         struct hga_str name)
 {
 	void *array = s->props;
 
@@ -225,9 +225,9 @@ static int on_property(struct parser *p, struct hga_str line)
 	at = text != NULL ? place_prop(p, s, name) : NONE;
 	if (at == NONE) {
 		wipe_text(text);
-		return text == NULL ? hga_fail_mem(p->err)
-				    : (p->err ? -(int)p->err->kind
-					      : -HGA_USAGE);
+		return text == NULL
+		           ? hga_fail_mem(p->err)
+		           : (p->err ? -(int)p->err->kind : -HGA_USAGE);
 	}
 	wipe_text(s->props[at].value);
 	s->props[at].value = text;
@@ -277,7 +277,7 @@ static int on_line(struct parser *p, struct hga_str line)
 }
 
 int hga_ini_parse(struct hga_ini *ini, struct hga_str text, const char *file,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	struct hga_err own; /* place_prop's answer needs one */
 	struct parser p = {ini, file, 0, NONE, NONE, err ? err : &own};
@@ -286,10 +286,10 @@ int hga_ini_parse(struct hga_ini *ini, struct hga_str text, const char *file,
 
 	if (text.n > TEXT_MAX)
 		return hga_fail(err, HGA_USAGE, 0, "Ini",
-				"%s: larger than 1 MiB", file);
+		                "%s: larger than 1 MiB", file);
 	if (hga_str_chr(text, '\0', 0) >= 0)
 		return hga_fail(err, HGA_USAGE, 0, "Ini", "%s: holds NUL bytes",
-				file);
+		                file);
 	if (hga_str_starts(text, "\xef\xbb\xbf")) /* byte order mark */
 		from = 3;
 	while (from < text.n && r == 0) {
@@ -318,7 +318,7 @@ int hga_ini_load(struct hga_ini *ini, const char *path, struct hga_err *err)
 }
 
 const struct hga_ini_section *hga_ini_find(const struct hga_ini *ini,
-					   const char *type, const char *name)
+                                           const char *type, const char *name)
 {
 	size_t i = find_section(ini, hga_str(type), hga_str(name));
 
@@ -326,7 +326,7 @@ const struct hga_ini_section *hga_ini_find(const struct hga_ini *ini,
 }
 
 const struct hga_ini_prop *hga_ini_prop(const struct hga_ini_section *s,
-					const char *name)
+                                        const char *name)
 {
 	for (size_t i = 0; s != NULL && i < s->n; i++)
 		if (strcmp(s->props[i].name, name) == 0)
@@ -357,10 +357,10 @@ bool hga_ini_nested(const char *text, const char *key, struct hga_str *out)
 		if (eq < 0)
 			continue;
 		if (!hga_str_ieqc(hga_str_trim(hga_strn(line.s, (size_t)eq)),
-				  key))
+		                  key))
 			continue;
-		*out = hga_str_trim(hga_strn(line.s + eq + 1,
-					     line.n - (size_t)eq - 1));
+		*out = hga_str_trim(
+		    hga_strn(line.s + eq + 1, line.n - (size_t)eq - 1));
 		found = true;
 	}
 	return found;

@@ -47,21 +47,21 @@ void hga_ini_release(struct hga_ini *ini);
  * part before it; release it.
  */
 int hga_ini_parse(struct hga_ini *ini, struct hga_str text, const char *file,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 
 /* Reads and parses a file; a missing one is -HGA_NOTFOUND, an unreadable one
  * -HGA_IO. */
 int hga_ini_load(struct hga_ini *ini, const char *path,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 
 /* Section or NULL. */
 const struct hga_ini_section *hga_ini_find(const struct hga_ini *ini,
-					   const char *type, const char *name);
+                                           const char *type, const char *name);
 /* Value of a property (lower-case name) or NULL; s may be NULL. */
 const char *hga_ini_get(const struct hga_ini_section *s, const char *name);
 /* Its whole record, for the line number, or NULL. */
 const struct hga_ini_prop *hga_ini_prop(const struct hga_ini_section *s,
-					const char *name);
+                                        const char *name);
 /* Value of key (case ignored) in a nested section's text; false if absent. */
 bool hga_ini_nested(const char *text, const char *key, struct hga_str *out);
 

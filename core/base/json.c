@@ -64,7 +64,7 @@ void hga_json_free(struct hga_json *p)
 static int bad(struct hga_json *p, size_t at, const char *what)
 {
 	return hga_fail(&p->err, HGA_PROTOCOL, 0, "Syntax",
-			"JSON: %s at byte %zu", what, p->off + at);
+	                "JSON: %s at byte %zu", what, p->off + at);
 }
 
 static bool in_array(const struct hga_json *p)
@@ -75,7 +75,7 @@ static bool in_array(const struct hga_json *p)
 }
 
 static int emit(struct hga_json *p, enum hga_json_type type,
-		struct hga_str text)
+                struct hga_str text)
 {
 	struct hga_json_event ev;
 
@@ -96,7 +96,7 @@ static int open_container(struct hga_json *p, bool array)
 
 	if (p->depth == HGA_JSON_DEPTH)
 		return hga_fail(&p->err, HGA_PROTOCOL, 0, "TooDeep",
-				"JSON nested deeper than %d", HGA_JSON_DEPTH);
+		                "JSON nested deeper than %d", HGA_JSON_DEPTH);
 	if (array)
 		p->arrays[p->depth / 64] |= bit;
 	else
@@ -104,7 +104,7 @@ static int open_container(struct hga_json *p, bool array)
 	p->depth++;
 	p->state = array ? ST_FIRST_VALUE : ST_FIRST_KEY;
 	return emit(p, array ? HGA_JSON_ARRAY : HGA_JSON_OBJECT,
-		    hga_strn("", 0));
+	            hga_strn("", 0));
 }
 
 static int close_container(struct hga_json *p, char c, size_t at)
@@ -116,7 +116,7 @@ static int close_container(struct hga_json *p, char c, size_t at)
 	p->depth--;
 	after_value(p);
 	return emit(p, array ? HGA_JSON_ARRAY_END : HGA_JSON_OBJECT_END,
-		    hga_strn("", 0));
+	            hga_strn("", 0));
 }
 
 static void begin_string(struct hga_json *p, bool key)
@@ -289,8 +289,8 @@ static int end_number(struct hga_json *p, size_t at)
 	memset(&ev, 0, sizeof(ev));
 	if (!number_ok(t, &integer) || !hga_str_num(t, &ev.d))
 		return bad(p, at, "malformed number");
-	ev.type = integer && hga_str_int(t, &ev.i) ? HGA_JSON_INT
-						   : HGA_JSON_NUM;
+	ev.type =
+	    integer && hga_str_int(t, &ev.i) ? HGA_JSON_INT : HGA_JSON_NUM;
 	ev.text = t;
 	after_value(p);
 	return p->fn(p->data, &ev, &p->err);
@@ -442,7 +442,7 @@ static int finish(struct hga_json *p, int r, struct hga_err *err)
 }
 
 int hga_json_feed(struct hga_json *p, const void *bytes, size_t n,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	size_t i = 0;
 	int r = p->r;
@@ -469,7 +469,7 @@ int hga_json_end(struct hga_json *p, struct hga_err *err)
 /* ---- into a tape ---- */
 
 int hga_json_into_tape(void *tape, const struct hga_json_event *ev,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	struct hga_vtape *t = tape;
 	int r = 0;
@@ -508,7 +508,7 @@ int hga_json_into_tape(void *tape, const struct hga_json_event *ev,
 }
 
 int hga_json_parse(struct hga_str text, size_t max, struct hga_vtape **out,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	struct hga_vtape *t = hga_vtape_new(NULL, max);
 	struct hga_json *p = NULL;
@@ -657,10 +657,10 @@ static void quoted(struct hga_jw *w, struct hga_str s)
 	out_s(w, "\"");
 	while (i < s.n && !dead(w)) {
 		unsigned char c = (unsigned char)s.s[i];
-		size_t len = c >= 0x20 && c < 0x80
-				     ? 1
-				     : hga_utf8_next(hga_strn(s.s + i, s.n - i),
-						     NULL);
+		size_t len =
+		    c >= 0x20 && c < 0x80
+		        ? 1
+		        : hga_utf8_next(hga_strn(s.s + i, s.n - i), NULL);
 		const char *esc = c != 0 ? strchr(special, c) : NULL;
 		char hex[7] = "\\u00";
 
@@ -712,8 +712,7 @@ void hga_jw_raw(struct hga_jw *w, struct hga_str json)
 void hga_jw_int(struct hga_jw *w, int64_t v)
 {
 	lead_in(w);
-	if (!dead(w) &&
-	    hga_buf_addf(w->out, &w->err, "%lld", (long long)v) < 0)
+	if (!dead(w) && hga_buf_addf(w->out, &w->err, "%lld", (long long)v) < 0)
 		return;
 }
 
@@ -723,7 +722,7 @@ void hga_jw_num(struct hga_jw *w, double v)
 
 	if (!isfinite(v) && !dead(w))
 		(void)hga_fail(&w->err, HGA_USAGE, 0, "NotFinite",
-			       "JSON cannot carry inf or nan");
+		               "JSON cannot carry inf or nan");
 	lead_in(w);
 	out_n(w, tmp, hga_num_text(tmp, v));
 }
@@ -871,7 +870,7 @@ int hga_jw_end(struct hga_jw *w, struct hga_err *err)
 }
 
 int hga_json_write(struct hga_buf *out, struct hga_val v, int indent, bool sort,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	struct hga_jw w;
 

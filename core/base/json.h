@@ -38,7 +38,7 @@ enum hga_json_type {
 struct hga_json_event {
 	enum hga_json_type type;
 	struct hga_str text; /* KEY, STR: decoded; INT, NUM: as written;
-			      * valid during the call only */
+	                      * valid during the call only */
 	int64_t i;           /* INT */
 	double d;            /* INT and NUM */
 	bool b;              /* BOOL */
@@ -46,7 +46,7 @@ struct hga_json_event {
 
 /* Takes one event; < 0 (err filled) stops the parser with that result. */
 typedef int (*hga_json_fn)(void *data, const struct hga_json_event *ev,
-			   struct hga_err *err);
+                           struct hga_err *err);
 
 struct hga_json; /* opaque parser */
 
@@ -55,7 +55,7 @@ struct hga_json *hga_json_new(hga_json_fn fn, void *data) HGA_MUST_USE;
 void hga_json_free(struct hga_json *p);
 /* Feeds n bytes, cut anywhere. */
 int hga_json_feed(struct hga_json *p, const void *bytes, size_t n,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 /* No more bytes: error unless exactly one whole value was seen. */
 int hga_json_end(struct hga_json *p, struct hga_err *err) HGA_MUST_USE;
 
@@ -64,12 +64,12 @@ int hga_json_end(struct hga_json *p, struct hga_err *err) HGA_MUST_USE;
  * arrays LIST, null NULL.  Of equal keys look-ups find the last.
  */
 int hga_json_into_tape(void *tape, const struct hga_json_event *ev,
-		       struct hga_err *err) HGA_MUST_USE;
+                       struct hga_err *err) HGA_MUST_USE;
 
 /* Parses a whole text into a new tape of at most max bytes; the caller frees
  * *out. */
 int hga_json_parse(struct hga_str text, size_t max, struct hga_vtape **out,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Writer.  The first failure sticks; hga_jw_end tells it.  Malformed UTF-8
@@ -81,8 +81,8 @@ struct hga_jw {
 	struct hga_err err;
 	int indent; /* spaces per level, 0: compact */
 	unsigned depth;
-	bool first; /* nothing in the innermost container yet */
-	bool keyed; /* a key was written, its value is due */
+	bool first;         /* nothing in the innermost container yet */
+	bool keyed;         /* a key was written, its value is due */
 	uint64_t arrays[2]; /* bit per level: array */
 };
 
@@ -111,6 +111,6 @@ int hga_jw_end(struct hga_jw *w, struct hga_err *err) HGA_MUST_USE;
 
 /* hga_jw_val for a whole text. */
 int hga_json_write(struct hga_buf *out, struct hga_val v, int indent, bool sort,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -106,11 +106,11 @@ static struct hga_str trim_newline(struct hga_str s)
 }
 
 static void record(enum hga_log_level level, char letter, const char *label,
-		   struct hga_str text)
+                   struct hga_str text)
 {
 	static const char lost[] = "(record lost: out of memory)";
-	struct hga_log_rec rec = {level, letter, hga_wall_us(),
-				  label ? label : "", {NULL, 0}};
+	struct hga_log_rec rec = {
+	    level, letter, hga_wall_us(), label ? label : "", {NULL, 0}};
 	struct hga_buf a;
 	struct hga_buf b;
 	int r;
@@ -134,7 +134,7 @@ static void record(enum hga_log_level level, char letter, const char *label,
 }
 
 void hga_log_text(enum hga_log_level level, const char *label,
-		  struct hga_str text)
+                  struct hga_str text)
 {
 	if (hga_log_wants(level))
 		record(level, letters[level], label, text);
@@ -176,15 +176,15 @@ struct hga_log_file {
 };
 
 static int add_line(struct hga_buf *out, const struct hga_log_rec *rec,
-		    struct hga_str line)
+                    struct hga_str line)
 {
 	char when[HGA_TIME_TEXT];
 	int r;
 
 	(void)hga_time_text(when, rec->wall_us, HGA_TIME_ISO_MS);
 	r = hga_buf_addf(out, NULL, "%s %c %s%s\xe2\x94\x82 ", when,
-			 rec->letter, rec->label,
-			 rec->label[0] != '\0' ? " " : "");
+	                 rec->letter, rec->label,
+	                 rec->label[0] != '\0' ? " " : "");
 	if (r == 0)
 		r = hga_buf_addstr(out, line, NULL);
 	return r < 0 ? r : hga_buf_addc(out, '\n', NULL);
@@ -234,15 +234,15 @@ static void write_file(struct hga_log_sink *sink, const struct hga_log_rec *rec)
 }
 
 int hga_log_file_open(const char *path, enum hga_log_level level,
-		      uint64_t limit_bytes, struct hga_log_file **out,
-		      struct hga_err *err)
+                      uint64_t limit_bytes, struct hga_log_file **out,
+                      struct hga_err *err)
 {
 	struct hga_log_file *f = hga_calloc(1, sizeof(*f));
 
 	if (f == NULL)
 		return hga_fail_mem(err);
 	f->fd = hga_fs_open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW,
-			    0600, err);
+	                    0600, err);
 	if (f->fd < 0) {
 		int r = f->fd;
 

@@ -28,9 +28,9 @@ struct hga_log_rec {
 	enum hga_log_level level;
 	char letter; /* D I W E; o, e: remote stdout, stderr */
 	int64_t wall_us;
-	const char *label; /* lane and step, or area ("aws"); may be "" */
+	const char *label;   /* lane and step, or area ("aws"); may be "" */
 	struct hga_str text; /* redacted, no trailing newline; may hold
-			      * newlines and raw terminal bytes */
+	                      * newlines and raw terminal bytes */
 };
 
 /* A sink, in the caller's memory until removed. */
@@ -48,10 +48,10 @@ bool hga_log_wants(enum hga_log_level level);
 
 /* Logs one record.  Errors are swallowed: the log never fails its caller. */
 void hga_log(enum hga_log_level level, const char *label, const char *fmt, ...)
-	HGA_PRINTF(3, 4);
+    HGA_PRINTF(3, 4);
 /* The same with ready text (which may hold any bytes). */
 void hga_log_text(enum hga_log_level level, const char *label,
-		  struct hga_str text);
+                  struct hga_str text);
 
 /* A piece of remote output (level debug, letter o or e). */
 void hga_log_output(bool is_stderr, const char *label, struct hga_str text);
@@ -70,13 +70,13 @@ void hga_log_release(void);
 
 /*
  * A sink that appends lines "2026-11-22T14:03:30.123Z L label \u2502 text"
- * (each line of a record) to a file it creates with mode 0600 (O_APPEND, O_NOFOLLOW).  limit_bytes 0: no
- * limit; at the limit one last line says so.
+ * (each line of a record) to a file it creates with mode 0600 (O_APPEND,
+ * O_NOFOLLOW).  limit_bytes 0: no limit; at the limit one last line says so.
  */
 struct hga_log_file;
 int hga_log_file_open(const char *path, enum hga_log_level level,
-		      uint64_t limit_bytes, struct hga_log_file **out,
-		      struct hga_err *err) HGA_MUST_USE;
+                      uint64_t limit_bytes, struct hga_log_file **out,
+                      struct hga_err *err) HGA_MUST_USE;
 /* Removes the sink and closes; NULL is allowed. */
 void hga_log_file_close(struct hga_log_file *f);
 

@@ -21,7 +21,7 @@ int hga_quote_sh(struct hga_buf *out, struct hga_str word, struct hga_err *err)
 	for (size_t i = 0; i < word.n; i++) {
 		if (word.s[i] == '\0')
 			return hga_fail(err, HGA_USAGE, 0, "Nul",
-					"a shell word cannot hold a NUL byte");
+			                "a shell word cannot hold a NUL byte");
 		bare = bare && plain(word.s[i]);
 	}
 	if (bare)
@@ -41,7 +41,7 @@ int hga_quote_sh(struct hga_buf *out, struct hga_str word, struct hga_err *err)
 }
 
 int hga_quote_sh_list(struct hga_buf *out, const struct hga_str *words,
-		      size_t n, struct hga_err *err)
+                      size_t n, struct hga_err *err)
 {
 	int r = 0;
 
@@ -61,7 +61,7 @@ static bool blank(char c)
 
 /* One word from line[*i] on, without its quotes, and a NUL. */
 static int split_word(struct hga_buf *out, struct hga_str line, size_t *i,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	char quote = '\0';
 	int r = 0;
@@ -91,12 +91,12 @@ static int split_word(struct hga_buf *out, struct hga_str line, size_t *i,
 	}
 	if (r == 0 && quote != '\0')
 		r = hga_fail(err, HGA_USAGE, 0, "Quote", "unclosed quote %c",
-			     quote);
+		             quote);
 	return r < 0 ? r : hga_buf_addc(out, '\0', err);
 }
 
 int hga_split_sh(struct hga_buf *out, struct hga_str line, size_t *n,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	size_t i = 0;
 	int r = 0;
@@ -104,7 +104,7 @@ int hga_split_sh(struct hga_buf *out, struct hga_str line, size_t *n,
 	*n = 0;
 	if (hga_str_chr(line, '\0', 0) >= 0)
 		return hga_fail(err, HGA_USAGE, 0, "Nul",
-				"a command line cannot hold a NUL byte");
+		                "a command line cannot hold a NUL byte");
 	while (r == 0) {
 		while (i < line.n && blank(line.s[i]))
 			i++;

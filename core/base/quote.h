@@ -15,10 +15,10 @@
 
 /* Appends word, in single quotes when anything in it needs them. */
 int hga_quote_sh(struct hga_buf *out, struct hga_str word,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 /* Appends words separated by blanks. */
 int hga_quote_sh_list(struct hga_buf *out, const struct hga_str *words,
-		      size_t n, struct hga_err *err) HGA_MUST_USE;
+                      size_t n, struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Splits a line into words as a POSIX shell does without expanding anything:
@@ -26,6 +26,6 @@ int hga_quote_sh_list(struct hga_buf *out, const struct hga_str *words,
  * *n counts them.  -HGA_USAGE "Quote" for an unclosed quote.
  */
 int hga_split_sh(struct hga_buf *out, struct hga_str line, size_t *n,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 
 #endif

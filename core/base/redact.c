@@ -107,7 +107,7 @@ static bool room_for(struct hga_redact *r, size_t n)
 	if (want == r->cap)
 		return true;
 	p = grow_wiped(r->nodes, r->n * sizeof(*r->nodes),
-		       want * sizeof(*r->nodes));
+	               want * sizeof(*r->nodes));
 	if (p == NULL)
 		return false;
 	r->nodes = p;
@@ -133,7 +133,7 @@ static uint32_t add_child(struct hga_redact *r, uint32_t at, uint8_t c)
 
 /* Adds one pattern; *is_new (may be NULL) tells whether it was unknown. */
 static int add_pattern(struct hga_redact *r, struct hga_str s, bool *is_new,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	uint32_t at = 0;
 
@@ -155,7 +155,7 @@ static int add_pattern(struct hga_redact *r, struct hga_str s, bool *is_new,
 
 /* Takes the pattern in b, then empties it. */
 static int add_buf(struct hga_redact *r, struct hga_buf *b, int built,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	int res = built < 0 ? built : add_pattern(r, hga_buf_str(b), NULL, err);
 
@@ -169,7 +169,7 @@ static int add_buf(struct hga_redact *r, struct hga_buf *b, int built,
  * that depend on s alone.  url: the other alphabet.
  */
 static int add_b64(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
-		   size_t skip, bool url, struct hga_err *err)
+                   size_t skip, bool url, struct hga_err *err)
 {
 	static const size_t lead[] = {0, 2, 3};
 	size_t keep = (skip + s.n) * 8 / 6;
@@ -199,7 +199,7 @@ static int add_b64(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
 }
 
 static int add_all_b64(struct hga_redact *r, struct hga_buf *tmp,
-		       struct hga_str s, bool url_too, struct hga_err *err)
+                       struct hga_str s, bool url_too, struct hga_err *err)
 {
 	int res = 0;
 
@@ -212,8 +212,8 @@ static int add_all_b64(struct hga_redact *r, struct hga_buf *tmp,
 }
 
 /* Inside of a JSON string. */
-static int add_json(struct hga_redact *r, struct hga_buf *tmp,
-		    struct hga_str s, struct hga_err *err)
+static int add_json(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
+                    struct hga_err *err)
 {
 	struct hga_jw w;
 	int res;
@@ -259,7 +259,7 @@ static int utf16(struct hga_buf *out, struct hga_str s, struct hga_err *err)
 }
 
 static int add_utf16(struct hga_redact *r, struct hga_buf *tmp,
-		     struct hga_str s, struct hga_err *err)
+                     struct hga_str s, struct hga_err *err)
 {
 	struct hga_buf wide;
 	int res;
@@ -277,8 +277,8 @@ static int add_utf16(struct hga_redact *r, struct hga_buf *tmp,
 }
 
 static int add_percent(struct hga_redact *r, struct hga_buf *tmp,
-		       struct hga_str s, const char *safe, bool lower,
-		       struct hga_err *err)
+                       struct hga_str s, const char *safe, bool lower,
+                       struct hga_err *err)
 {
 	int res = hga_pct_encode(tmp, s, safe, err);
 
@@ -286,13 +286,14 @@ static int add_percent(struct hga_redact *r, struct hga_buf *tmp,
 		if (tmp->data[i] == '%')
 			for (size_t k = i + 1; k < i + 3; k++)
 				if (tmp->data[k] >= 'A')
-					tmp->data[k] = (char)(tmp->data[k] | 32);
+					tmp->data[k] =
+					    (char)(tmp->data[k] | 32);
 	return add_buf(r, tmp, res, err);
 }
 
 /* As HTML forms do: a blank is a plus. */
-static int add_form(struct hga_redact *r, struct hga_buf *tmp,
-		    struct hga_str s, struct hga_err *err)
+static int add_form(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
+                    struct hga_err *err)
 {
 	int res = hga_pct_encode(tmp, s, " ", err);
 
@@ -303,7 +304,7 @@ static int add_form(struct hga_redact *r, struct hga_buf *tmp,
 }
 
 static int add_hex(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
-		   bool upper, struct hga_err *err)
+                   bool upper, struct hga_err *err)
 {
 	int res = hga_hex_encode(tmp, s.s, s.n, err);
 
@@ -315,7 +316,7 @@ static int add_hex(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
 
 /* & < > only, quotes left alone. */
 static int add_xml_text(struct hga_redact *r, struct hga_buf *tmp,
-			struct hga_str s, struct hga_err *err)
+                        struct hga_str s, struct hga_err *err)
 {
 	int res = 0;
 
@@ -332,8 +333,8 @@ static int add_xml_text(struct hga_redact *r, struct hga_buf *tmp,
 	return add_buf(r, tmp, res, err);
 }
 
-static int add_rare(struct hga_redact *r, struct hga_buf *tmp,
-		    struct hga_str s, struct hga_err *err)
+static int add_rare(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
+                    struct hga_err *err)
 {
 	int res = add_utf16(r, tmp, s, err);
 
@@ -351,7 +352,7 @@ static int add_rare(struct hga_redact *r, struct hga_buf *tmp,
 }
 
 static int add_lines(struct hga_redact *r, struct hga_str s,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	size_t from = 0;
 	int res = 0;
@@ -362,7 +363,7 @@ static int add_lines(struct hga_redact *r, struct hga_str s,
 		ptrdiff_t nl = hga_str_chr(s, '\n', from);
 		size_t to = nl < 0 ? s.n : (size_t)nl;
 		struct hga_str line =
-			hga_str_trim(hga_strn(s.s + from, to - from));
+		    hga_str_trim(hga_strn(s.s + from, to - from));
 
 		from = to + 1;
 		if (line.n >= LINE_MIN && !hga_str_starts(line, "-----"))
@@ -372,7 +373,7 @@ static int add_lines(struct hga_redact *r, struct hga_str s,
 }
 
 int hga_redact_add(struct hga_redact *r, struct hga_str secret,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	struct hga_buf tmp;
 	bool is_new = false;
@@ -380,20 +381,20 @@ int hga_redact_add(struct hga_redact *r, struct hga_str secret,
 
 	if (secret.n < HGA_REDACT_MIN)
 		return hga_fail(err, HGA_USAGE, 0, "TooShort",
-				"a secret needs at least %d bytes to be "
-				"recognised",
-				HGA_REDACT_MIN);
+		                "a secret needs at least %d bytes to be "
+		                "recognised",
+		                HGA_REDACT_MIN);
 	if (secret.n > SECRET_MAX)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"a secret may have at most 64 KiB");
+		                "a secret may have at most 64 KiB");
 	hga_buf_init(&tmp, secret.n * 8 + 64);
 	/* the longest encoding, so that no copy is left by growing */
 	res = hga_buf_reserve(&tmp, secret.n * 7 + 32, err);
 	if (res == 0)
 		res = add_pattern(r, secret, &is_new, err);
 	if (res == 0)
-		res = add_all_b64(r, &tmp, secret, secret.n <= SECRET_LONG,
-				  err);
+		res =
+		    add_all_b64(r, &tmp, secret, secret.n <= SECRET_LONG, err);
 	if (res == 0)
 		res = add_json(r, &tmp, secret, err);
 	if (res == 0)
@@ -493,7 +494,7 @@ void hga_redact_close(struct hga_redact_stream *s)
 
 /* Gives out n held bytes from index from. */
 static int give(struct hga_redact_stream *s, size_t from, size_t n,
-		struct hga_buf *out, struct hga_err *err)
+                struct hga_buf *out, struct hga_err *err)
 {
 	size_t end = from + n;
 	int res = 0;
@@ -505,7 +506,7 @@ static int give(struct hga_redact_stream *s, size_t from, size_t n,
 			to++;
 		if (s->marks.data[from] == 0)
 			res = hga_buf_add(out, s->held.data + from, to - from,
-					  err);
+			                  err);
 		else if (!s->hidden)
 			res = hga_buf_adds(out, "***", err);
 		s->hidden = s->marks.data[from] != 0;
@@ -541,7 +542,7 @@ static int hold(struct hga_redact_stream *s, char c, struct hga_err *err)
 }
 
 int hga_redact_feed(struct hga_redact_stream *s, struct hga_str text,
-		    struct hga_buf *out, struct hga_err *err)
+                    struct hga_buf *out, struct hga_err *err)
 {
 	size_t from = 0; /* held bytes given out */
 	size_t i = 0;
@@ -578,7 +579,7 @@ int hga_redact_feed(struct hga_redact_stream *s, struct hga_str text,
 }
 
 int hga_redact_flush(struct hga_redact_stream *s, struct hga_buf *out,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	int res = give(s, 0, s->held.len, out, err);
 
@@ -590,7 +591,7 @@ int hga_redact_flush(struct hga_redact_stream *s, struct hga_buf *out,
 }
 
 int hga_redact_text(struct hga_redact *r, struct hga_str text,
-		    struct hga_buf *out, struct hga_err *err)
+                    struct hga_buf *out, struct hga_err *err)
 {
 	struct hga_redact_stream s;
 	int res;
@@ -633,7 +634,7 @@ static bool in_set(char c, const char *set)
 static size_t header_value(struct hga_str t, size_t *from)
 {
 	static const char *const names[] = {"authorization",
-					    "x-amz-security-token"};
+	                                    "x-amz-security-token"};
 	const char *stop = "\r\n\"'";
 	size_t i = 0;
 
@@ -707,7 +708,7 @@ static bool shape_at(struct hga_str t, size_t *from, size_t *to)
 }
 
 int hga_redact_shapes(struct hga_str text, struct hga_buf *out,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	size_t done = 0;
 	size_t i = 0;
@@ -728,5 +729,5 @@ int hga_redact_shapes(struct hga_str text, struct hga_buf *out,
 		done = i;
 	}
 	return res < 0 ? res
-		       : hga_buf_add(out, text.s + done, text.n - done, err);
+	               : hga_buf_add(out, text.s + done, text.n - done, err);
 }

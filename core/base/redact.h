@@ -31,7 +31,7 @@ struct hga_redact *hga_redact_new(void) HGA_MUST_USE;
 void hga_redact_free(struct hga_redact *r);
 /* Registers (again: harmless).  -HGA_USAGE "TooShort", "TooLarge". */
 int hga_redact_add(struct hga_redact *r, struct hga_str secret,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* Number of registered secrets. */
 size_t hga_redact_count(const struct hga_redact *r);
 
@@ -48,16 +48,16 @@ struct hga_redact_stream {
 void hga_redact_open(struct hga_redact_stream *s, struct hga_redact *r);
 /* Appends what is decided to out. */
 int hga_redact_feed(struct hga_redact_stream *s, struct hga_str text,
-		    struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
+                    struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
 /* Appends the rest and starts afresh. */
 int hga_redact_flush(struct hga_redact_stream *s, struct hga_buf *out,
-		     struct hga_err *err) HGA_MUST_USE;
+                     struct hga_err *err) HGA_MUST_USE;
 /* Gives the memory back, wiping. */
 void hga_redact_close(struct hga_redact_stream *s);
 
 /* A whole text at once. */
 int hga_redact_text(struct hga_redact *r, struct hga_str text,
-		    struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
+                    struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Appends text with well-known shapes removed: access key ids (AKIA/ASIA and
@@ -65,6 +65,6 @@ int hga_redact_text(struct hga_redact *r, struct hga_str text,
  * headers or parameters, PEM private key blocks.
  */
 int hga_redact_shapes(struct hga_str text, struct hga_buf *out,
-		      struct hga_err *err) HGA_MUST_USE;
+                      struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -117,8 +117,7 @@ bool hga_str_glob(struct hga_str p, struct hga_str t)
 		if (pi < p.n && p.s[pi] == '*') {
 			star = pi++;
 			mark = ti;
-		} else if (pi < p.n &&
-			   (p.s[pi] == '?' || p.s[pi] == t.s[ti])) {
+		} else if (pi < p.n && (p.s[pi] == '?' || p.s[pi] == t.s[ti])) {
 			pi++;
 			ti++;
 		} else if (star != SIZE_MAX) {
@@ -224,9 +223,8 @@ size_t hga_num_text(char out[32], double v)
 	locale_t old;
 
 	if (!isfinite(v))
-		return (size_t)snprintf(out, 32, "%s",
-					isnan(v) ? "nan"
-						 : (v < 0 ? "-inf" : "inf"));
+		return (size_t)snprintf(
+		    out, 32, "%s", isnan(v) ? "nan" : (v < 0 ? "-inf" : "inf"));
 	old = uselocale(c_locale());
 	for (int prec = 15; prec <= 17; prec++) {
 		(void)snprintf(out, 32, "%.*g", prec, v);
@@ -240,7 +238,7 @@ size_t hga_num_text(char out[32], double v)
 }
 
 int hga_hex_encode(struct hga_buf *out, const void *p, size_t n,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	static const char digits[] = "0123456789abcdef";
 	const uint8_t *b = p;
@@ -271,15 +269,14 @@ static int hex_value(char c)
 	return -1;
 }
 
-int hga_hex_decode(struct hga_buf *out, struct hga_str hex,
-		   struct hga_err *err)
+int hga_hex_decode(struct hga_buf *out, struct hga_str hex, struct hga_err *err)
 {
 	size_t start = out->len;
 	int r;
 
 	if (hex.n % 2 != 0)
 		return hga_fail(err, HGA_PROTOCOL, 0, "Hex",
-				"odd number of hex digits");
+		                "odd number of hex digits");
 	r = hga_buf_reserve(out, hex.n / 2, err);
 	if (r < 0)
 		return r;
@@ -290,7 +287,7 @@ int hga_hex_decode(struct hga_buf *out, struct hga_str hex,
 		if (hi < 0 || lo < 0) {
 			hga_buf_truncate(out, start);
 			return hga_fail(err, HGA_PROTOCOL, 0, "Hex",
-					"not a hex digit at %zu", i);
+			                "not a hex digit at %zu", i);
 		}
 		out->data[out->len++] = (char)(hi << 4 | lo);
 	}
@@ -299,10 +296,10 @@ int hga_hex_decode(struct hga_buf *out, struct hga_str hex,
 }
 
 int hga_b64_encode(struct hga_buf *out, const void *p, size_t n,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	static const char abc[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				  "abcdefghijklmnopqrstuvwxyz0123456789+/";
+	                          "abcdefghijklmnopqrstuvwxyz0123456789+/";
 	const uint8_t *b = p;
 	int r;
 
@@ -343,8 +340,7 @@ static int b64_value(char c)
 	return -1;
 }
 
-int hga_b64_decode(struct hga_buf *out, struct hga_str b64,
-		   struct hga_err *err)
+int hga_b64_decode(struct hga_buf *out, struct hga_str b64, struct hga_err *err)
 {
 	size_t start = out->len;
 	uint32_t acc = 0;
@@ -395,7 +391,7 @@ static bool unreserved(char c)
 }
 
 int hga_pct_encode(struct hga_buf *out, struct hga_str text, const char *safe,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	static const char digits[] = "0123456789ABCDEF";
 	int r = 0;
@@ -414,7 +410,7 @@ int hga_pct_encode(struct hga_buf *out, struct hga_str text, const char *safe,
 }
 
 int hga_pct_decode(struct hga_buf *out, struct hga_str text, bool plus,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	int r = hga_buf_reserve(out, text.n, err);
 
@@ -427,7 +423,7 @@ int hga_pct_decode(struct hga_buf *out, struct hga_str text, bool plus,
 		    hex_value(text.s[i + 1]) >= 0 &&
 		    hex_value(text.s[i + 2]) >= 0) {
 			c = (char)(hex_value(text.s[i + 1]) << 4 |
-				   hex_value(text.s[i + 2]));
+			           hex_value(text.s[i + 2]));
 			i += 2;
 		} else if (c == '+' && plus) {
 			c = ' ';
@@ -523,7 +519,7 @@ size_t hga_str_distance(struct hga_str a, struct hga_str b)
 			unsigned char y = lower(b.s[j - 1]);
 
 			cur[j] = min2(min2(prev[j], cur[j - 1]) + 1,
-				      prev[j - 1] + (x != y));
+			              prev[j - 1] + (x != y));
 			if (i > 1 && j > 1 && x == lower(b.s[j - 2]) &&
 			    lower(a.s[i - 2]) == y)
 				cur[j] = min2(cur[j], prev2[j - 2] + 1);

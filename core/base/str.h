@@ -70,22 +70,22 @@ size_t hga_num_text(char out[32], double v);
 
 /* Lower-case hex of n bytes. */
 int hga_hex_encode(struct hga_buf *out, const void *p, size_t n,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* -HGA_PROTOCOL on odd length or a wrong digit. */
 int hga_hex_decode(struct hga_buf *out, struct hga_str hex,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* Standard alphabet with padding. */
 int hga_b64_encode(struct hga_buf *out, const void *p, size_t n,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* Standard or URL alphabet, padding optional, blanks skipped. */
 int hga_b64_decode(struct hga_buf *out, struct hga_str b64,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* RFC 3986: all but A-Za-z0-9-_.~ and the bytes of safe become %XX. */
 int hga_pct_encode(struct hga_buf *out, struct hga_str text, const char *safe,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* plus: '+' is a blank.  A bad escape stays as it is. */
 int hga_pct_decode(struct hga_buf *out, struct hga_str text, bool plus,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 
 /* Well-formed UTF-8 without surrogates and overlong forms. */
 bool hga_utf8_valid(struct hga_str a);

@@ -36,16 +36,23 @@ struct hga_str hga_term_cut(struct hga_str text, size_t columns);
  * carriage returns the last non-empty segment stays.
  */
 int hga_term_filter(struct hga_buf *out, struct hga_str text,
-		    struct hga_err *err) HGA_MUST_USE;
+                    struct hga_err *err) HGA_MUST_USE;
 
-enum hga_color { HGA_COLOR_AUTO, HGA_COLOR_ALWAYS, HGA_COLOR_NEVER };
+enum hga_color {
+	HGA_COLOR_AUTO,
+	HGA_COLOR_ALWAYS,
+	HGA_COLOR_NEVER
+};
 /* Colour for fd: choice > NO_COLOR > FORCE_COLOR, CLICOLOR_FORCE > terminal
  * with TERM other than dumb. */
 bool hga_term_color(int fd, enum hga_color choice);
 
 struct hga_term; /* opaque writer */
 
-enum hga_term_stream { HGA_TERM_OUT = 0, HGA_TERM_ERR = 1 };
+enum hga_term_stream {
+	HGA_TERM_OUT = 0,
+	HGA_TERM_ERR = 1
+};
 
 /* The descriptors stay the caller's. */
 struct hga_term *hga_term_new(int out_fd, int err_fd) HGA_MUST_USE;
@@ -53,10 +60,10 @@ struct hga_term *hga_term_new(int out_fd, int err_fd) HGA_MUST_USE;
 void hga_term_free(struct hga_term *t);
 /* Takes text; everything up to its last newline is written now. */
 int hga_term_write(struct hga_term *t, enum hga_term_stream stream,
-		   struct hga_str text, struct hga_err *err) HGA_MUST_USE;
+                   struct hga_str text, struct hga_err *err) HGA_MUST_USE;
 /* Writes an unfinished line, too. */
 int hga_term_flush(struct hga_term *t, enum hga_term_stream stream,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* The reader of that stream is gone. */
 bool hga_term_epipe(const struct hga_term *t, enum hga_term_stream stream);
 

@@ -8,7 +8,7 @@
 
 #define US 1000000
 #define DAY_S 86400
-#define YEAR1_S (-62135596800) /* 0001-01-01 */
+#define YEAR1_S (-62135596800)  /* 0001-01-01 */
 #define YEAR9999_S 253402300799 /* 9999-12-31T23:59:59 */
 
 /* Test replacements; see hga_clock_set. */
@@ -103,7 +103,7 @@ void hga_date_of(int64_t us, struct hga_date *out)
 static int month_days(int year, int month)
 {
 	static const int days[] = {31, 28, 31, 30, 31, 30,
-				   31, 31, 30, 31, 30, 31};
+	                           31, 31, 30, 31, 30, 31};
 	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
 
 	return days[month - 1] + (month == 2 && leap);
@@ -141,7 +141,7 @@ static void fraction(char out[16], int usec)
 }
 
 const char *hga_time_text(char out[HGA_TIME_TEXT], int64_t us,
-			  enum hga_time_fmt fmt)
+                          enum hga_time_fmt fmt)
 {
 	struct hga_date d;
 	char frac[16] = "";
@@ -151,29 +151,29 @@ const char *hga_time_text(char out[HGA_TIME_TEXT], int64_t us,
 		fraction(frac, d.usec);
 	if (fmt == HGA_TIME_ISO_MS)
 		(void)snprintf(frac, sizeof(frac), ".%03d",
-			       d.usec / 1000 % 1000);
+		               d.usec / 1000 % 1000);
 	switch (fmt) {
 	case HGA_TIME_ISO:
 	case HGA_TIME_ISO_MS:
 	case HGA_TIME_ISO_AUTO:
 		(void)snprintf(out, HGA_TIME_TEXT,
-			       "%04d-%02d-%02dT%02d:%02d:%02d%sZ", d.year,
-			       d.month, d.day, d.hour, d.min, d.sec, frac);
+		               "%04d-%02d-%02dT%02d:%02d:%02d%sZ", d.year,
+		               d.month, d.day, d.hour, d.min, d.sec, frac);
 		break;
 	case HGA_TIME_BASIC:
 		(void)snprintf(out, HGA_TIME_TEXT, "%04d%02d%02dT%02d%02d%02dZ",
-			       d.year, d.month, d.day, d.hour, d.min, d.sec);
+		               d.year, d.month, d.day, d.hour, d.min, d.sec);
 		break;
 	case HGA_TIME_DAY:
 		(void)snprintf(out, HGA_TIME_TEXT, "%04d%02d%02d", d.year,
-			       d.month, d.day);
+		               d.month, d.day);
 		break;
 	case HGA_TIME_HTTP:
 		(void)snprintf(out, HGA_TIME_TEXT,
-			       "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
-			       days3 + (size_t)d.wday * 3, d.day,
-			       months3 + ((size_t)d.month - 1) * 3, d.year,
-			       d.hour, d.min, d.sec);
+		               "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
+		               days3 + (size_t)d.wday * 3, d.day,
+		               months3 + ((size_t)d.month - 1) * 3, d.year,
+		               d.hour, d.min, d.sec);
 		break;
 	}
 	return out;
@@ -253,7 +253,7 @@ static bool name3(struct scan *c, const char *table, int *out)
 static void skip_letters(struct scan *c)
 {
 	while (c->s < c->end && ((*c->s >= 'a' && *c->s <= 'z') ||
-				 (*c->s >= 'A' && *c->s <= 'Z')))
+	                         (*c->s >= 'A' && *c->s <= 'Z')))
 		c->s++;
 }
 
@@ -263,9 +263,9 @@ static bool zone(struct scan *c, int *off_s)
 	static const struct {
 		const char *name;
 		int hours;
-	} names[] = {{"Z", 0},	  {"GMT", 0},  {"UTC", 0},  {"UT", 0},
-		     {"EST", -5}, {"EDT", -4}, {"CST", -6}, {"CDT", -5},
-		     {"MST", -7}, {"MDT", -6}, {"PST", -8}, {"PDT", -7}};
+	} names[] = {{"Z", 0},    {"GMT", 0},  {"UTC", 0},  {"UT", 0},
+	             {"EST", -5}, {"EDT", -4}, {"CST", -6}, {"CDT", -5},
+	             {"MST", -7}, {"MDT", -6}, {"PST", -8}, {"PDT", -7}};
 	const char *from = c->s;
 	int h;
 	int m = 0;
@@ -286,7 +286,7 @@ static bool zone(struct scan *c, int *off_s)
 	skip_letters(c);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (hga_str_ieqc(hga_strn(from, (size_t)(c->s - from)),
-				 names[i].name)) {
+		                 names[i].name)) {
 			*off_s = names[i].hours * 3600;
 			return true;
 		}
@@ -391,8 +391,7 @@ static bool parse_asctime(struct scan c, int64_t *us)
 	if (!number(&c, 1, 2, &d.day))
 		return false;
 	skip_blanks(&c);
-	if (!clock_part(&c, &d) || !eat(&c, ' ') ||
-	    !number(&c, 4, 4, &d.year))
+	if (!clock_part(&c, &d) || !eat(&c, ' ') || !number(&c, 4, 4, &d.year))
 		return false;
 	return c.s == c.end && to_us(&d, 0, us);
 }
@@ -427,8 +426,11 @@ static int64_t unit_ms(struct scan *c)
 	static const struct {
 		const char *name;
 		int64_t ms;
-	} units[] = {{"ms", 1},	   {"s", 1000},	      {"m", 60000},
-		     {"h", 3600000}, {"d", 86400000}};
+	} units[] = {{"ms", 1},
+	             {"s", 1000},
+	             {"m", 60000},
+	             {"h", 3600000},
+	             {"d", 86400000}};
 	const char *from = c->s;
 	struct hga_str w;
 

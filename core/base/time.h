@@ -45,7 +45,7 @@ enum hga_time_fmt {
 
 /* Text of a time in a caller's array; returns it. */
 const char *hga_time_text(char out[HGA_TIME_TEXT], int64_t us,
-			  enum hga_time_fmt fmt);
+                          enum hga_time_fmt fmt);
 
 /*
  * Reads ISO 8601 / RFC 3339 (date, T or blank, optional fraction, Z or

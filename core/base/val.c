@@ -36,7 +36,7 @@ struct hga_vtape {
 	uint32_t n_borrowed, cap_borrowed;
 	uint32_t open[MAX_DEPTH];
 	unsigned depth;
-	bool keyed;      /* a key stands, its value is due */
+	bool keyed; /* a key stands, its value is due */
 	uint32_t drained_text;
 	int r; /* the first failure */
 	struct hga_err err;
@@ -139,8 +139,8 @@ static bool new_node_chunk(struct hga_vtape *t, uint32_t room)
 	struct hga_node *c;
 
 	if (t->n_node_chunks == t->cap_node_chunks) {
-		void *p = grow(t->nodes, &t->cap_node_chunks,
-			       sizeof(*t->nodes));
+		void *p =
+		    grow(t->nodes, &t->cap_node_chunks, sizeof(*t->nodes));
 		if (p == NULL)
 			return false;
 		t->nodes = p;
@@ -182,9 +182,9 @@ static int use(struct hga_vtape *t, size_t n)
 	size_t sum;
 
 	if (!hga_size_add(t->used, n, &sum) || sum > t->max)
-		return stick(t, hga_fail(&t->err, HGA_PROTOCOL, 0, "TooLarge",
-					 "value larger than %zu bytes",
-					 t->max));
+		return stick(t,
+		             hga_fail(&t->err, HGA_PROTOCOL, 0, "TooLarge",
+		                      "value larger than %zu bytes", t->max));
 	t->used = sum;
 	return 0;
 }
@@ -235,7 +235,7 @@ static struct hga_node blank_node(enum hga_vtype type, uint32_t name)
 }
 
 int hga_vt_open(struct hga_vtape *t, enum hga_vtype type, uint32_t name,
-		uint16_t shape)
+                uint16_t shape)
 {
 	struct hga_node n = blank_node(type, name);
 
@@ -245,8 +245,8 @@ int hga_vt_open(struct hga_vtape *t, enum hga_vtype type, uint32_t name,
 		return stick_bug(t, "not a container");
 	if (t->r == 0 && t->depth == MAX_DEPTH)
 		return stick(t, hga_fail(&t->err, HGA_PROTOCOL, 0, "TooDeep",
-					 "values nested deeper than %d",
-					 MAX_DEPTH));
+		                         "values nested deeper than %d",
+		                         MAX_DEPTH));
 	if (put_value(t, &n) < 0)
 		return t->r;
 	t->open[t->depth++] = t->n - 1;
@@ -294,8 +294,8 @@ static int put_text(struct hga_vtape *t, struct hga_str s, uint32_t *ref)
 
 	if (s.n >= UINT32_MAX || use(t, s.n) < 0)
 		return t->r ? t->r
-			    : stick(t, hga_fail(&t->err, HGA_PROTOCOL, 0,
-						"TooLarge", "text too long"));
+		            : stick(t, hga_fail(&t->err, HGA_PROTOCOL, 0,
+		                                "TooLarge", "text too long"));
 	if (c == NULL || c->cap - c->len < s.n) {
 		uint32_t cap = c == NULL ? TEXT_FIRST : c->cap * 2;
 
@@ -377,7 +377,7 @@ int hga_vt_num(struct hga_vtape *t, uint32_t name, double v)
 }
 
 static int put_str(struct hga_vtape *t, enum hga_vtype type, uint32_t name,
-		   struct hga_str v)
+                   struct hga_str v)
 {
 	struct hga_node n = blank_node(type, name);
 
@@ -412,8 +412,8 @@ int hga_vt_str_borrow(struct hga_vtape *t, uint32_t name, struct hga_str v)
 	if (t->r != 0)
 		return t->r;
 	if (t->n_borrowed == t->cap_borrowed) {
-		void *p = grow(t->borrowed, &t->cap_borrowed,
-			       sizeof(*t->borrowed));
+		void *p =
+		    grow(t->borrowed, &t->cap_borrowed, sizeof(*t->borrowed));
 		if (p == NULL)
 			return stick(t, hga_fail_mem(&t->err));
 		t->borrowed = p;
@@ -463,7 +463,7 @@ static uint32_t span(const struct hga_node *n)
 }
 
 static struct hga_str node_text(const struct hga_vtape *t,
-				const struct hga_node *n)
+                                const struct hga_node *n)
 {
 	const struct text_chunk *c;
 
@@ -515,7 +515,7 @@ uint16_t hga_val_shape(struct hga_val v)
 struct hga_vit hga_val_first(struct hga_val v)
 {
 	struct hga_vit it = {v.t, v.at + 1, hga_val_count(v),
-			     hga_val_is(v, HGA_V_MAP)};
+	                     hga_val_is(v, HGA_V_MAP)};
 
 	return it;
 }
@@ -645,7 +645,7 @@ struct copy_level {
 };
 
 static int copy_leaf(struct hga_vtape *t, uint32_t name,
-		     const struct hga_vtape *src, const struct hga_node *n)
+                     const struct hga_vtape *src, const struct hga_node *n)
 {
 	switch ((enum hga_vtype)n->type) {
 	case HGA_V_NULL:
@@ -674,7 +674,7 @@ static int copy_leaf(struct hga_vtape *t, uint32_t name,
 
 /* Member name of a structure as a key; nothing in other containers. */
 static int copy_name(struct hga_vtape *t, const struct copy_level *up,
-		     const struct hga_vtape *src, const struct hga_node *n)
+                     const struct hga_vtape *src, const struct hga_node *n)
 {
 	if (!up->named)
 		return 0;
@@ -710,12 +710,12 @@ int hga_vt_copy(struct hga_vtape *t, uint32_t name, struct hga_val v)
 		if (is_container(&n)) {
 			bool named = n.type == HGA_V_STRUCT;
 
-			(void)hga_vt_open(t, named ? HGA_V_MAP
-						   : (enum hga_vtype)n.type,
-					  id, HGA_NO_SHAPE); /* sticks */
+			(void)hga_vt_open(
+			    t, named ? HGA_V_MAP : (enum hga_vtype)n.type, id,
+			    HGA_NO_SHAPE); /* sticks */
 			lv[++depth] = (struct copy_level){
-				i + n.u.c.skip, n.type == HGA_V_MAP, named,
-				n.type == HGA_V_MAP};
+			    i + n.u.c.skip, n.type == HGA_V_MAP, named,
+			    n.type == HGA_V_MAP};
 		} else {
 			(void)copy_leaf(t, id, v.t, &n); /* sticks */
 		}
@@ -757,8 +757,7 @@ static bool equal_containers(struct hga_val a, struct hga_val b)
 
 	if (hga_val_count(a) != hga_val_count(b))
 		return false;
-	if (hga_val_count(a) == 0 &&
-	    (ta == HGA_V_EMPTY || tb == HGA_V_EMPTY))
+	if (hga_val_count(a) == 0 && (ta == HGA_V_EMPTY || tb == HGA_V_EMPTY))
 		return true;
 	if ((ta == HGA_V_LIST) != (tb == HGA_V_LIST))
 		return false;
@@ -835,7 +834,7 @@ static void drop_text_before(struct hga_vtape *t, uint32_t chunk)
 }
 
 const struct hga_node *hga_vdrain_next(struct hga_vdrain *d,
-				       struct hga_str *text)
+                                       struct hga_str *text)
 {
 	struct hga_vtape *t = d->t;
 	const struct hga_node *n;

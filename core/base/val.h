@@ -75,7 +75,7 @@ struct hga_vnames {
 
 /* Empty tape whose nodes and text together may take at most max bytes. */
 struct hga_vtape *hga_vtape_new(const struct hga_vnames *names,
-				size_t max) HGA_MUST_USE;
+                                size_t max) HGA_MUST_USE;
 void hga_vtape_free(struct hga_vtape *t);
 /* As free, wiping all text (secrets). */
 void hga_vtape_free_secret(struct hga_vtape *t);
@@ -90,7 +90,7 @@ size_t hga_vtape_bytes(const struct hga_vtape *t);
  * hga_vt_key before each value.  Texts are copied.
  */
 int hga_vt_open(struct hga_vtape *t, enum hga_vtype type, uint32_t name,
-		uint16_t shape);
+                uint16_t shape);
 int hga_vt_close(struct hga_vtape *t);
 int hga_vt_key(struct hga_vtape *t, struct hga_str key);
 int hga_vt_null(struct hga_vtape *t, uint32_t name);
@@ -127,7 +127,8 @@ struct hga_val hga_val_at(struct hga_val v, uint32_t i);
 uint32_t hga_val_count(struct hga_val v);
 uint16_t hga_val_shape(struct hga_val v);
 
-/* Iteration: for (it = hga_val_first(v); hga_val_more(it); it = ..._next(it)) */
+/* Iteration: for (it = hga_val_first(v); hga_val_more(it); it = ..._next(it))
+ */
 struct hga_vit {
 	const struct hga_vtape *t;
 	uint32_t at, left;
@@ -166,6 +167,6 @@ void hga_vdrain_init(struct hga_vdrain *d, struct hga_vtape *t);
 /* Next node or NULL at the end; *text is set for strings and text keys and
  * stays valid until the next call. */
 const struct hga_node *hga_vdrain_next(struct hga_vdrain *d,
-				       struct hga_str *text);
+                                       struct hga_str *text);
 
 #endif

@@ -25,7 +25,7 @@ struct hga_xml {
 };
 
 static const XML_Memory_Handling_Suite memory = {hga_alloc, hga_realloc,
-						 hga_free};
+                                                 hga_free};
 
 static void stop(struct hga_xml *x, int r)
 {
@@ -41,9 +41,9 @@ static void refuse(struct hga_xml *x, const char *code, const char *what)
 	if (x->r != 0)
 		return;
 	stop(x, hga_fail(&x->err, HGA_PROTOCOL, 0, code,
-			 "XML: %s at line %lu column %lu", what,
-			 (unsigned long)XML_GetCurrentLineNumber(x->p),
-			 (unsigned long)XML_GetCurrentColumnNumber(x->p)));
+	                 "XML: %s at line %lu column %lu", what,
+	                 (unsigned long)XML_GetCurrentLineNumber(x->p),
+	                 (unsigned long)XML_GetCurrentColumnNumber(x->p)));
 }
 
 static struct hga_str local_name(const char *name)
@@ -109,7 +109,7 @@ static void XMLCALL on_text(void *data, const char *s, int n)
 }
 
 static void XMLCALL on_doctype(void *data, const char *name, const char *sysid,
-			       const char *pubid, int internal)
+                               const char *pubid, int internal)
 {
 	(void)name;
 	(void)sysid;
@@ -119,9 +119,9 @@ static void XMLCALL on_doctype(void *data, const char *name, const char *sysid,
 }
 
 static void XMLCALL on_entity(void *data, const char *name, int parameter,
-			      const char *value, int len, const char *base,
-			      const char *sysid, const char *pubid,
-			      const char *notation)
+                              const char *value, int len, const char *base,
+                              const char *sysid, const char *pubid,
+                              const char *notation)
 {
 	(void)name;
 	(void)parameter;
@@ -135,7 +135,7 @@ static void XMLCALL on_entity(void *data, const char *name, int parameter,
 }
 
 static void XMLCALL on_instruction(void *data, const char *target,
-				   const char *text)
+                                   const char *text)
 {
 	(void)target;
 	(void)text;
@@ -206,7 +206,7 @@ static int result(const struct hga_xml *x, struct hga_err *err)
 }
 
 int hga_xml_feed(struct hga_xml *x, const void *bytes, size_t n,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	const char *s = bytes;
 
@@ -255,21 +255,21 @@ static const char *entity(char c)
 }
 
 int hga_xml_escape(struct hga_buf *out, struct hga_str text,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	size_t from = 0;
 	int r = 0;
 
 	for (size_t i = 0; i < text.n && r == 0;) {
-		size_t len = hga_utf8_next(hga_strn(text.s + i, text.n - i),
-					   NULL);
+		size_t len =
+		    hga_utf8_next(hga_strn(text.s + i, text.n - i), NULL);
 		const char *e = len == 0 ? "\xef\xbf\xbd" : entity(text.s[i]);
 
 		i += len ? len : 1;
 		if (e == NULL)
 			continue;
 		r = hga_buf_add(out, text.s + from, i - from - (len ? len : 1),
-				err);
+		                err);
 		if (r == 0)
 			r = hga_buf_adds(out, e, err);
 		from = i;

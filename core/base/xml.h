@@ -30,8 +30,8 @@ struct hga_xml_attr {
  * filled) stops the parser with that result. */
 struct hga_xml_fns {
 	int (*start)(void *data, struct hga_str name,
-		     const struct hga_xml_attr *attrs, size_t n,
-		     struct hga_err *err);
+	             const struct hga_xml_attr *attrs, size_t n,
+	             struct hga_err *err);
 	int (*text)(void *data, struct hga_str text, struct hga_err *err);
 	int (*end)(void *data, struct hga_str name, struct hga_err *err);
 };
@@ -40,11 +40,11 @@ struct hga_xml; /* opaque */
 
 /* fns must outlive the parser.  NULL without memory. */
 struct hga_xml *hga_xml_new(const struct hga_xml_fns *fns,
-			    void *data) HGA_MUST_USE;
+                            void *data) HGA_MUST_USE;
 void hga_xml_free(struct hga_xml *x);
 /* Feeds n bytes, cut anywhere. */
 int hga_xml_feed(struct hga_xml *x, const void *bytes, size_t n,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 /* No more bytes: error unless one whole document was seen. */
 int hga_xml_end(struct hga_xml *x, struct hga_err *err) HGA_MUST_USE;
 /* Open elements now. */
@@ -53,6 +53,6 @@ unsigned hga_xml_depth(const struct hga_xml *x);
 /* Appends text with & < > " ' (and CR, so that it survives) escaped and
  * control bytes that XML cannot carry replaced by U+FFFD. */
 int hga_xml_escape(struct hga_buf *out, struct hga_str text,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 
 #endif

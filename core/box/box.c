@@ -21,7 +21,11 @@ enum {
 	OUT_MAX = 1024 /* queued messages to the keeper */
 };
 
-enum { OP_START = 1, OP_CALL, OP_WAIT };
+enum {
+	OP_START = 1,
+	OP_CALL,
+	OP_WAIT
+};
 
 struct packet { /* what did not fit into the socket yet */
 	struct packet *next;
@@ -36,7 +40,7 @@ struct hga_box {
 	struct hga_loop *loop;
 	struct hga_hook hook;
 	struct hga_box_info info;
-	int ctl, life; /* life: our end of the lifeline */
+	int ctl, life;           /* life: our end of the lifeline */
 	int keeper_fd, guest_fd; /* pidfds */
 	struct hga_watch ctl_w, keeper_w, guest_w;
 	bool keeper_gone;
@@ -101,7 +105,7 @@ const char *hga_box_reason_name(enum hga_box_reason reason)
 static int gone_error(const struct hga_box *box, struct hga_err *err)
 {
 	return hga_fail(err, HGA_IO, 0, "Gone", "the instance has ended (%s)",
-			hga_box_reason_name(box->info.reason));
+	                hga_box_reason_name(box->info.reason));
 }
 
 int hga_box_must_be_up(const struct hga_box *box, struct hga_err *err)
@@ -110,7 +114,7 @@ int hga_box_must_be_up(const struct hga_box *box, struct hga_err *err)
 	case HGA_BOX_NEW:
 	case HGA_BOX_STARTING:
 		return hga_fail(err, HGA_IO, 0, "boot",
-				"the instance has not booted yet");
+		                "the instance has not booted yet");
 	case HGA_BOX_UP:
 		return 0;
 	case HGA_BOX_ENDED:
@@ -147,7 +151,7 @@ static void flush(struct hga_box *box)
 		struct packet *p = box->out;
 
 		if (hga_box_send(box->ctl, p->type, p->id, p->body, p->len,
-				 p->fds, p->n_fds) < 0 &&
+		                 p->fds, p->n_fds) < 0 &&
 		    errno == EAGAIN)
 			break;
 		/* other errors: the keeper is gone, its pidfd tells */
@@ -159,20 +163,20 @@ static void flush(struct hga_box *box)
 		hga_free(p);
 	}
 	if (hga_watch_start(box->loop, &box->ctl_w,
-			    box->out ? HGA_READ | HGA_WRITE : HGA_READ,
-			    NULL) < 0)
+	                    box->out ? HGA_READ | HGA_WRITE : HGA_READ,
+	                    NULL) < 0)
 		return; /* a running watch needs no memory */
 }
 
 static int queue(struct hga_box *box, enum hga_box_msg type, uint32_t id,
-		 struct hga_str body, int *fds, size_t n_fds,
-		 struct hga_err *err)
+                 struct hga_str body, int *fds, size_t n_fds,
+                 struct hga_err *err)
 {
 	struct packet *p;
 
 	if (box->n_out >= OUT_MAX)
 		return hga_fail(err, HGA_IO, EAGAIN, "protocol",
-				"the instance takes no more requests");
+		                "the instance takes no more requests");
 	p = hga_alloc(sizeof(*p) + body.n);
 	if (p == NULL)
 		return hga_fail_mem(err);
@@ -195,29 +199,29 @@ static int queue(struct hga_box *box, enum hga_box_msg type, uint32_t id,
 }
 
 static int post(struct hga_box *box, enum hga_box_msg type, uint32_t id,
-		struct hga_str body, int *fds, size_t n_fds,
-		struct hga_err *err)
+                struct hga_str body, int *fds, size_t n_fds,
+                struct hga_err *err)
 {
 	if (box->ctl < 0)
 		return gone_error(box, err);
 	if (body.n > HGA_BOX_PAYLOAD)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"request of more than %d bytes",
-				HGA_BOX_PAYLOAD);
+		                "request of more than %d bytes",
+		                HGA_BOX_PAYLOAD);
 	if (box->out == NULL) {
 		if (hga_box_send(box->ctl, type, id, body.s, body.n, fds,
-				 n_fds) == 0)
+		                 n_fds) == 0)
 			return 0;
 		if (errno != EAGAIN)
 			return hga_fail(err, HGA_IO, errno, "protocol",
-					"talk to the instance");
+			                "talk to the instance");
 	}
 	return queue(box, type, id, body, fds, n_fds, err);
 }
 
 int hga_box_post(struct hga_box *box, enum hga_box_msg type, uint32_t id,
-		 const struct hga_buf *body, int *fds, size_t n_fds,
-		 struct hga_err *err)
+                 const struct hga_buf *body, int *fds, size_t n_fds,
+                 struct hga_err *err)
 {
 	int r = post(box, type, id, hga_buf_str(body), fds, n_fds, err);
 
@@ -287,7 +291,7 @@ static struct hga_box_op *find_call(struct hga_box *box, uint32_t id)
 }
 
 static void begin_op(struct hga_box *box, struct hga_box_op *op,
-		     unsigned char what, void (*on_time)(struct hga_timer *))
+                     unsigned char what, void (*on_time)(struct hga_timer *))
 {
 	hga_op_begin(&op->base, cancel_op);
 	op->box = box;
@@ -323,7 +327,7 @@ static void boot_error(struct hga_box *box, struct hga_err *err)
 		*err = box->fail;
 	else
 		(void)hga_fail(err, HGA_IO, 0, "boot",
-			       "the instance ended while it booted");
+		               "the instance ended while it booted");
 }
 
 /* Keeper and pid 1 are both gone: everybody who waits learns it. */
@@ -410,7 +414,7 @@ static void on_fail(struct hga_box *box, struct hga_box_rd *r)
 	if (sys == ENOTSUP)
 		(void)snprintf(code, sizeof(code), "Unsupported");
 	(void)hga_fail(&box->fail, HGA_IO, sys, code, "%.*s: %.*s",
-		       (int)(step.n & 31), step.s, (int)(text.n & 255), text.s);
+	               (int)(step.n & 31), step.s, (int)(text.n & 255), text.s);
 }
 
 static void on_booted(struct hga_box *box, struct hga_box_rd *r)
@@ -454,8 +458,8 @@ static void on_error(struct hga_box *box, struct hga_box_in *in)
 	if (op == NULL)
 		return;
 	(void)hga_fail(&err, HGA_IO, sys,
-		       sys == ENOTSUP ? "Unsupported" : "bind", "%.*s",
-		       (int)(text.n & 255), text.s); /* fills err */
+	               sys == ENOTSUP ? "Unsupported" : "bind", "%.*s",
+	               (int)(text.n & 255), text.s); /* fills err */
 	fail_op(op, &err);
 }
 
@@ -482,8 +486,7 @@ static void on_message(struct hga_box *box, struct hga_box_in *in)
 		on_gone(box, &in->body);
 		return;
 	case HGA_BOX_EXIT:
-		hga_box_exec_exit(box, in->id,
-				  (int)hga_box_rd_u32(&in->body));
+		hga_box_exec_exit(box, in->id, (int)hga_box_rd_u32(&in->body));
 		return;
 	case HGA_BOX_OK:
 		on_ok(box, in);
@@ -504,7 +507,7 @@ static void on_message(struct hga_box *box, struct hga_box_in *in)
 	default:
 		/* nothing that we asked for */
 		(void)hga_fail(&box->fail, HGA_IO, EBADMSG, "protocol",
-			       "message %u", (unsigned)in->type);
+		               "message %u", (unsigned)in->type);
 		kill_guest(box);
 		return;
 	}
@@ -652,7 +655,7 @@ static int watch_keeper(struct hga_box *box, struct hga_err *err)
 }
 
 static int start_keeper(struct hga_box *box, const struct hga_box_args *a,
-			struct hga_err *err)
+                        struct hga_err *err)
 {
 	struct hga_box_launched l;
 	int r = hga_box_launch(a, &l, err);
@@ -679,7 +682,7 @@ static void on_boot_time(struct hga_timer *t)
 	struct hga_err err = {.kind = HGA_OK};
 
 	(void)hga_fail(&err, HGA_TIMEOUT, 0, "boot",
-		       "the instance has not booted in time"); /* fills err */
+	               "the instance has not booted in time"); /* fills err */
 	kill_guest(op->box);
 	fail_op(op, &err);
 }
@@ -690,25 +693,25 @@ static int check_args(const struct hga_box_args *a, struct hga_err *err)
 	    a->images_dir == NULL || a->upper == NULL || a->work == NULL ||
 	    a->n_layers == 0)
 		return hga_fail(err, HGA_USAGE, 0, "Missing",
-				"program, hostname, images_dir, layers, upper "
-				"and work are required");
+		                "program, hostname, images_dir, layers, upper "
+		                "and work are required");
 	if (a->n_layers > HGA_BOX_LAYERS)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"%zu layers, at most %d", a->n_layers,
-				HGA_BOX_LAYERS);
+		                "%zu layers, at most %d", a->n_layers,
+		                HGA_BOX_LAYERS);
 	if (a->n_rules > HGA_BOX_RULES)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"%zu rules, at most %d", a->n_rules,
-				HGA_BOX_RULES);
+		                "%zu rules, at most %d", a->n_rules,
+		                HGA_BOX_RULES);
 	if (geteuid() != 0)
 		return hga_fail(err, HGA_IO, 0, "Unsupported",
-				"local instances need root (tier full); "
-				"rootless ones are not supported yet");
+		                "local instances need root (tier full); "
+		                "rootless ones are not supported yet");
 	return 0;
 }
 
 int hga_box_start(struct hga_box *box, struct hga_box_op *op,
-		  const struct hga_box_args *args, struct hga_err *err)
+                  const struct hga_box_args *args, struct hga_err *err)
 {
 	int64_t ms = args->timeout_ms > 0 ? args->timeout_ms : BOOT_MS;
 	int r = check_args(args, err);
@@ -717,7 +720,7 @@ int hga_box_start(struct hga_box *box, struct hga_box_op *op,
 		return r;
 	if (box->info.state != HGA_BOX_NEW)
 		return hga_fail(err, HGA_USAGE, 0, "Started",
-				"a box is started once");
+		                "a box is started once");
 	begin_op(box, op, OP_START, on_boot_time);
 	r = hga_timer_start(box->loop, &op->timer, ms, err);
 	if (r == 0)
@@ -728,8 +731,8 @@ int hga_box_start(struct hga_box *box, struct hga_box_op *op,
 }
 
 int hga_box_ports(struct hga_box *box, struct hga_box_op *op,
-		  const struct hga_box_rule *rules, size_t n,
-		  struct hga_err *err)
+                  const struct hga_box_rule *rules, size_t n,
+                  struct hga_err *err)
 {
 	struct hga_buf b;
 	int r = hga_box_must_be_up(box, err);
@@ -738,7 +741,7 @@ int hga_box_ports(struct hga_box *box, struct hga_box_op *op,
 		return r;
 	if (n > HGA_BOX_RULES)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"%zu rules, at most %d", n, HGA_BOX_RULES);
+		                "%zu rules, at most %d", n, HGA_BOX_RULES);
 	hga_buf_init(&b, HGA_BOX_PAYLOAD);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = hga_box_put_rule(&b, &rules[i], err);
@@ -754,7 +757,7 @@ int hga_box_ports(struct hga_box *box, struct hga_box_op *op,
 }
 
 int hga_box_power(struct hga_box *box, enum hga_box_power what,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	char body = (char)what;
 
@@ -791,12 +794,12 @@ static void on_wait_time(struct hga_timer *t)
 		return;
 	}
 	(void)hga_fail(&err, HGA_TIMEOUT, 0, "Total",
-		       "the instance still runs"); /* fills err */
+	               "the instance still runs"); /* fills err */
 	fail_op(op, &err);
 }
 
-int hga_box_wait(struct hga_box *box, struct hga_box_op *op,
-		 int64_t timeout_ms, bool kills, struct hga_err *err)
+int hga_box_wait(struct hga_box *box, struct hga_box_op *op, int64_t timeout_ms,
+                 bool kills, struct hga_err *err)
 {
 	int r = 0;
 

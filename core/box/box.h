@@ -40,8 +40,8 @@ struct hga_box_program {
  * path is usable by this process and its children until close.
  */
 int hga_box_program_open(struct hga_box_program *p, const void *image,
-			 size_t len, const char *dir,
-			 struct hga_err *err) HGA_MUST_USE;
+                         size_t len, const char *dir,
+                         struct hga_err *err) HGA_MUST_USE;
 void hga_box_program_close(struct hga_box_program *p);
 
 /* ---- one instance ---- */
@@ -60,10 +60,10 @@ struct hga_box_user {
 	const char *name, *shell, *groups; /* groups: comma list; NULL: none */
 };
 
-struct hga_box_args { /* borrowed during the start call only */
-	const char *program;    /* path of hga_box_program */
+struct hga_box_args {        /* borrowed during the start call only */
+	const char *program; /* path of hga_box_program */
 	const char *hostname;
-	const char *images_dir; /* absolute, exists */
+	const char *images_dir;    /* absolute, exists */
 	const char *const *layers; /* names below images_dir, top first */
 	size_t n_layers;           /* 1 to HGA_BOX_LAYERS */
 	const char *upper, *work;  /* relative to images_dir, exist */
@@ -98,7 +98,7 @@ struct hga_box_info {
 /* Start, rules or wait: which one is the function's business. */
 struct hga_box_op {
 	struct hga_op base;
-	struct hga_box *box;     /* the module's, as all below */
+	struct hga_box *box; /* the module's, as all below */
 	struct hga_box_op *next;
 	struct hga_timer timer;
 	uint32_t id;
@@ -107,7 +107,7 @@ struct hga_box_op {
 };
 
 struct hga_box *hga_box_new(struct hga_loop *loop,
-			    struct hga_err *err) HGA_MUST_USE;
+                            struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Frees; an instance that still runs is killed and awaited, at most 2 s,
@@ -118,8 +118,8 @@ void hga_box_free(struct hga_box *box);
 
 /* Done when pid 1 is ready and, if the rules say so, listens for SSH. */
 int hga_box_start(struct hga_box *box, struct hga_box_op *op,
-		  const struct hga_box_args *args,
-		  struct hga_err *err) HGA_MUST_USE;
+                  const struct hga_box_args *args,
+                  struct hga_err *err) HGA_MUST_USE;
 
 const struct hga_box_info *hga_box_get_info(const struct hga_box *box);
 /* "off", "reboot", "crash", "killed", or "" while it runs. */
@@ -127,26 +127,27 @@ const char *hga_box_reason_name(enum hga_box_reason reason);
 
 /* Replaces the inbound rules. */
 int hga_box_ports(struct hga_box *box, struct hga_box_op *op,
-		  const struct hga_box_rule *rules, size_t n,
-		  struct hga_err *err) HGA_MUST_USE;
+                  const struct hga_box_rule *rules, size_t n,
+                  struct hga_err *err) HGA_MUST_USE;
 /* protocol "tcp", "udp", "icmp" (ignored: false in *used), "-1"; cidr IPv4. */
 int hga_box_rule_make(const char *protocol, int from, int to, const char *cidr,
-		      struct hga_box_rule *out, bool *used,
-		      struct hga_err *err) HGA_MUST_USE;
+                      struct hga_box_rule *out, bool *used,
+                      struct hga_err *err) HGA_MUST_USE;
 
 /* Sends the request; the end is seen by wait.  Harmless after the end. */
 int hga_box_power(struct hga_box *box, enum hga_box_power what,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 
 /* Done when nothing of the instance is left.  timeout_ms 0: no limit; when
  * it passes: kill and wait on (kills), else kind timeout. */
-int hga_box_wait(struct hga_box *box, struct hga_box_op *op,
-		 int64_t timeout_ms, bool kills,
-		 struct hga_err *err) HGA_MUST_USE;
+int hga_box_wait(struct hga_box *box, struct hga_box_op *op, int64_t timeout_ms,
+                 bool kills, struct hga_err *err) HGA_MUST_USE;
 
 /* ---- a command inside ---- */
 
-enum { HGA_BOX_QUEUE = 256 << 10 };
+enum {
+	HGA_BOX_QUEUE = 256 << 10
+};
 
 struct hga_box_exec_args {
 	const char *user; /* NULL: root */
@@ -177,8 +178,8 @@ struct hga_box_exec {
  * background process holds them).  More than 60,000 bytes of arguments and
  * environment: kind usage. */
 int hga_box_exec_start(struct hga_box *box, struct hga_box_exec *x,
-		       const struct hga_box_exec_args *args,
-		       struct hga_err *err) HGA_MUST_USE;
+                       const struct hga_box_exec_args *args,
+                       struct hga_err *err) HGA_MUST_USE;
 /* After the owner consumed queued output: read on. */
 void hga_box_exec_resume(struct hga_box_exec *x);
 /* Cancels a running one, frees the queues. */

@@ -12,7 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { GRACE_MS = 2000, LINGER_MS = 1000, CHUNK = 65536 };
+enum {
+	GRACE_MS = 2000,
+	LINGER_MS = 1000,
+	CHUNK = 65536
+};
 
 struct hga_box_exec_impl {
 	struct hga_box *box;
@@ -59,8 +63,8 @@ static void finish(struct hga_box_exec_impl *m)
 
 	if (m->timed_out)
 		(void)hga_fail(&x->base.err, HGA_TIMEOUT, 0, "Total",
-			       "the command ran longer than %lld s",
-			       (long long)(m->timeout_ms / 1000));
+		               "the command ran longer than %lld s",
+		               (long long)(m->timeout_ms / 1000));
 	impl_free(m);
 	hga_op_finish(&x->base);
 }
@@ -150,7 +154,7 @@ void hga_box_exec_exit(struct hga_box *box, uint32_t id, int status)
 }
 
 bool hga_box_exec_refused(struct hga_box *box, uint32_t id, int sys,
-			  struct hga_box_text text)
+                          struct hga_box_text text)
 {
 	struct hga_box_exec_impl *m = find(box, id);
 	struct hga_box_exec *x;
@@ -160,8 +164,8 @@ bool hga_box_exec_refused(struct hga_box *box, uint32_t id, int sys,
 	x = m->x;
 	/* ENOENT is the missing user: a missing program is exit code 127 */
 	(void)hga_fail(&x->base.err, sys == ENOENT ? HGA_NOTFOUND : HGA_IO,
-		       sys == ENOENT ? 0 : sys, "Exec", "%.*s",
-		       (int)(text.n & 255), text.s);
+	               sys == ENOENT ? 0 : sys, "Exec", "%.*s",
+	               (int)(text.n & 255), text.s);
 	impl_free(m);
 	hga_op_finish(&x->base);
 	return true;
@@ -175,8 +179,8 @@ void hga_box_exec_gone(struct hga_box *box)
 
 		if (!m->exited)
 			(void)hga_fail(&x->base.err, HGA_IO, 0, "Gone",
-				       "the instance ended while the command "
-				       "ran");
+			               "the instance ended while the command "
+			               "ran");
 		impl_free(m);
 		hga_op_finish(&x->base);
 	}
@@ -268,13 +272,13 @@ static void on_deadline(struct hga_timer *t)
 }
 
 static int put_words(struct hga_buf *b, const char *const *list, size_t n,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	int r;
 
 	if (n > 2048)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"more than 2048 arguments");
+		                "more than 2048 arguments");
 	r = hga_box_put_u32(b, (uint32_t)n, err);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = hga_box_put_text(b, list[i], err);
@@ -282,27 +286,27 @@ static int put_words(struct hga_buf *b, const char *const *list, size_t n,
 }
 
 static int put_command(struct hga_buf *b, const struct hga_box_exec_args *a,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	int r;
 
 	if (a->argc == 0)
 		return hga_fail(err, HGA_USAGE, 0, "Missing",
-				"a command needs a program");
+		                "a command needs a program");
 	if ((r = hga_box_put_text(b, a->user, err)) == 0 &&
 	    (r = hga_box_put_text(b, a->cwd, err)) == 0 &&
 	    (r = put_words(b, a->argv, a->argc, err)) == 0)
 		r = put_words(b, a->env, a->n_env, err);
 	if (r == -HGA_PROTOCOL) /* the buffer's limit */
 		r = hga_fail(err, HGA_USAGE, 0, "TooLarge",
-			     "arguments and environment of more than %d bytes",
-			     HGA_BOX_PAYLOAD);
+		             "arguments and environment of more than %d bytes",
+		             HGA_BOX_PAYLOAD);
 	return r;
 }
 
 /* Ours in m->fd (non-blocking), the command's in child. */
 static int open_pipes(struct hga_box_exec_impl *m, int child[3],
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	for (int i = 0; i < 3; i++) {
 		int p[2];
@@ -319,7 +323,7 @@ static int open_pipes(struct hga_box_exec_impl *m, int child[3],
 }
 
 static int start_io(struct hga_box_exec_impl *m,
-		    const struct hga_box_exec_args *a, struct hga_err *err)
+                    const struct hga_box_exec_args *a, struct hga_err *err)
 {
 	int r = 0;
 
@@ -337,7 +341,7 @@ static int start_io(struct hga_box_exec_impl *m,
 }
 
 static struct hga_box_exec_impl *impl_new(struct hga_box *box,
-					  struct hga_box_exec *x)
+                                          struct hga_box_exec *x)
 {
 	struct hga_box_exec_impl *m = hga_calloc(1, sizeof(*m));
 
@@ -363,8 +367,8 @@ static struct hga_box_exec_impl *impl_new(struct hga_box *box,
 }
 
 int hga_box_exec_start(struct hga_box *box, struct hga_box_exec *x,
-		       const struct hga_box_exec_args *args,
-		       struct hga_err *err)
+                       const struct hga_box_exec_args *args,
+                       struct hga_err *err)
 {
 	struct hga_box_exec_impl *m;
 	struct hga_buf b;

@@ -16,8 +16,8 @@ uint32_t hga_box_next_id(struct hga_box *box);
 
 /* Sends or queues; takes the descriptors in every case. */
 int hga_box_post(struct hga_box *box, enum hga_box_msg type, uint32_t id,
-		 const struct hga_buf *body, int *fds, size_t n_fds,
-		 struct hga_err *err) HGA_MUST_USE;
+                 const struct hga_buf *body, int *fds, size_t n_fds,
+                 struct hga_err *err) HGA_MUST_USE;
 
 /* -HGA_IO "Gone" or "boot" unless the instance is up. */
 int hga_box_must_be_up(const struct hga_box *box, struct hga_err *err);
@@ -26,7 +26,7 @@ int hga_box_must_be_up(const struct hga_box *box, struct hga_err *err);
 void hga_box_exec_exit(struct hga_box *box, uint32_t id, int status);
 /* ERR for command id; false when it is none of exec.c's. */
 bool hga_box_exec_refused(struct hga_box *box, uint32_t id, int sys,
-			  struct hga_box_text text);
+                          struct hga_box_text text);
 /* The instance has ended: all commands end as failed. */
 void hga_box_exec_gone(struct hga_box *box);
 /* The box is freed: all commands are cancelled. */
@@ -40,13 +40,13 @@ struct hga_box_launched {
 
 /* Starts the keeper; -HGA_IO with code "spawn" when the system refuses. */
 int hga_box_launch(const struct hga_box_args *a, struct hga_box_launched *out,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 
 /* Appends little-endian numbers and strings as proto.h defines them. */
 int hga_box_put_u16(struct hga_buf *b, unsigned v, struct hga_err *err);
 int hga_box_put_u32(struct hga_buf *b, uint32_t v, struct hga_err *err);
 int hga_box_put_text(struct hga_buf *b, const char *s, struct hga_err *err);
 int hga_box_put_rule(struct hga_buf *b, const struct hga_box_rule *rule,
-		     struct hga_err *err);
+                     struct hga_err *err);
 
 #endif

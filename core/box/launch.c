@@ -13,7 +13,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { LOWEST_FD = 10 }; /* above the keeper's numbers */
+enum {
+	LOWEST_FD = 10
+}; /* above the keeper's numbers */
 
 static void close_fd(int *fd)
 {
@@ -54,7 +56,7 @@ int hga_box_put_text(struct hga_buf *b, const char *s, struct hga_err *err)
 /* ---- specification ---- */
 
 static int put_record(struct hga_buf *b, enum hga_box_tag tag, const char *s,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	int r = hga_box_put_u16(b, tag, err);
 
@@ -62,7 +64,7 @@ static int put_record(struct hga_buf *b, enum hga_box_tag tag, const char *s,
 }
 
 static int put_file(struct hga_buf *b, const struct hga_box_file *f,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	const char *owner = f->owner ? f->owner : "root";
 	size_t n = 12 + strlen(owner) + strlen(f->path) + f->len;
@@ -70,7 +72,7 @@ static int put_file(struct hga_buf *b, const struct hga_box_file *f,
 
 	if (f->len > HGA_BOX_RECORD || n > HGA_BOX_RECORD)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"file %.200s has more than 4 MiB", f->path);
+		                "file %.200s has more than 4 MiB", f->path);
 	if ((r = hga_box_put_u16(b, HGA_BOX_TAG_FILE, err)) < 0 ||
 	    (r = hga_box_put_u32(b, (uint32_t)n, err)) < 0 ||
 	    (r = hga_box_put_u32(b, f->mode, err)) < 0 ||
@@ -81,7 +83,7 @@ static int put_file(struct hga_buf *b, const struct hga_box_file *f,
 }
 
 static int put_user(struct hga_buf *b, const struct hga_box_user *u,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	const char *shell = u->shell ? u->shell : "";
 	const char *groups = u->groups ? u->groups : "";
@@ -99,7 +101,7 @@ static int put_user(struct hga_buf *b, const struct hga_box_user *u,
 }
 
 int hga_box_put_rule(struct hga_buf *b, const struct hga_box_rule *rule,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	uint8_t room[HGA_BOX_RULE_SIZE];
 	struct hga_box_wr w = {room, 0, sizeof(room), false};
@@ -109,7 +111,7 @@ int hga_box_put_rule(struct hga_buf *b, const struct hga_box_rule *rule,
 }
 
 static int put_rule(struct hga_buf *b, const struct hga_box_rule *rule,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	int r;
 
@@ -120,7 +122,7 @@ static int put_rule(struct hga_buf *b, const struct hga_box_rule *rule,
 }
 
 static int put_lists(struct hga_buf *b, const struct hga_box_args *a,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	int r = 0;
 
@@ -136,13 +138,13 @@ static int put_lists(struct hga_buf *b, const struct hga_box_args *a,
 }
 
 static int build_spec(struct hga_buf *b, const struct hga_box_args *a,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	int r;
 
 	if ((r = put_record(b, HGA_BOX_TAG_HOSTNAME, a->hostname, err)) < 0 ||
 	    (r = put_record(b, HGA_BOX_TAG_IMAGES_DIR, a->images_dir, err)) <
-		    0 ||
+	        0 ||
 	    (r = put_record(b, HGA_BOX_TAG_UPPER, a->upper, err)) < 0 ||
 	    (r = put_record(b, HGA_BOX_TAG_WORK, a->work, err)) < 0 ||
 	    (r = put_record(b, HGA_BOX_TAG_NET, "none", err)) < 0)
@@ -173,7 +175,7 @@ static int spec_fd(const struct hga_box_args *a, int *out, struct hga_err *err)
 
 		if (n < 0 && errno != EINTR)
 			r = hga_fail(err, HGA_IO, errno, "spawn",
-				     "memory file");
+			             "memory file");
 		if (n > 0)
 			done += (size_t)n;
 	}
@@ -186,7 +188,13 @@ static int spec_fd(const struct hga_box_args *a, int *out, struct hga_err *err)
 
 /* ---- spawning the keeper ---- */
 
-enum { CHILD_CTL, CHILD_SPEC, CHILD_LIFE, CHILD_LOG, CHILD_N };
+enum {
+	CHILD_CTL,
+	CHILD_SPEC,
+	CHILD_LIFE,
+	CHILD_LOG,
+	CHILD_N
+};
 
 struct plumbing {
 	int child[CHILD_N]; /* all >= LOWEST_FD */
@@ -205,7 +213,7 @@ static int lift(int *fd)
 }
 
 static int open_plumbing(struct plumbing *pl, const char *log,
-			 struct hga_err *err)
+                         struct hga_err *err)
 {
 	int pair[2], pipe_fds[2];
 
@@ -218,42 +226,41 @@ static int open_plumbing(struct plumbing *pl, const char *log,
 	pl->child[CHILD_LIFE] = pipe_fds[0];
 	pl->life = pipe_fds[1];
 	pl->child[CHILD_LOG] =
-		open(log ? log : "/dev/null",
-		     O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC,
-		     0600);
+	    open(log ? log : "/dev/null",
+	         O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (pl->child[CHILD_LOG] < 0)
 		return hga_fail(err, HGA_IO, errno, "spawn", "%.200s",
-				log ? log : "/dev/null");
+		                log ? log : "/dev/null");
 	for (int i = 0; i < CHILD_N; i++)
 		if (lift(&pl->child[i]) < 0)
 			return hga_fail(err, HGA_IO, errno, "spawn",
-					"descriptors");
+			                "descriptors");
 	if (fcntl(pl->ctl, F_SETFL, O_NONBLOCK) < 0)
 		return hga_fail(err, HGA_IO, errno, "spawn", "socket");
 	return 0;
 }
 
 static int file_actions(posix_spawn_file_actions_t *fa,
-			const struct plumbing *pl)
+                        const struct plumbing *pl)
 {
-	int r = posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY,
-						 0);
+	int r =
+	    posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
 
 	if (r == 0)
 		r = posix_spawn_file_actions_addopen(fa, 1, "/dev/null",
-						     O_WRONLY, 0);
+		                                     O_WRONLY, 0);
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(fa, pl->child[CHILD_LOG],
-						     2);
+		                                     2);
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(fa, pl->child[CHILD_CTL],
-						     HGA_BOX_FD_CTL);
+		                                     HGA_BOX_FD_CTL);
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(fa, pl->child[CHILD_SPEC],
-						     HGA_BOX_FD_SPEC);
+		                                     HGA_BOX_FD_SPEC);
 	if (r == 0)
 		r = posix_spawn_file_actions_adddup2(fa, pl->child[CHILD_LIFE],
-						     HGA_BOX_FD_LIFE);
+		                                     HGA_BOX_FD_LIFE);
 	return r;
 }
 
@@ -270,8 +277,8 @@ static int attributes(posix_spawnattr_t *at)
 		r = posix_spawnattr_setsigmask(at, &none);
 	if (r == 0)
 		r = posix_spawnattr_setflags(at, POSIX_SPAWN_SETSID |
-							 POSIX_SPAWN_SETSIGDEF |
-							 POSIX_SPAWN_SETSIGMASK);
+		                                     POSIX_SPAWN_SETSIGDEF |
+		                                     POSIX_SPAWN_SETSIGMASK);
 	return r;
 }
 
@@ -299,7 +306,7 @@ static int spawn(const char *program, const struct plumbing *pl, pid_t *pid)
 }
 
 int hga_box_launch(const struct hga_box_args *a, struct hga_box_launched *out,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	struct plumbing pl = {{-1, -1, -1, -1}, -1, -1};
 	int r = spec_fd(a, &pl.child[CHILD_SPEC], err), sys;
@@ -310,7 +317,7 @@ int hga_box_launch(const struct hga_box_args *a, struct hga_box_launched *out,
 		sys = spawn(a->program, &pl, &out->keeper);
 		if (sys != 0)
 			r = hga_fail(err, HGA_IO, sys, "spawn", "run %.200s",
-				     a->program);
+			             a->program);
 	}
 	for (size_t i = 0; i < CHILD_N; i++)
 		close_fd(&pl.child[i]);

@@ -13,7 +13,9 @@
 #define MFD_EXEC 0x0010U /* Linux 6.3 */
 #endif
 
-enum { LOWEST_FD = 20 }; /* above every number a child's plumbing uses */
+enum {
+	LOWEST_FD = 20
+}; /* above every number a child's plumbing uses */
 
 static int write_all(int fd, const char *p, size_t n)
 {
@@ -58,24 +60,24 @@ static int open_memfd(struct hga_box_program *p, const void *image, size_t len)
 		return -1;
 	/* by process number: children may have closed the descriptor */
 	(void)snprintf(p->path, sizeof(p->path), "/proc/%ld/fd/%d",
-		       (long)getpid(), p->fd); /* fits */
+	               (long)getpid(), p->fd); /* fits */
 	return 0;
 }
 
 static int write_file(struct hga_box_program *p, const void *image, size_t len,
-		      const char *dir, struct hga_err *err)
+                      const char *dir, struct hga_err *err)
 {
 	char temp[PATH_MAX];
 	int fd, r;
 
 	if (snprintf(p->path, sizeof(p->path), "%s/hgauto-box", dir) >=
-		    (int)sizeof(p->path) ||
+	        (int)sizeof(p->path) ||
 	    snprintf(temp, sizeof(temp), "%s/hgauto-box.%ld", dir,
-		     (long)getpid()) >= (int)sizeof(temp))
+	             (long)getpid()) >= (int)sizeof(temp))
 		return hga_fail(err, HGA_IO, ENAMETOOLONG, "spawn", "%.100s",
-				dir);
+		                dir);
 	fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-		  0700);
+	          0700);
 	if (fd < 0)
 		return hga_fail(err, HGA_IO, errno, "spawn", "%.200s", temp);
 	r = write_all(fd, image, len);
@@ -96,7 +98,7 @@ static bool executable(const char *path)
 }
 
 int hga_box_program_open(struct hga_box_program *p, const void *image,
-			 size_t len, const char *dir, struct hga_err *err)
+                         size_t len, const char *dir, struct hga_err *err)
 {
 	int r;
 
@@ -110,7 +112,7 @@ int hga_box_program_open(struct hga_box_program *p, const void *image,
 	r = write_file(p, image, len, dir, err);
 	if (r == 0 && !executable(p->path))
 		r = hga_fail(err, HGA_IO, EACCES, "spawn", "execute %.200s",
-			     p->path);
+		             p->path);
 	return r;
 }
 

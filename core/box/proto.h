@@ -96,7 +96,7 @@ enum hga_box_tag {
 	HGA_BOX_TAG_DNS,
 	HGA_BOX_TAG_HOST_PORT,
 	HGA_BOX_TAG_FILE, /* u32 mode, owner, path, rest: data; repeated;
-			     a path that ends in / is a directory */
+	                     a path that ends in / is a directory */
 	HGA_BOX_TAG_USER, /* name, shell, groups (comma list); repeated */
 	HGA_BOX_TAG_DISK,
 	HGA_BOX_TAG_RULE, /* hga_box_rule; repeated */
@@ -114,7 +114,10 @@ struct hga_box_rule {
 	uint32_t net;
 };
 
-enum { HGA_BOX_RULE_SIZE = 12, HGA_BOX_RULES = 1024 };
+enum {
+	HGA_BOX_RULE_SIZE = 12,
+	HGA_BOX_RULES = 1024
+};
 
 /* ---- reading: a view that turns bad instead of overrunning ---- */
 
@@ -160,9 +163,9 @@ static inline uint32_t hga_box_rd_u32(struct hga_box_rd *r)
 {
 	const uint8_t *p = hga_box_rd_bytes(r, 4);
 
-	return p ? (uint32_t)p[0] | (uint32_t)p[1] << 8 |
-			   (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24
-		 : 0;
+	return p ? (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+	               (uint32_t)p[3] << 24
+	         : 0;
 }
 
 static inline struct hga_box_text hga_box_rd_text(struct hga_box_rd *r)
@@ -179,7 +182,7 @@ static inline struct hga_box_text hga_box_rd_text(struct hga_box_rd *r)
 }
 
 static inline bool hga_box_rd_rule(struct hga_box_rd *r,
-				   struct hga_box_rule *out)
+                                   struct hga_box_rule *out)
 {
 	out->proto = hga_box_rd_u8(r);
 	out->prefix = hga_box_rd_u8(r);
@@ -200,7 +203,7 @@ struct hga_box_wr {
 };
 
 static inline void hga_box_wr_bytes(struct hga_box_wr *w, const void *p,
-				    size_t n)
+                                    size_t n)
 {
 	if (w->full || n > w->cap - w->n) {
 		w->full = true;
@@ -228,20 +231,20 @@ static inline void hga_box_wr_u16(struct hga_box_wr *w, unsigned v)
 static inline void hga_box_wr_u32(struct hga_box_wr *w, uint32_t v)
 {
 	uint8_t b[4] = {(uint8_t)(v & 255), (uint8_t)(v >> 8 & 255),
-			(uint8_t)(v >> 16 & 255), (uint8_t)(v >> 24 & 255)};
+	                (uint8_t)(v >> 16 & 255), (uint8_t)(v >> 24 & 255)};
 
 	hga_box_wr_bytes(w, b, 4);
 }
 
 static inline void hga_box_wr_text(struct hga_box_wr *w, const char *s,
-				   size_t n)
+                                   size_t n)
 {
 	hga_box_wr_u32(w, (uint32_t)(n > UINT32_MAX ? UINT32_MAX : n));
 	hga_box_wr_bytes(w, s, n);
 }
 
 static inline void hga_box_wr_rule(struct hga_box_wr *w,
-				   const struct hga_box_rule *rule)
+                                   const struct hga_box_rule *rule)
 {
 	hga_box_wr_u8(w, rule->proto);
 	hga_box_wr_u8(w, rule->prefix);
@@ -263,7 +266,7 @@ struct hga_box_in {
 
 /* Head of a packet; false when it is too short. */
 static inline bool hga_box_parse(const uint8_t *p, size_t n,
-				 struct hga_box_in *in)
+                                 struct hga_box_in *in)
 {
 	struct hga_box_rd r = {p, n, false};
 
@@ -278,16 +281,16 @@ static inline bool hga_box_parse(const uint8_t *p, size_t n,
  * socket).  The descriptors stay the caller's.
  */
 static inline int hga_box_send(int sock, enum hga_box_msg type, uint32_t id,
-			       const void *body, size_t n, const int *fds,
-			       size_t n_fds)
+                               const void *body, size_t n, const int *fds,
+                               size_t n_fds)
 {
 	union {
 		struct cmsghdr align;
 		char room[CMSG_SPACE(HGA_BOX_FDS * sizeof(int))];
 	} anc = {.align = {0}};
 	uint8_t head[HGA_BOX_HEAD] = {
-		(uint8_t)type, (uint8_t)(id & 255), (uint8_t)(id >> 8 & 255),
-		(uint8_t)(id >> 16 & 255), (uint8_t)(id >> 24 & 255)};
+	    (uint8_t)type, (uint8_t)(id & 255), (uint8_t)(id >> 8 & 255),
+	    (uint8_t)(id >> 16 & 255), (uint8_t)(id >> 24 & 255)};
 	union { /* iovec is not const-correct */
 		const void *in;
 		void *out;
@@ -362,9 +365,9 @@ static inline int hga_box_recv(int sock, uint8_t *buf, struct hga_box_in *in)
 	} anc;
 	struct iovec v = {buf, HGA_BOX_MSG};
 	struct msghdr m = {.msg_iov = &v,
-			   .msg_iovlen = 1,
-			   .msg_control = anc.room,
-			   .msg_controllen = sizeof(anc.room)};
+	                   .msg_iovlen = 1,
+	                   .msg_control = anc.room,
+	                   .msg_controllen = sizeof(anc.room)};
 	ssize_t r;
 
 	memset(in, 0, sizeof(*in));

@@ -41,6 +41,7 @@ static void note_peer(struct hga_dial *op)
 	socklen_t n = sizeof(u);
 
 	op->address[0] = '\0';
+	memset(&u, 0, sizeof(u));
 	if (getpeername(op->fd, &u.sa, &n) < 0)
 		return;
 	if (u.sa.sa_family == AF_INET)

@@ -336,8 +336,8 @@ static int check_answer(struct impl *m)
 {
 	if (!m->head_done || m->op->status < 200)
 		return hga_fail(&m->cb_err, HGA_NET, 0, "Reset",
-				"%s closed the connection inside the headers",
-				m->what);
+		                "%s closed the connection inside the headers",
+		                m->what);
 	return tell_head(m);
 }
 
@@ -608,7 +608,8 @@ static int url_parse(struct url *u, const char *text, struct hga_err *err)
 		                  CURLU_DEFAULT_PORT);
 	if (rc == CURLUE_OUT_OF_MEMORY)
 		return hga_fail_mem(err);
-	if (rc != CURLUE_OK)
+	if (rc != CURLUE_OK || u->scheme == NULL || u->host == NULL ||
+	    u->port == NULL)
 		return hga_fail(err, HGA_USAGE, 0, "Url", "bad URL: %s",
 		                curl_url_strerror(rc));
 	if (strcmp(u->scheme, "http") != 0 && strcmp(u->scheme, "https") != 0)

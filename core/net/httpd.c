@@ -8,16 +8,14 @@
  * suspended libmicrohttpd does not look at the socket; a watch of ours sees
  * the client leave.
  */
-#include "net/httpd.h"
+#include "net/httpd_int.h"
 
 #include "base/mem.h"
 #include "base/time.h"
 #include "net/listen.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,10 +25,7 @@
 #define MAX_TARGET ((size_t)128 * 1024)
 #define IDLE_MS 60000
 #define MAX_CONNS 256
-#define CONN_MEMORY ((size_t)128 * 1024)
 #define STREAM_MAX ((size_t)64 * 1024 * 1024)
-#define STREAM_HIGH ((size_t)256 * 1024)
-#define STREAM_BLOCK ((size_t)32 * 1024)
 #define ACCEPT_BATCH 16
 #define ACCEPT_PAUSE_MS 100
 /* What is read and dropped of a body over the limit before the answer 413;
@@ -43,56 +38,6 @@ struct listener {
 	struct hga_watch watch;
 	struct hga_timer pause;
 	char *tag, *path;
-};
-
-struct conn {
-	struct conn *next, *prev;
-	struct hga_httpd *s;
-	int fd;
-	char *tag;
-	char peer[80];
-};
-
-enum state {
-	ARRIVING,  /* libmicrohttpd's */
-	OWNED,     /* suspended, the owner's */
-	ANSWERING, /* respond or abort was called */
-	STREAMING  /* the owner still writes */
-};
-
-struct req {
-	struct hga_httpd_req pub;
-	struct req *next, *prev; /* open requests of the server */
-	struct hga_httpd *s;     /* NULL: closed or connection ended */
-	struct conn *conn;
-	struct MHD_Connection *mc;
-	enum state state;
-	bool owner_done, mhd_done;
-	bool suspended, queued;
-	bool cut;
-	enum hga_httpd_cut how;
-	struct MHD_Response *answer;
-	int status;
-	struct hga_watch leave;
-	struct hga_buf target, body, text; /* text: method and headers */
-	struct hga_http_hdr *headers;
-	size_t max_headers, dropped;
-	bool too_large;
-	struct hga_buf stream;
-	bool stream_end, stream_failed, high;
-};
-
-struct hga_httpd {
-	struct hga_loop *loop;
-	struct hga_httpd_opts opts;
-	struct MHD_Daemon *daemon;
-	struct hga_watch watch;
-	struct hga_timer timer;
-	struct listener *listeners;
-	struct conn *conns;
-	struct req *reqs;
-	uint64_t last_id;
-	unsigned n_conns;
 };
 
 /* ---- requests: memory ---- */
@@ -120,7 +65,7 @@ static void req_unlink(struct req *r)
 	r->s = NULL;
 }
 
-static void req_free(struct req *r)
+void hga_httpd_req_free(struct req *r)
 {
 	req_unlink(r);
 	if (r->answer != NULL)
@@ -136,7 +81,7 @@ static void req_free(struct req *r)
 static void req_maybe_free(struct req *r)
 {
 	if (r->owner_done && r->mhd_done)
-		req_free(r);
+		hga_httpd_req_free(r);
 }
 
 static struct req *req_new(struct conn *c, struct MHD_Connection *mc)
@@ -152,7 +97,7 @@ static struct req *req_new(struct conn *c, struct MHD_Connection *mc)
 	r->owner_done = true; /* it has not seen it yet */
 	hga_buf_init(&r->target, MAX_TARGET);
 	hga_buf_init(&r->body, s->opts.max_body);
-	hga_buf_init(&r->text, 4 * CONN_MEMORY);
+	hga_buf_init(&r->text, 4 * HGA_HTTPD_CONN_MEMORY);
 	hga_buf_init(&r->stream, STREAM_MAX);
 	r->pub.id = ++s->last_id;
 	r->pub.wall_us = hga_wall_us();
@@ -212,7 +157,7 @@ static void on_leave(struct hga_watch *w, int events)
 		r->s->opts.on_gone(r->s->opts.data, &r->pub);
 }
 
-static void suspend(struct req *r)
+void hga_httpd_suspend(struct req *r)
 {
 	if (r->suspended)
 		return;
@@ -227,7 +172,7 @@ static void suspend(struct req *r)
 		return; /* its leaving is then seen by the answer */
 }
 
-static void resume(struct req *r)
+void hga_httpd_resume(struct req *r)
 {
 	if (!r->suspended)
 		return;
@@ -250,7 +195,7 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mc)
 	(void)cls; /* the connection knows the server */
 	r = c != NULL ? req_new(c, mc) : NULL;
 	if (r != NULL && hga_buf_adds(&r->target, uri, NULL) < 0) {
-		req_free(r);
+		hga_httpd_req_free(r);
 		return NULL;
 	}
 	return r;
@@ -392,7 +337,7 @@ static enum MHD_Result hand_over(struct req *r)
 	r->pub.body = hga_buf_str(&r->body);
 	r->state = OWNED;
 	r->owner_done = false;
-	suspend(r);
+	hga_httpd_suspend(r);
 	r->s->opts.on_request(r->s->opts.data, &r->pub);
 	return MHD_YES;
 }
@@ -689,228 +634,6 @@ int hga_httpd_adopt(struct hga_httpd *s, int fd, const char *tag,
 	return add_listener(s, fd, tag, NULL, err);
 }
 
-/* ---- answers ---- */
-
-static bool is_ours(struct hga_str name)
-{
-	return hga_str_ieqc(name, "content-length") ||
-	       hga_str_ieqc(name, "transfer-encoding");
-}
-
-static bool plain(struct hga_str s)
-{
-	size_t i;
-
-	for (i = 0; i < s.n; i++)
-		if (s.s[i] == '\r' || s.s[i] == '\n' || s.s[i] == '\0')
-			return false;
-	return true;
-}
-
-static int put_header(struct MHD_Response *resp, struct hga_str name,
-                      struct hga_str value, struct hga_err *err)
-{
-	struct hga_buf b;
-	int r = 0;
-
-	hga_buf_init(&b, CONN_MEMORY);
-	if (!plain(name) || !plain(value) || name.n == 0)
-		return hga_fail(err, HGA_USAGE, 0, "Header",
-		                "bad name or value of header %.*s",
-		                HGA_STRF(name));
-	if ((r = hga_buf_addstr(&b, name, err)) == 0 &&
-	    (r = hga_buf_addc(&b, '\0', err)) == 0)
-		r = hga_buf_addstr(&b, value, err);
-	if (r == 0 && MHD_add_response_header(resp, b.data,
-	                                      b.data + name.n + 1) != MHD_YES)
-		r = hga_fail(err, HGA_USAGE, 0, "Header",
-		             "bad name or value of header %.*s",
-		             HGA_STRF(name));
-	hga_buf_release_secret(&b);
-	return r;
-}
-
-static int put_headers(struct MHD_Response *resp,
-                       const struct hga_httpd_answer *a, struct hga_err *err)
-{
-	char text[HGA_TIME_TEXT];
-	bool dated = false;
-	size_t i;
-	int r;
-
-	for (i = 0; i < a->n_headers; i++) {
-		if (is_ours(a->headers[i].name))
-			continue;
-		dated = dated || hga_str_ieqc(a->headers[i].name, "date");
-		r = put_header(resp, a->headers[i].name, a->headers[i].value,
-		               err);
-		if (r < 0)
-			return r;
-	}
-	if (dated)
-		return 0;
-	hga_time_text(text, hga_wall_us(), HGA_TIME_HTTP);
-	return put_header(resp, HGA_STR("Date"), hga_str(text), err);
-}
-
-/* Installs resp as the answer, consuming it. */
-static int set_answer(struct req *r, struct MHD_Response *resp,
-                      const struct hga_httpd_answer *a, struct hga_err *err)
-{
-	int rc;
-
-	if (resp == NULL)
-		return hga_fail_mem(err);
-	if (a->status < 200 || a->status > 599)
-		rc = hga_fail(err, HGA_USAGE, 0, "Status",
-		              "status %d: want 200 to 599", a->status);
-	else
-		rc = put_headers(resp, a, err);
-	if (rc < 0) {
-		MHD_destroy_response(resp);
-		return rc;
-	}
-	r->answer = resp;
-	r->status = a->status;
-	return 0;
-}
-
-static void end_by_owner(struct req *r)
-{
-	r->owner_done = true;
-	if (r->mhd_done)
-		req_free(r);
-	else
-		resume(r);
-}
-
-/* libmicrohttpd copies, but its prototype has no const in old versions. */
-static struct MHD_Response *copy_body(const void *p, size_t n)
-{
-	union {
-		const void *in;
-		void *out;
-	} u = {.in = n > 0 ? p : ""};
-
-	return MHD_create_response_from_buffer(n, u.out, MHD_RESPMEM_MUST_COPY);
-}
-
-int hga_httpd_respond(struct hga_httpd_req *req,
-                      const struct hga_httpd_answer *a, struct hga_err *err)
-{
-	struct req *r = (struct req *)req;
-	int rc;
-
-	if (r->state != OWNED)
-		return hga_fail(err, HGA_BUG, 0, NULL,
-		                "request answered twice");
-	rc = set_answer(r, copy_body(a->body, a->body_len), a, err);
-	if (rc < 0)
-		return rc;
-	r->state = ANSWERING;
-	end_by_owner(r);
-	return 0;
-}
-
-void hga_httpd_abort(struct hga_httpd_req *req, enum hga_httpd_cut how)
-{
-	struct req *r = (struct req *)req;
-
-	if (r->state == STREAMING) {
-		hga_httpd_stream_end(req, false);
-		return;
-	}
-	r->state = ANSWERING;
-	r->cut = true;
-	r->how = how;
-	end_by_owner(r);
-}
-
-/* ---- streamed answers ---- */
-
-static ssize_t stream_read(void *cls, uint64_t pos, char *to, size_t max)
-{
-	struct req *r = cls;
-	size_t n = r->stream.len < max ? r->stream.len : max;
-
-	(void)pos; /* pieces come in order */
-	if (r->stream_failed)
-		return MHD_CONTENT_READER_END_WITH_ERROR;
-	if (n > 0) {
-		memcpy(to, r->stream.data, n);
-		hga_buf_consume(&r->stream, n);
-		if (r->high && r->stream.len < STREAM_HIGH / 2) {
-			r->high = false;
-			if (r->s != NULL && r->s->opts.on_drain != NULL)
-				r->s->opts.on_drain(r->s->opts.data, &r->pub);
-		}
-		return (ssize_t)n;
-	}
-	if (r->stream_end || r->s == NULL)
-		return MHD_CONTENT_READER_END_OF_STREAM;
-	suspend(r);
-	return 0;
-}
-
-int hga_httpd_stream_begin(struct hga_httpd_req *req,
-                           const struct hga_httpd_answer *a, int64_t length,
-                           struct hga_err *err)
-{
-	struct req *r = (struct req *)req;
-	uint64_t size = length < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)length;
-	int rc;
-
-	if (r->state != OWNED)
-		return hga_fail(err, HGA_BUG, 0, NULL,
-		                "request answered twice");
-	rc = hga_buf_add(&r->stream, a->body, a->body_len, err);
-	if (rc < 0)
-		return rc;
-	rc = set_answer(r,
-	                MHD_create_response_from_callback(size, STREAM_BLOCK,
-	                                                  stream_read, r, NULL),
-	                a, err);
-	if (rc < 0)
-		return rc;
-	r->state = STREAMING;
-	if (!r->mhd_done)
-		resume(r);
-	return 0;
-}
-
-int hga_httpd_stream_write(struct hga_httpd_req *req, const void *p, size_t n,
-                           struct hga_err *err)
-{
-	struct req *r = (struct req *)req;
-	int rc;
-
-	if (r->mhd_done || r->pub.gone)
-		return 0;
-	rc = hga_buf_add(&r->stream, p, n, err);
-	if (rc < 0)
-		return rc;
-	if (r->stream.len > STREAM_HIGH)
-		r->high = true;
-	resume(r);
-	return 0;
-}
-
-size_t hga_httpd_stream_queued(const struct hga_httpd_req *req)
-{
-	const struct req *r = (const struct req *)req;
-
-	return r->mhd_done || r->pub.gone ? 0 : r->stream.len;
-}
-
-void hga_httpd_stream_end(struct hga_httpd_req *req, bool complete)
-{
-	struct req *r = (struct req *)req;
-
-	r->stream_end = true;
-	r->stream_failed = !complete;
-	end_by_owner(r);
-}
-
 /* ---- server ---- */
 
 static struct MHD_Daemon *start_daemon(struct hga_httpd *s)
@@ -922,7 +645,7 @@ static struct MHD_Daemon *start_daemon(struct hga_httpd *s)
 	    MHD_OPTION_UNESCAPE_CALLBACK, keep_unescaped, NULL,
 	    MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
 	    MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
-	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY,
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, HGA_HTTPD_CONN_MEMORY,
 	    MHD_OPTION_CONNECTION_LIMIT, s->opts.max_conns,
 	    MHD_OPTION_CONNECTION_TIMEOUT,
 	    (unsigned)((s->opts.idle_ms + 999) / 1000), MHD_OPTION_END);
@@ -987,7 +710,7 @@ static void cut_open_requests(struct hga_httpd *s)
 			if (s->opts.on_gone != NULL)
 				s->opts.on_gone(s->opts.data, &r->pub);
 		}
-		resume(r);
+		hga_httpd_resume(r);
 	}
 }
 

@@ -79,6 +79,7 @@ static int bound_port(int fd)
 	union address a;
 	socklen_t n = sizeof(a);
 
+	memset(&a, 0, sizeof(a));
 	if (getsockname(fd, &a.sa, &n) < 0)
 		return 0;
 	return ntohs(a.sa.sa_family == AF_INET6 ? a.s6.sin6_port

@@ -49,7 +49,9 @@ struct hga_chan {
 	char *message;       /* owned */
 	size_t message_len;
 	unsigned window;
-	bool zombie, failed_open;
+	bool zombie;
+	unsigned refused;      /* times, with no other one open */
+	int64_t not_before_ms; /* of the next try */
 	bool passive; /* no operation waits for it */
 	/* The user's; none is called after hga_chan_drop. */
 	void *user;
@@ -75,6 +77,8 @@ struct hga_ssh {
 	struct hga_timer deadline; /* of the phase */
 	struct hga_timer kick;     /* pump again in the next step */
 	struct hga_timer alive;
+	struct hga_timer retry; /* of a refused channel */
+	bool ever_open;         /* some channel was opened */
 	struct hga_ssh_connect *connect; /* while connecting */
 	struct hga_err dead;             /* why it ended */
 	/* arguments, owned */

@@ -29,6 +29,8 @@
 #define ROUND_BYTES (1024 * 1024)
 #define ROUND_US 5000
 #define FREE_TRIES 1000
+#define REFUSED_TRIES 10
+#define REFUSED_MS 50
 
 /* libssh2 wants a descriptor number; this one is never open. */
 #define NO_SOCKET INT_MAX
@@ -255,6 +257,7 @@ static void end_transport(struct hga_ssh *ssh)
 	hga_watch_stop(ssh->loop, &ssh->watch);
 	hga_timer_stop(ssh->loop, &ssh->deadline);
 	hga_timer_stop(ssh->loop, &ssh->alive);
+	hga_timer_stop(ssh->loop, &ssh->retry);
 	hga_agent_close(&ssh->auth.agent);
 	free_libssh2(ssh);
 	hga_bio_release(&ssh->bio);
@@ -701,15 +704,22 @@ static void chan_fail(struct hga_chan *c, enum hga_kind kind, const char *code,
 	c->on_fail(c, &err);
 }
 
-/* A refused open with others open means the server's limit: wait. */
+/*
+ * A refused open with others open means the server's limit: wait until one
+ * ends.  OpenSSH forgets an ended one a little later than it says so: then
+ * try again a few times.
+ */
 static void open_refused(struct hga_ssh *ssh, struct hga_chan *c)
 {
 	ssh->slot = NULL;
 	ssh->open--;
-	if (ssh->open > 0 && !c->failed_open) {
-		ssh->limit = ssh->open;
+	if (ssh->open > 0 ||
+	    (ssh->ever_open && c->refused++ < REFUSED_TRIES &&
+	     hga_timer_start(ssh->loop, &ssh->retry, REFUSED_MS, NULL) == 0)) {
+		ssh->limit = ssh->open > 0 ? ssh->open : 1;
+		c->not_before_ms = ssh->open > 0 ? 0 : hga_mono_ms() +
+							       REFUSED_MS;
 		c->state = HGA_CHAN_QUEUED;
-		c->failed_open = true;
 		return;
 	}
 	c->state = HGA_CHAN_GONE;
@@ -723,7 +733,8 @@ static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
 	int rc;
 
 	if (c->state == HGA_CHAN_QUEUED) {
-		if (ssh->slot != NULL || ssh->open >= ssh->limit)
+		if (ssh->slot != NULL || ssh->open >= ssh->limit ||
+		    c->not_before_ms > hga_mono_ms())
 			return false;
 		ssh->slot = c;
 		ssh->open++;
@@ -733,6 +744,7 @@ static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
 					HGA_SSH_PACKET, NULL, 0);
 	if (c->ch != NULL) {
 		ssh->slot = NULL;
+		ssh->ever_open = true;
 		c->state = HGA_CHAN_STARTING;
 		return true;
 	}
@@ -1298,8 +1310,15 @@ static void connect_cancel(struct hga_op *base)
 	hga_ssh_unref(ssh);
 }
 
+static void on_retry(struct hga_timer *t)
+{
+	pump(t->data);
+}
+
 static void set_callbacks(struct hga_ssh *ssh)
 {
+	ssh->retry.fn = on_retry;
+	ssh->retry.data = ssh;
 	ssh->watch.fn = on_socket;
 	ssh->watch.data = ssh;
 	ssh->deadline.fn = on_deadline;

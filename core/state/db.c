@@ -67,13 +67,13 @@ static int map_rc(int rc, const char **code)
 }
 
 static int db_fail(const struct hga_db *db, int rc, const char *what,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	const char *code;
 	int kind = map_rc(rc, &code);
 
 	return hga_fail(err, (enum hga_kind)kind, 0, code, "%s: %s", what,
-			db->h ? sqlite3_errmsg(db->h) : sqlite3_errstr(rc));
+	                db->h ? sqlite3_errmsg(db->h) : sqlite3_errstr(rc));
 }
 
 int hga_db_exec(struct hga_db *db, const char *sql, struct hga_err *err)
@@ -84,7 +84,7 @@ int hga_db_exec(struct hga_db *db, const char *sql, struct hga_err *err)
 }
 
 int hga_db_int(struct hga_db *db, const char *sql, int64_t def, int64_t *out,
-	       struct hga_err *err)
+               struct hga_err *err)
 {
 	struct hga_stmt *st;
 	int r = hga_stmt_new(db, sql, &st, err);
@@ -103,7 +103,7 @@ int hga_db_int(struct hga_db *db, const char *sql, int64_t def, int64_t *out,
 static int make_file(const char *path, struct hga_err *err)
 {
 	int fd = hga_fs_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600,
-			     err);
+	                     err);
 
 	if (fd == -HGA_EXISTS)
 		return 0;
@@ -115,7 +115,7 @@ static int make_file(const char *path, struct hga_err *err)
 
 /* Looks at the header before SQLite does; *empty: a new file. */
 static int check_header(const char *path, const struct hga_db_opts *o,
-			bool *empty, struct hga_err *err)
+                        bool *empty, struct hga_err *err)
 {
 	unsigned char h[HEADER];
 	uint32_t id;
@@ -133,12 +133,16 @@ static int check_header(const char *path, const struct hga_db_opts *o,
 		return 0;
 	if (n < HEADER || memcmp(h, "SQLite format 3", 16) != 0)
 		return hga_fail(err, HGA_IO, 0, "Damaged",
-				"%s is not a database", path);
+		                "%s is not a database", path);
+	/* versions above 2 would only open read-only */
+	if (h[18] < 1 || h[18] > 2 || h[19] < 1 || h[19] > 2)
+		return hga_fail(err, HGA_IO, 0, "Damaged",
+		                "%s has an unknown format", path);
 	id = (uint32_t)h[APP_ID_AT] << 24 | (uint32_t)h[APP_ID_AT + 1] << 16 |
 	     (uint32_t)h[APP_ID_AT + 2] << 8 | h[APP_ID_AT + 3];
 	if (o->application_id != 0 && id != o->application_id)
 		return hga_fail(err, HGA_IO, 0, "Damaged",
-				"%s does not carry our mark", path);
+		                "%s does not carry our mark", path);
 	return 0;
 }
 
@@ -160,16 +164,15 @@ static int check_wal(struct hga_db *db, struct hga_err *err)
 	if (r < 0)
 		return r;
 	r = hga_stmt_step(st, err);
-	if (r >= 0 &&
-	    !(r > 0 && hga_str_ieqc(hga_stmt_get_str(st, 0), "wal")))
+	if (r >= 0 && !(r > 0 && hga_str_ieqc(hga_stmt_get_str(st, 0), "wal")))
 		r = hga_fail(err, HGA_IO, 0, "Sqlite",
-			     "the file system does not support a WAL");
+		             "the file system does not support a WAL");
 	hga_stmt_free(st);
 	return r < 0 ? r : 0;
 }
 
-static int configure(struct hga_db *db, const struct hga_db_opts *o,
-		     bool empty, struct hga_err *err)
+static int configure(struct hga_db *db, const struct hga_db_opts *o, bool empty,
+                     struct hga_err *err)
 {
 	char sql[256];
 	int r;
@@ -177,13 +180,13 @@ static int configure(struct hga_db *db, const struct hga_db_opts *o,
 	(void)sqlite3_extended_result_codes(db->h, 1); /* cannot fail */
 	if (sqlite3_busy_timeout(db->h, BUSY_MS) != SQLITE_OK ||
 	    sqlite3_db_config(db->h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL) !=
-		    SQLITE_OK ||
+	        SQLITE_OK ||
 	    sqlite3_db_config(db->h, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL) !=
-		    SQLITE_OK)
+	        SQLITE_OK)
 		return db_fail(db, SQLITE_INTERNAL, "database settings", err);
 	/* the mark goes in before the WAL, so that it is in the file */
 	(void)snprintf(sql, sizeof(sql), "PRAGMA application_id=%ld",
-		       (long)(int32_t)o->application_id);
+	               (long)(int32_t)o->application_id);
 	if (empty && o->application_id != 0) {
 		r = hga_db_exec(db, sql, err);
 		if (r < 0)
@@ -193,12 +196,12 @@ static int configure(struct hga_db *db, const struct hga_db_opts *o,
 	if (r < 0)
 		return r;
 	(void)snprintf(sql, sizeof(sql),
-		       "PRAGMA synchronous=%s; PRAGMA mmap_size=0;"
-		       "PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON;"
-		       "%s",
-		       o->full_sync ? "FULL" : "NORMAL",
-		       o->no_autocheckpoint ? "PRAGMA wal_autocheckpoint=0"
-					    : "");
+	               "PRAGMA synchronous=%s; PRAGMA mmap_size=0;"
+	               "PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON;"
+	               "%s",
+	               o->full_sync ? "FULL" : "NORMAL",
+	               o->no_autocheckpoint ? "PRAGMA wal_autocheckpoint=0"
+	                                    : "");
 	r = hga_db_exec(db, sql, err);
 	if (r == 0 && o->no_autocheckpoint)
 		(void)sqlite3_wal_hook(db->h, on_commit, db); /* no old one */
@@ -206,10 +209,10 @@ static int configure(struct hga_db *db, const struct hga_db_opts *o,
 }
 
 int hga_db_open(const char *path, const struct hga_db_opts *o,
-		struct hga_db **out, bool *created, struct hga_err *err)
+                struct hga_db **out, bool *created, struct hga_err *err)
 {
-	const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
-			  SQLITE_OPEN_NOMUTEX;
+	const int flags =
+	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX;
 	struct hga_db *db;
 	bool empty = false;
 	int rc;
@@ -224,7 +227,7 @@ int hga_db_open(const char *path, const struct hga_db_opts *o,
 		return hga_fail_mem(err);
 	rc = sqlite3_open_v2(path, &db->h, flags, NULL);
 	r = rc == SQLITE_OK ? configure(db, o, empty, err)
-			    : db_fail(db, rc, path, err);
+	                    : db_fail(db, rc, path, err);
 	if (r < 0) {
 		hga_db_close(db);
 		return r;
@@ -282,7 +285,7 @@ int hga_db_checkpoint(struct hga_db *db, struct hga_err *err)
 	/* a reader in the way: do not wait for it */
 	(void)sqlite3_busy_timeout(db->h, 0); /* cannot fail */
 	rc = sqlite3_wal_checkpoint_v2(db->h, NULL, SQLITE_CHECKPOINT_RESTART,
-				       NULL, NULL);
+	                               NULL, NULL);
 	(void)sqlite3_busy_timeout(db->h, BUSY_MS); /* cannot fail */
 	if (rc == SQLITE_OK)
 		db->wal_pages = 0;
@@ -301,28 +304,26 @@ int hga_db_check(struct hga_db *db, struct hga_err *err)
 	r = hga_stmt_step(st, err);
 	if (r >= 0 && !(r > 0 && hga_str_eqc(hga_stmt_get_str(st, 0), "ok")))
 		r = hga_fail(err, HGA_IO, 0, "Damaged",
-			     "the database is damaged");
+		             "the database is damaged");
 	hga_stmt_free(st);
 	return r < 0 ? r : 0;
 }
 
-static int copy_into(struct hga_db *from, const char *path,
-		     struct hga_err *err)
+static int copy_into(struct hga_db *from, const char *path, struct hga_err *err)
 {
 	struct hga_db to = {NULL, 0};
 	sqlite3_backup *b;
 	int rc = sqlite3_open_v2(path, &to.h,
-				 SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
-					 SQLITE_OPEN_NOMUTEX,
-				 NULL);
+	                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
+	                             SQLITE_OPEN_NOMUTEX,
+	                         NULL);
 	int r = 0;
 
-	b = rc == SQLITE_OK
-		    ? sqlite3_backup_init(to.h, "main", from->h, "main")
-		    : NULL;
+	b = rc == SQLITE_OK ? sqlite3_backup_init(to.h, "main", from->h, "main")
+	                    : NULL;
 	if (b == NULL) {
 		r = db_fail(&to, rc ? rc : sqlite3_errcode(to.h), "backup",
-			    err);
+		            err);
 	} else {
 		rc = sqlite3_backup_step(b, -1);
 		(void)sqlite3_backup_finish(b); /* repeats rc */
@@ -374,7 +375,7 @@ out:
 /* ---- statements ---- */
 
 int hga_stmt_new(struct hga_db *db, const char *sql, struct hga_stmt **out,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	struct hga_stmt *st = hga_calloc(1, sizeof(*st));
 	const char *rest = "";
@@ -391,7 +392,7 @@ int hga_stmt_new(struct hga_db *db, const char *sql, struct hga_stmt **out,
 	if (st->s == NULL || rest[strspn(rest, " \t\r\n;")] != '\0') {
 		hga_stmt_free(st);
 		return hga_fail(err, HGA_USAGE, 0, "Sql",
-				"exactly one SQL statement is expected");
+		                "exactly one SQL statement is expected");
 	}
 	*out = st;
 	return 0;
@@ -436,13 +437,13 @@ void hga_stmt_num(struct hga_stmt *st, int i, double v)
 void hga_stmt_text(struct hga_stmt *st, int i, struct hga_str v)
 {
 	bound(st, sqlite3_bind_text64(st->s, i, v.s ? v.s : "", v.n,
-				      SQLITE_TRANSIENT, SQLITE_UTF8));
+	                              SQLITE_TRANSIENT, SQLITE_UTF8));
 }
 
 void hga_stmt_blob(struct hga_stmt *st, int i, struct hga_str v)
 {
 	bound(st, sqlite3_bind_blob64(st->s, i, v.s ? v.s : "", v.n,
-				      SQLITE_TRANSIENT));
+	                              SQLITE_TRANSIENT));
 }
 
 int hga_stmt_params(const struct hga_stmt *st)
@@ -502,8 +503,8 @@ double hga_stmt_get_num(const struct hga_stmt *st, int col)
 struct hga_str hga_stmt_get_str(const struct hga_stmt *st, int col)
 {
 	const char *p = sqlite3_column_type(st->s, col) == SQLITE_BLOB
-				? sqlite3_column_blob(st->s, col)
-				: (const char *)sqlite3_column_text(st->s, col);
+	                    ? sqlite3_column_blob(st->s, col)
+	                    : (const char *)sqlite3_column_text(st->s, col);
 	int n = sqlite3_column_bytes(st->s, col);
 
 	/* lengths are never negative; NULL also when memory ran out */

@@ -23,11 +23,11 @@ struct hga_db;   /* opaque: a connection */
 struct hga_stmt; /* opaque: a prepared statement */
 
 struct hga_db_opts {
-	bool create;           /* make a missing file (O_EXCL, 0600) */
-	bool full_sync;        /* synchronous=FULL, else NORMAL */
+	bool create;    /* make a missing file (O_EXCL, 0600) */
+	bool full_sync; /* synchronous=FULL, else NORMAL */
 	bool no_autocheckpoint;
 	uint32_t application_id; /* 0: any; else a new file gets it, another
-				  * one with a different id is "Damaged" */
+	                          * one with a different id is "Damaged" */
 };
 
 /*
@@ -35,17 +35,17 @@ struct hga_db_opts {
  * NULL) tells whether the file is new.  -HGA_NOTFOUND without create.
  */
 int hga_db_open(const char *path, const struct hga_db_opts *opts,
-		struct hga_db **out, bool *created,
-		struct hga_err *err) HGA_MUST_USE;
+                struct hga_db **out, bool *created,
+                struct hga_err *err) HGA_MUST_USE;
 /* All statements must have been freed; NULL is allowed. */
 void hga_db_close(struct hga_db *db);
 
 /* Runs statements without parameters and results (";" between them). */
 int hga_db_exec(struct hga_db *db, const char *sql,
-		struct hga_err *err) HGA_MUST_USE;
+                struct hga_err *err) HGA_MUST_USE;
 /* First column of the first row as an integer, def without a row. */
 int hga_db_int(struct hga_db *db, const char *sql, int64_t def, int64_t *out,
-	       struct hga_err *err) HGA_MUST_USE;
+               struct hga_err *err) HGA_MUST_USE;
 /* BEGIN IMMEDIATE, COMMIT; rollback never fails (nothing open: nothing). */
 int hga_db_begin(struct hga_db *db, struct hga_err *err) HGA_MUST_USE;
 int hga_db_commit(struct hga_db *db, struct hga_err *err) HGA_MUST_USE;
@@ -61,11 +61,11 @@ int hga_db_checkpoint(struct hga_db *db, struct hga_err *err) HGA_MUST_USE;
 int hga_db_check(struct hga_db *db, struct hga_err *err) HGA_MUST_USE;
 /* Consistent copy into a new file (temporary, fsync, rename). */
 int hga_db_backup(struct hga_db *db, const char *path,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 
 /* Compiles one statement. */
 int hga_stmt_new(struct hga_db *db, const char *sql, struct hga_stmt **out,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 void hga_stmt_free(struct hga_stmt *st);
 /* Ready for new values and another run. */
 void hga_stmt_reset(struct hga_stmt *st);

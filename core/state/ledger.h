@@ -41,12 +41,14 @@ enum hga_ledger_state hga_ledger_state_find(struct hga_str name);
 
 /*
  * Opens or creates STATE/ledger.db, checks header, application id, version,
- * integrity and the checksums of all open rows.  A damaged file is -HGA_IO
- * "Damaged".  One written by a newer program opens read-only: changes are
+ * integrity and the checksums of all open rows.  A damaged file is set aside
+ * (ledger.bad-<UTC>/) and a new one filled with the rows that can still be
+ * read and those of ledger.bak; open ones become unknown; one line in the
+ * log tells.  One written by a newer program opens read-only: changes are
  * -HGA_USAGE "LedgerNewer".
  */
 int hga_ledger_open(const struct hga_state *st, struct hga_ledger **out,
-		    struct hga_err *err) HGA_MUST_USE;
+                    struct hga_err *err) HGA_MUST_USE;
 /* Checkpoints and closes; NULL is allowed. */
 void hga_ledger_close(struct hga_ledger *led);
 /* A write failed in this process. */
@@ -58,7 +60,7 @@ struct hga_ledger_place {
 };
 /* Number of that place, recorded if new. */
 int hga_ledger_place(struct hga_ledger *led, const struct hga_ledger_place *p,
-		     int64_t *place, struct hga_err *err) HGA_MUST_USE;
+                     int64_t *place, struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Records the start of a run.  lock_fd is its lock file (-1: none), checked
@@ -66,24 +68,24 @@ int hga_ledger_place(struct hga_ledger *led, const struct hga_ledger_place *p,
  * caller's and must outlive the run's end.
  */
 int hga_ledger_run_begin(struct hga_ledger *led, struct hga_str run,
-			 struct hga_str task, int lock_fd,
-			 struct hga_err *err) HGA_MUST_USE;
+                         struct hga_str task, int lock_fd,
+                         struct hga_err *err) HGA_MUST_USE;
 int hga_ledger_run_end(struct hga_ledger *led, struct hga_str run,
-		       struct hga_err *err) HGA_MUST_USE;
+                       struct hga_err *err) HGA_MUST_USE;
 
 /* What is recorded before a creating request leaves.  Views; empty = NULL in
  * the row.  op: 32 hex (hga_token). */
 struct hga_ledger_intent {
 	struct hga_str op, run;
-	struct hga_str parent;  /* op or empty */
-	struct hga_str kind;    /* "instance", "group", "keypair", ... */
-	struct hga_str cls;     /* "ephemeral" (default) or "durable" */
+	struct hga_str parent; /* op or empty */
+	struct hga_str kind;   /* "instance", "group", "keypair", ... */
+	struct hga_str cls;    /* "ephemeral" (default) or "durable" */
 	int64_t place;
-	struct hga_str name;    /* AWS name, if it has one */
-	struct hga_str token;   /* ClientToken, if any */
-	struct hga_str req;     /* hex SHA-256 of the request */
-	double expires;         /* epoch seconds, 0 = none */
-	struct hga_str detail;  /* JSON, at most 4 KiB */
+	struct hga_str name;   /* AWS name, if it has one */
+	struct hga_str token;  /* ClientToken, if any */
+	struct hga_str req;    /* hex SHA-256 of the request */
+	double expires;        /* epoch seconds, 0 = none */
+	struct hga_str detail; /* JSON, at most 4 KiB */
 };
 
 /*
@@ -92,12 +94,12 @@ struct hga_ledger_intent {
  * then (or at most a may-exist row).
  */
 int hga_ledger_intent(struct hga_ledger *led,
-		      const struct hga_ledger_intent *in,
-		      struct hga_err *err) HGA_MUST_USE;
+                      const struct hga_ledger_intent *in,
+                      struct hga_err *err) HGA_MUST_USE;
 /* t_sent = now, before an attempt that leaves later than 60 s after the last
  * t_sent. */
 int hga_ledger_sent(struct hga_ledger *led, struct hga_str op,
-		    struct hga_err *err) HGA_MUST_USE;
+                    struct hga_err *err) HGA_MUST_USE;
 
 /* A resource that came along with another one's creation. */
 struct hga_ledger_child {
@@ -110,11 +112,11 @@ struct hga_ledger_child {
 /* What changes besides the state; zeroed fields stay as they are. */
 struct hga_ledger_change {
 	struct hga_str id;
-	struct hga_str error;  /* cut to 300 bytes, redacted here */
+	struct hga_str error; /* cut to 300 bytes, redacted here */
 	struct hga_str detail;
 	struct hga_str name;
 	double expires, keep_until, recheck, t_seen;
-	bool no_recheck;       /* recheck becomes NULL */
+	bool no_recheck;                         /* recheck becomes NULL */
 	const struct hga_ledger_child *children; /* recorded live with it */
 	size_t n_children;
 };
@@ -125,15 +127,15 @@ struct hga_ledger_change {
  * recheck (c->id given).  Unknown op: -HGA_NOTFOUND.
  */
 int hga_ledger_set(struct hga_ledger *led, struct hga_str op,
-		   enum hga_ledger_state state,
-		   const struct hga_ledger_change *c,
-		   struct hga_err *err) HGA_MUST_USE;
+                   enum hga_ledger_state state,
+                   const struct hga_ledger_change *c,
+                   struct hga_err *err) HGA_MUST_USE;
 
 /* Records a child as live, as part of parent (an op); its op goes to op_out
  * (may be NULL).  A child with the same kind and id is recorded once. */
 int hga_ledger_child(struct hga_ledger *led, struct hga_str parent,
-		     const struct hga_ledger_child *c, char op_out[HGA_OP_ID],
-		     struct hga_err *err) HGA_MUST_USE;
+                     const struct hga_ledger_child *c, char op_out[HGA_OP_ID],
+                     struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Records a resource found by tag or name as live (adopted = 1).  A known op
@@ -141,10 +143,9 @@ int hga_ledger_child(struct hga_ledger *led, struct hga_str parent,
  * with that id; an open one in another state is left alone; a final one gets
  * a new op as its child.  in->op empty: a new one is made.
  */
-int hga_ledger_adopt(struct hga_ledger *led,
-		     const struct hga_ledger_intent *in, struct hga_str id,
-		     char op_out[HGA_OP_ID],
-		     struct hga_err *err) HGA_MUST_USE;
+int hga_ledger_adopt(struct hga_ledger *led, const struct hga_ledger_intent *in,
+                     struct hga_str id, char op_out[HGA_OP_ID],
+                     struct hga_err *err) HGA_MUST_USE;
 
 /* A row as read; views are valid during the call; NULL = empty or 0. */
 struct hga_ledger_row {
@@ -173,26 +174,26 @@ struct hga_ledger_filter {
 
 /* Takes one row; < 0 stops the listing with that result. */
 typedef int (*hga_ledger_fn)(void *data, const struct hga_ledger_row *row,
-			     struct hga_err *err);
+                             struct hga_err *err);
 
 /* Rows in order of creation.  A row with a wrong checksum ends the listing
  * with -HGA_IO "Damaged".  fn must not call the ledger. */
 int hga_ledger_list(struct hga_ledger *led, const struct hga_ledger_filter *f,
-		    hga_ledger_fn fn, void *data,
-		    struct hga_err *err) HGA_MUST_USE;
+                    hga_ledger_fn fn, void *data,
+                    struct hga_err *err) HGA_MUST_USE;
 
 /* Open ephemeral rows of a run that were not kept on request (all runs: run
  * empty): what exit code 6 counts.  < 0 on error. */
 int64_t hga_ledger_open_count(struct hga_ledger *led, struct hga_str run,
-			      struct hga_err *err) HGA_MUST_USE;
+                              struct hga_err *err) HGA_MUST_USE;
 
 /* Adds an event without an op's change ("not tracked" warnings). */
 int hga_ledger_event(struct hga_ledger *led, struct hga_str op,
-		     struct hga_str note, struct hga_err *err) HGA_MUST_USE;
+                     struct hga_str note, struct hga_err *err) HGA_MUST_USE;
 
 /* Drops all rows of an endpoint (a wiped local cloud): they become gone.
  * *n (may be NULL) counts them. */
 int hga_ledger_forget(struct hga_ledger *led, struct hga_str endpoint,
-		      int64_t *n, struct hga_err *err) HGA_MUST_USE;
+                      int64_t *n, struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -49,16 +49,16 @@ static int check_dir(struct hga_state *st, int fd, struct hga_err *err)
 		return hga_fs_fail(err, errno, "stat", st->path);
 	if (sb.st_uid != geteuid())
 		return hga_fail(err, HGA_AUTH, 0, "Owner",
-				"%s: owned by %s, not by you; nothing was read",
-				st->path, user_name(sb.st_uid, name));
+		                "%s: owned by %s, not by you; nothing was read",
+		                st->path, user_name(sb.st_uid, name));
 	r = hga_fs_type(st->path, type, err);
 	if (r < 0)
 		return r;
 	if (hga_fs_type_remote(type))
 		return hga_fail(err, HGA_AUTH, 0, "Filesystem",
-				"%s is on %s; file locks are not reliable "
-				"there",
-				st->path, type);
+		                "%s is on %s; file locks are not reliable "
+		                "there",
+		                st->path, type);
 	if ((sb.st_mode & 077) == 0)
 		return 0;
 	if (fchmod(fd, 0700) != 0)
@@ -78,8 +78,7 @@ static bool sid_ok(struct hga_str s)
 	return true;
 }
 
-static int read_sid(struct hga_state *st, const char *path,
-		    struct hga_err *err)
+static int read_sid(struct hga_state *st, const char *path, struct hga_err *err)
 {
 	struct hga_buf text;
 	struct hga_str sid;
@@ -90,7 +89,7 @@ static int read_sid(struct hga_state *st, const char *path,
 	sid = hga_str_trim(hga_buf_str(&text));
 	if (r == 0 && !sid_ok(sid))
 		r = hga_fail(err, HGA_IO, 0, "Damaged",
-			     "%s does not hold 12 hex digits", path);
+		             "%s does not hold 12 hex digits", path);
 	if (r == 0)
 		memcpy(st->sid, sid.s, SID_LEN);
 	hga_buf_release(&text);
@@ -112,8 +111,8 @@ static int ensure_sid(struct hga_state *st, struct hga_err *err)
 		token[SID_LEN] = '\n';
 		if (r == 0)
 			r = hga_fs_replace(path.data,
-					   hga_strn(token, SID_LEN + 1), 0600,
-					   HGA_FS_SYNC | HGA_FS_EXCL, err);
+			                   hga_strn(token, SID_LEN + 1), 0600,
+			                   HGA_FS_SYNC | HGA_FS_EXCL, err);
 		/* another process may have been first */
 		if (r == 0 || r == -HGA_EXISTS)
 			r = read_sid(st, path.data, err);
@@ -123,7 +122,7 @@ static int ensure_sid(struct hga_state *st, struct hga_err *err)
 }
 
 int hga_state_open(const char *dir, bool create, struct hga_state **out,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	struct hga_state *st;
 	int fd = -1;
@@ -131,8 +130,8 @@ int hga_state_open(const char *dir, bool create, struct hga_state **out,
 
 	if (getuid() != geteuid() || getgid() != getegid())
 		return hga_fail(err, HGA_AUTH, 0, "Setuid",
-				"hgauto does not run with a setuid or setgid "
-				"bit");
+		                "hgauto does not run with a setuid or setgid "
+		                "bit");
 	if (create)
 		r = hga_fs_mkdir(dir, 0700, true, err);
 	if (r < 0)
@@ -144,9 +143,8 @@ int hga_state_open(const char *dir, bool create, struct hga_state **out,
 	if (st->path == NULL)
 		r = hga_fs_fail(err, errno, "open", dir);
 	if (r == 0)
-		r = fd = hga_fs_open(st->path,
-				     O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0,
-				     err);
+		r = fd = hga_fs_open(
+		    st->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, err);
 	if (fd >= 0) {
 		r = check_dir(st, fd, err);
 		(void)close(fd); /* was only read */
@@ -184,7 +182,7 @@ bool hga_state_tightened(const struct hga_state *st)
 }
 
 int hga_state_file(const struct hga_state *st, const char *name,
-		   struct hga_buf *out, struct hga_err *err)
+                   struct hga_buf *out, struct hga_err *err)
 {
 	size_t start = out->len;
 	const char *part = name;
@@ -196,9 +194,9 @@ int hga_state_file(const struct hga_state *st, const char *name,
 
 		if (!hga_fs_name_ok(c))
 			return hga_fail(err, HGA_USAGE, 0, "Name",
-					"\"%.200s\" is not a file name inside "
-					"the state directory",
-					name);
+			                "\"%.200s\" is not a file name inside "
+			                "the state directory",
+			                name);
 		r = hga_buf_addc(out, '/', err);
 		if (r == 0)
 			r = hga_buf_addstr(out, c, err);
@@ -229,10 +227,9 @@ bool hga_run_id_ok(struct hga_str id)
 		char c = id.s[i];
 		bool digit = c >= '0' && c <= '9';
 
-		if (shape[i] == 'd' ? !digit
-		    : shape[i] == '-'
-			    ? c != '-'
-			    : !digit && !(c >= 'a' && c <= 'z'))
+		if (shape[i] == 'd'   ? !digit
+		    : shape[i] == '-' ? c != '-'
+		                      : !digit && !(c >= 'a' && c <= 'z'))
 			return false;
 	}
 	return true;
@@ -240,13 +237,13 @@ bool hga_run_id_ok(struct hga_str id)
 
 /* Appends the path of a file of a run, making the directories above. */
 static int run_file(const struct hga_state *st, const char *id,
-		    const char *file, struct hga_buf *out, struct hga_err *err)
+                    const char *file, struct hga_buf *out, struct hga_err *err)
 {
 	char name[HGA_RUN_ID + 32];
 
 	if (!hga_run_id_ok(hga_str(id)))
 		return hga_fail(err, HGA_USAGE, 0, "Run",
-				"\"%.40s\" is not the ID of a run", id);
+		                "\"%.40s\" is not the ID of a run", id);
 	(void)snprintf(name, sizeof(name), "runs/%s/%s", id, file);
 	return hga_state_file(st, name, out, err);
 }
@@ -262,15 +259,15 @@ static int make_id(char out[HGA_RUN_ID], struct hga_err *err)
 		return r;
 	hga_date_of(hga_wall_us(), &d);
 	(void)snprintf(out, HGA_RUN_ID, "%04d%02d%02d-%02d%02d-%c%c%c%c",
-		       d.year % 10000, d.month % 100, d.day % 100, d.hour % 100,
-		       d.min % 100, abc[rnd[0] % 30], abc[rnd[1] % 30],
-		       abc[rnd[2] % 30], abc[rnd[3] % 30]);
+	               d.year % 10000, d.month % 100, d.day % 100, d.hour % 100,
+	               d.min % 100, abc[rnd[0] % 30], abc[rnd[1] % 30],
+	               abc[rnd[2] % 30], abc[rnd[3] % 30]);
 	return 0;
 }
 
 /* mkdir decides whose the ID is. */
 static int claim_dir(const struct hga_state *st, struct hga_run *run,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	struct hga_buf dir;
 	char name[HGA_RUN_ID + 8];
@@ -316,13 +313,13 @@ static int lock_run(struct hga_run *run, struct hga_err *err)
 	r = hga_buf_addf(&path, err, "%s/lock", run->dir);
 	if (r == 0)
 		r = hga_fs_open(path.data,
-				O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600,
-				err);
+		                O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600,
+		                err);
 	if (r >= 0) {
 		run->lock_fd = r;
 		r = flock_soon(run->lock_fd) == 0
-			    ? hga_fs_sync_dir(path.data, err)
-			    : hga_fs_fail(err, errno, "lock", path.data);
+		        ? hga_fs_sync_dir(path.data, err)
+		        : hga_fs_fail(err, errno, "lock", path.data);
 	}
 	if (r == 0)
 		r = hga_fs_sync_dir(run->dir, err);
@@ -331,7 +328,7 @@ static int lock_run(struct hga_run *run, struct hga_err *err)
 }
 
 int hga_run_new(const struct hga_state *st, struct hga_run **out,
-		struct hga_err *err)
+                struct hga_err *err)
 {
 	struct hga_run *run = hga_calloc(1, sizeof(*run));
 	int r;
@@ -382,7 +379,7 @@ bool hga_run_lost(const struct hga_run *run)
 }
 
 int hga_run_alive(const struct hga_state *st, const char *id,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	struct hga_buf path;
 	int fd;
@@ -390,7 +387,7 @@ int hga_run_alive(const struct hga_state *st, const char *id,
 
 	if (!hga_run_id_ok(hga_str(id)))
 		return hga_fail(err, HGA_USAGE, 0, "Run",
-				"\"%.40s\" is not the ID of a run", id);
+		                "\"%.40s\" is not the ID of a run", id);
 	hga_buf_init(&path, PATH_LIMIT);
 	r = hga_buf_addf(&path, err, "%s/runs/%s/lock", st->path, id);
 	if (r < 0)
@@ -411,7 +408,7 @@ out:
 }
 
 int hga_run_take(const struct hga_state *st, const char *id,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	struct hga_buf path;
 	int r;
@@ -430,7 +427,7 @@ static int run_dirs_only(const struct dirent *e)
 }
 
 int hga_run_list(const struct hga_state *st, struct hga_buf *out,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	struct dirent **list = NULL;
 	struct hga_buf dir;
@@ -447,7 +444,7 @@ int hga_run_list(const struct hga_state *st, struct hga_buf *out,
 	for (int i = 0; i < n; i++) {
 		if (r == 0)
 			r = hga_buf_add(out, list[i]->d_name,
-					strlen(list[i]->d_name) + 1, err);
+			                strlen(list[i]->d_name) + 1, err);
 		free(list[i]); /* scandir's */
 	}
 	free(list); /* scandir's */

@@ -23,7 +23,7 @@ struct hga_state; /* opaque */
 
 /* create: make a missing directory, else it is -HGA_NOTFOUND. */
 int hga_state_open(const char *dir, bool create, struct hga_state **out,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 void hga_state_free(struct hga_state *st);
 /* Resolved path. */
 const char *hga_state_path(const struct hga_state *st);
@@ -34,13 +34,13 @@ bool hga_state_tightened(const struct hga_state *st);
 /* Appends "PATH/NAME" after making sure that the directories of NAME exist
  * (0700); NAME is relative, of safe components. */
 int hga_state_file(const struct hga_state *st, const char *name,
-		   struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
+                   struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
 
 struct hga_run; /* opaque: a run of this process */
 
 /* Makes runs/ID, creates and locks its lock file, syncs the directory. */
 int hga_run_new(const struct hga_state *st, struct hga_run **out,
-		struct hga_err *err) HGA_MUST_USE;
+                struct hga_err *err) HGA_MUST_USE;
 /* Gives up the lock (the run ends); files stay. */
 void hga_run_free(struct hga_run *run);
 const char *hga_run_id(const struct hga_run *run);
@@ -53,14 +53,14 @@ bool hga_run_lost(const struct hga_run *run);
 bool hga_run_id_ok(struct hga_str id);
 /* 1 alive, 0 dead or missing, < 0 error. */
 int hga_run_alive(const struct hga_state *st, const char *id,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 /* Takes a dead run's lock: a descriptor (close unlocks); -HGA_EXISTS
  * "Locked" while it lives.  A missing directory is made (the ledger may know
  * a run whose files are gone). */
 int hga_run_take(const struct hga_state *st, const char *id,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 /* Appends the IDs of all run directories, sorted, each ended by NUL. */
 int hga_run_list(const struct hga_state *st, struct hga_buf *out,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 
 #endif

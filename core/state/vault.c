@@ -13,19 +13,19 @@
 #define PATH_LIMIT 65536
 
 int hga_vault_path(const struct hga_state *st, const char *name,
-		   struct hga_buf *out, struct hga_err *err)
+                   struct hga_buf *out, struct hga_err *err)
 {
 	char rel[300];
 
 	if (!hga_fs_name_ok(hga_str(name)) || name[0] == '.')
 		return hga_fail(err, HGA_USAGE, 0, "Name",
-				"\"%.200s\" is not a name for a key", name);
+		                "\"%.200s\" is not a name for a key", name);
 	(void)snprintf(rel, sizeof(rel), "keys/%s", name);
 	return hga_state_file(st, rel, out, err);
 }
 
 int hga_vault_key_get(const struct hga_state *st, const char *name,
-		      struct hga_key **out, struct hga_err *err)
+                      struct hga_key **out, struct hga_err *err)
 {
 	struct hga_buf path;
 	int r;
@@ -40,7 +40,7 @@ int hga_vault_key_get(const struct hga_state *st, const char *name,
 
 /* The public half is for people and other programs; it can be made again. */
 static int write_public(struct hga_buf *path, const struct hga_key *key,
-			struct hga_err *err)
+                        struct hga_err *err)
 {
 	struct hga_buf line;
 	int r;
@@ -53,13 +53,13 @@ static int write_public(struct hga_buf *path, const struct hga_key *key,
 		r = hga_buf_adds(path, ".pub", err);
 	if (r == 0)
 		r = hga_fs_replace(path->data, hga_buf_str(&line), 0600,
-				   HGA_FS_SYNC, err);
+		                   HGA_FS_SYNC, err);
 	hga_buf_release(&line);
 	return r;
 }
 
 int hga_vault_key_put(const struct hga_state *st, const char *name,
-		      const struct hga_key *key, struct hga_err *err)
+                      const struct hga_key *key, struct hga_err *err)
 {
 	struct hga_buf path;
 	struct hga_buf text;
@@ -72,7 +72,7 @@ int hga_vault_key_put(const struct hga_state *st, const char *name,
 		r = hga_key_private(key, &text, err);
 	if (r == 0)
 		r = hga_fs_replace(path.data, hga_buf_str(&text), 0600,
-				   HGA_FS_SYNC | HGA_FS_EXCL, err);
+		                   HGA_FS_SYNC | HGA_FS_EXCL, err);
 	if (r == 0)
 		r = write_public(&path, key, err);
 	hga_buf_release_secret(&text);
@@ -81,8 +81,8 @@ int hga_vault_key_put(const struct hga_state *st, const char *name,
 }
 
 int hga_vault_key_ensure(const struct hga_state *st, const char *name,
-			 const char *comment, struct hga_key **out, bool *made,
-			 struct hga_err *err)
+                         const char *comment, struct hga_key **out, bool *made,
+                         struct hga_err *err)
 {
 	struct hga_key *key = NULL;
 	int r = hga_vault_key_get(st, name, out, err);
@@ -106,7 +106,7 @@ int hga_vault_key_ensure(const struct hga_state *st, const char *name,
 }
 
 int hga_vault_key_remove(const struct hga_state *st, const char *name,
-			 struct hga_err *err)
+                         struct hga_err *err)
 {
 	struct hga_buf path;
 	int r;

@@ -14,7 +14,17 @@ local function check(name, fn)
   checks[#checks + 1] = { name = name, fn = fn }
 end
 
+check("proc", function()
+  if fs.exists("/proc/self/status") then
+    return true
+  end
+  return false, "/proc is not mounted", "mount -t proc proc /proc"
+end)
+
 check("kernel", function()
+  if not fs.exists("/proc/sys/kernel/osrelease") then
+    return true, "unknown"
+  end
   local text = fs.read("/proc/sys/kernel/osrelease"):match("%S+")
   local major, minor = text:match("^(%d+)%.(%d+)")
   major, minor = tonumber(major), tonumber(minor)
@@ -26,6 +36,9 @@ check("kernel", function()
 end)
 
 check("root", function()
+  if not fs.exists("/proc/self/status") then
+    return true, "unknown"
+  end
   local id = fs.read("/proc/self/status"):match("\nUid:%s+%d+%s+(%d+)")
   if id == "0" then
     return true

@@ -275,7 +275,8 @@ end
 
 -- Follows the build's output: the last lines for an error, and what to tell.
 local function follower(recipe, progress)
-  local f = { tail = {}, unpacked = 0, told = time.mono(), phase = "downloading packages" }
+  local f = { tail = {}, unpacked = 0, ready = 0, told = time.mono(),
+    phase = "downloading packages" }
   function f.line(_, text)
     f.tail[#f.tail + 1] = text
     if #f.tail > TAIL_LINES then
@@ -285,7 +286,8 @@ local function follower(recipe, progress)
       f.unpacked = f.unpacked + 1
       f.phase = ("unpacking packages, %d so far"):format(f.unpacked)
     elseif text:match("^Setting up ") then
-      f.phase = ("setting up %d packages"):format(f.unpacked)
+      f.ready = f.ready + 1
+      f.phase = ("setting up packages, %d of %d"):format(f.ready, f.unpacked)
     end
     if time.mono() - f.told >= TELL_SECONDS then
       f.told = time.mono()

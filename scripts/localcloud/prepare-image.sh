@@ -14,12 +14,14 @@ mkdir -p "$root/etc/sudoers.d" "$root/etc/ssh/sshd_config.d"
 echo "$user ALL=(ALL) NOPASSWD:ALL" >"$root/etc/sudoers.d/90-hgauto"
 chmod 440 "$root/etc/sudoers.d/90-hgauto"
 
+# Without PAM a login needs six programs less (message of the day, ageing).
 cat >"$root/etc/ssh/sshd_config.d/00-hgauto.conf" <<'END'
 # Written by hgauto for its local cloud.
 HostKey /etc/ssh/ssh_host_ed25519_key
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UseDNS no
+UsePAM no
 PrintLastLog no
 END
 rm -f "$root"/etc/ssh/ssh_host_*

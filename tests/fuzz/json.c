@@ -13,7 +13,7 @@ static int pieces(const uint8_t *data, size_t size, struct hga_vtape *t)
 
 	for (size_t i = 0; i < size && r == 0; i += step)
 		r = hga_json_feed(p, data + i,
-				  size - i < step ? size - i : step, NULL);
+		                  size - i < step ? size - i : step, NULL);
 	if (r == 0)
 		r = hga_json_end(p, NULL);
 	hga_json_free(p);
@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	if (r == 0) {
 		if (hga_json_write(&out, hga_vtape_root(b), size % 3, true,
-				   NULL) < 0 ||
+		                   NULL) < 0 ||
 		    hga_json_parse(hga_buf_str(&out), 1 << 24, &c, NULL) < 0)
 			abort();
 		hga_buf_clear(&out);

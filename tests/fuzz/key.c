@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	hga_buf_init(&out, 1 << 16);
 	if (k != NULL && (hga_key_public(k, &out, NULL) < 0 ||
-			  hga_pubkey_info(hga_buf_str(&out), &info, NULL) < 0))
+	                  hga_pubkey_info(hga_buf_str(&out), &info, NULL) < 0))
 		abort();
 	r = hga_pubkey_info(text, &info, NULL);
 	hga_buf_clear(&out);

@@ -30,7 +30,7 @@ static void check_filter(struct hga_str text)
 }
 
 static void check_pieces(struct hga_redact *r, struct hga_str text,
-			 struct hga_str want)
+                         struct hga_str want)
 {
 	struct hga_redact_stream s;
 	struct hga_buf out;
@@ -41,10 +41,9 @@ static void check_pieces(struct hga_redact *r, struct hga_str text,
 	hga_redact_open(&s, r);
 	for (size_t i = 0; i < text.n && res == 0; i += step)
 		res = hga_redact_feed(
-			&s,
-			hga_strn(text.s + i,
-				 text.n - i < step ? text.n - i : step),
-			&out, NULL);
+		    &s,
+		    hga_strn(text.s + i, text.n - i < step ? text.n - i : step),
+		    &out, NULL);
 	if (res < 0 || hga_redact_flush(&s, &out, NULL) < 0 ||
 	    !hga_str_eq(hga_buf_str(&out), want))
 		abort();

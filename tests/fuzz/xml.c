@@ -12,8 +12,8 @@ struct seen {
 };
 
 static int on_start(void *data, struct hga_str name,
-		    const struct hga_xml_attr *attrs, size_t n,
-		    struct hga_err *err)
+                    const struct hga_xml_attr *attrs, size_t n,
+                    struct hga_err *err)
 {
 	struct seen *s = data;
 
@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	for (size_t i = 0; i < size && r == 0; i += step)
 		r = hga_xml_feed(x, data + i, size - i < step ? size - i : step,
-				 NULL);
+		                 NULL);
 	if (r == 0)
 		r = hga_xml_end(x, NULL);
 	if (r == 0 && s.depth != 0)
@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	hga_xml_free(x);
 	hga_buf_init(&out, 1 << 26);
 	if (hga_xml_escape(&out, hga_strn((const char *)data, size), NULL) ==
-		    0 &&
+	        0 &&
 	    (!hga_utf8_valid(hga_buf_str(&out)) ||
 	     hga_str_chr(hga_buf_str(&out), '<', 0) >= 0))
 		abort();

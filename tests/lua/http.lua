@@ -50,7 +50,8 @@ t.test("arguments", function()
   t.raises(function() http.request {} end, { kind = "usage", match = "url" }, "no url")
   t.raises(function() http.request { url = base, tiemout = 1 } end,
     { kind = "usage", match = "timeout" }, "unknown option")
-  t.raises(function() http.request { url = "ftp://x/" } end, { kind = "usage", code = "Url" }, "ftp")
+  t.raises(function() http.request { url = "ftp://x/" } end,
+    { kind = "usage", code = "Url" }, "ftp")
   t.raises(function() http.request { url = base .. "/a b" } end, { kind = "usage" }, "a blank")
   t.raises(function() http.request { url = base, headers = { ["X"] = "a\r\nY: b" } } end,
     { kind = "usage", code = "Header" }, "line break in a header")

@@ -48,7 +48,7 @@ t.test("a request has all that was sent", function()
     t.like(req.peer, "^127%.0%.0%.1:%d+$", "peer")
     t.is(req.tag, "main", "tag")
     t.ok(math.abs(req.time - time.now()) < 60 and req.id == 1, "time and id")
-    r = http.request { url = url .. "/" }
+    http.request { url = url .. "/" }
     t.is({ req.query, req.body, req.id }, { "", "", 2 }, "absent query and body are empty")
   end)
 end)
@@ -253,8 +253,8 @@ t.test("a client nobody here wrote", function()
   end, function(url)
     local r = proc.run { "curl", "-sS", "--noproxy", "*", "-d", "a=1", url .. "/p?q" }
     t.is(r.out, "POST /p?q a=1", "curl")
-    r = proc.run { "curl", "-sS", "--noproxy", "*", "-H", "Expect: 100-continue", "-T", "/etc/passwd",
-      url .. "/up" }
+    r = proc.run { "curl", "-sS", "--noproxy", "*", "-H", "Expect: 100-continue",
+      "-T", "/etc/passwd", url .. "/up" }
     t.is(r.out, "PUT /up " .. fs.read("/etc/passwd"), "an upload with Expect")
   end)
 end)

@@ -11,6 +11,7 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/hgauto-awscli.XXXXXX")
 state=$dir/state
 n=0
 bad=0
+# shellcheck disable=SC2317 # called by the trap
 finish() {
 	"$HGAUTO" --state-path "$state" local down > /dev/null 2>&1
 	rm -rf "$dir"
@@ -54,7 +55,8 @@ ok $? "the local cloud starts"
 eval "$("$HGAUTO" --state-path "$state" local env 2> /dev/null)"
 [ "$AWS_ENDPOINT_URL" = "$endpoint" ]
 ok $? "local env names its endpoint"
-export HOME="$dir" AWS_PAGER= AWS_DEFAULT_OUTPUT=text
+export HOME="$dir" AWS_PAGER='' AWS_DEFAULT_OUTPUT=text
+# shellcheck disable=SC2317 # called through try and refused
 ec2() {
 	"$aws" --endpoint-url "$endpoint" ec2 "$@"
 }
@@ -96,7 +98,7 @@ try "all are terminated" ec2 terminate-instances --instance-ids $ids
 try "the waiter for that ends" ec2 wait instance-terminated --instance-ids $ids
 try "hgauto local ls lists none" "$HGAUTO" --state-path "$state" local ls
 is "none at all" ""
-AWS_SECRET_ACCESS_KEY=wrong
+export AWS_SECRET_ACCESS_KEY=wrong
 refused "a wrong secret is refused" AuthFailure ec2 describe-instances
 try "the local cloud stops" "$HGAUTO" --state-path "$state" local down
 try "and is gone" "$HGAUTO" --state-path "$state" local status

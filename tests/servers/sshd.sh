@@ -54,8 +54,8 @@ MaxStartups 2000
 PrintMotd no
 X11Forwarding no
 LogLevel DEBUG1
-Subsystem sftp internal-sftp
 END
+	case $* in *Subsystem*) ;; *) echo 'Subsystem sftp internal-sftp' ;; esac
 } > "$dir/sshd_config.$$"
 mode=-D
 [ "$what" = run ] || mode=-i

@@ -38,7 +38,7 @@ werror() { # werror CC
 		-j"$(nproc)" all tests-build
 }
 analyze() {
-	inc="-Icore -Ibindings -I/usr/include/lua5.4 $(sed -n 's/^SSH2_CPPFLAGS := //p' "$BUILD/vendor/vendor.mk")"
+	inc="-Icore -iquote bindings -I/usr/include/lua5.4 $(sed -n 's/^SSH2_CPPFLAGS := //p' "$BUILD/vendor/vendor.mk")"
 	for f in core/*/*.c core/box/guest/*.c; do
 		[ -f "$f" ] || continue
 		gcc -std=c11 -D_GNU_SOURCE -DHGA_VERSION='"0"' -O1 -fanalyzer -Wall -Wextra \
@@ -55,7 +55,7 @@ check_cppcheck() {
 		--suppress='*:*/build/*' core bindings
 }
 check_tidy() {
-	inc="-Icore -Ibindings -I/usr/include/lua5.4 $(sed -n 's/^SSH2_CPPFLAGS := //p' "$BUILD/vendor/vendor.mk")"
+	inc="-Icore -iquote bindings -I/usr/include/lua5.4 $(sed -n 's/^SSH2_CPPFLAGS := //p' "$BUILD/vendor/vendor.mk")"
 	# shellcheck disable=SC2046
 	clang-tidy --quiet $(find core bindings -name '*.c') -- -std=c11 -D_GNU_SOURCE \
 		-DHGA_VERSION='"0"' -DHGA_READLINE $inc > "$tmp/tidy" 2>/dev/null || true

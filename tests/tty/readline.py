@@ -24,6 +24,9 @@ local mode = require("hgauto.host").argv[3]
 local rl <close> = readline.open {
   prompt = "P> ", edit = mode ~= "plain",
   continuation = function(text)
+    if load("return " .. text) then
+      return false
+    end
     local chunk, err = load(text)
     return not chunk and err:find("<eof>") ~= nil
   end,
@@ -180,8 +183,8 @@ def editing(script):
     s.send("e\r")
     got(s, "e", "and the next line is clean again")
     s.expect("P> ")
-    s.send("x\x04y\r")
-    got(s, "xy", "Ctrl-D in a line that is not empty ends nothing")
+    s.send("x\x02\x04y\r")
+    got(s, "y", "Ctrl-D in a line that is not empty deletes")
     s.expect("P> ")
     s.send("\x04")
     ok(s.expect("EOF"), "Ctrl-D on an empty one is the end")
@@ -215,14 +218,14 @@ def completion(script):
     s.expect("P> ")
     s.send("f(al\t")
     time.sleep(0.2)
-    s.send("\t")
-    ok(s.expect(r"alpha_one +alpha_two"), "a second Tab lists several",
+    s.send("\t\t")
+    ok(s.expect(r"alpha_one +alpha_two"), "further Tabs list several",
        repr(s.text))
     s.send("o\t)\r")
     got(s, "f(alpha_one)", "the common part is there already")
     s.expect("P> ")
-    s.send("zz\t\r")
-    got(s, "zz", "no candidate, no change")
+    s.send("zz\t = 1\r")
+    got(s, "zz = 1", "no candidate, no change")
     s.close()
 
 

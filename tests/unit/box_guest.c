@@ -50,10 +50,12 @@ static bool refuses(unsigned tag, const char *text)
 
 static void test_spec(void)
 {
-	static const char file[] =
-		"\x80\x01\0\0" /* 0600 */ "\5\0\0\0admin" "\2\0\0\0/x" "a\0b";
-	static const char user[] =
-		"\5\0\0\0admin" "\7\0\0\0/bin/sh" "\4\0\0\0sudo";
+	static const char file[] = "\x80\x01\0\0" /* 0600 */ "\5\0\0\0admin"
+	                           "\2\0\0\0/x"
+	                           "a\0b";
+	static const char user[] = "\5\0\0\0admin"
+	                           "\7\0\0\0/bin/sh"
+	                           "\4\0\0\0sudo";
 
 	begin();
 	ok(parses(), "the required records are enough");
@@ -103,7 +105,7 @@ static void test_spec_refused(void)
 }
 
 static void put_rule(uint8_t proto, uint8_t prefix, uint16_t from, uint16_t to,
-		     uint32_t net)
+                     uint32_t net)
 {
 	struct hga_box_rule r = {proto, prefix, from, to, net};
 
@@ -187,10 +189,10 @@ static void test_initctl(void)
 	struct initctl c;
 
 	ok(initctl_parse("P 60", 4, &c) && c.what == HGA_BOX_POWER_OFF &&
-		   c.seconds == 60,
+	       c.seconds == 60,
 	   "off");
 	ok(initctl_parse("R 0", 3, &c) && c.what == HGA_BOX_POWER_REBOOT &&
-		   c.seconds == 0,
+	       c.seconds == 0,
 	   "reboot");
 	ok(initctl_parse("C", 1, &c) && (int)c.what == 0, "cancel");
 	ok(!initctl_parse("P", 1, &c), "no time");
@@ -206,11 +208,11 @@ static void test_initctl(void)
 static void test_lookup(void)
 {
 	struct hga_box_text pw = TEXT("root:x:0:0:root:/root:/bin/bash\n"
-				      "broken\n:::\n"
-				      "web:x:33:34::/var/www:/bin/sh");
+	                              "broken\n:::\n"
+	                              "web:x:33:34::/var/www:/bin/sh");
 	struct hga_box_text gr = TEXT("root:x:0:\nadm:x:4:web,admin\n"
-				      "web:x:34:\nxweb:x:35:webx\n"
-				      "x:x:1000:web");
+	                              "web:x:34:\nxweb:x:35:webx\n"
+	                              "x:x:1000:web");
 	struct account a;
 	gid_t list[8], gid;
 
@@ -233,8 +235,8 @@ static void test_names(void)
 {
 	ok(account_name_ok("admin") && account_name_ok("_a-1"), "names");
 	ok(!account_name_ok("") && !account_name_ok("1a") &&
-		   !account_name_ok("Root") && !account_name_ok("a:b") &&
-		   !account_name_ok("a\n") && !account_name_ok("-a"),
+	       !account_name_ok("Root") && !account_name_ok("a:b") &&
+	       !account_name_ok("a\n") && !account_name_ok("-a"),
 	   "and no names");
 	ok(!account_name_ok("abcdefghijklmnopqrstuvwxyz0123456"), "33 bytes");
 }
@@ -244,7 +246,7 @@ static void test_join(void)
 	struct grow out = {0};
 
 	group_join(TEXT("adm:x:4:\nsudo:x:27:web\nshort:x\nadm2:x:5:"), "adm",
-		   "web", &out);
+	           "web", &out);
 	is_str(out.p, "adm:x:4:web\nsudo:x:27:web\nshort:x\nadm2:x:5:\n",
 	       "first member");
 	grow_free(&out);

@@ -45,11 +45,18 @@ static bool settle(void)
 
 static bool make_dirs(void)
 {
-	static const char *const names[] = {
-		"",	       "/images",	 "/images/base",
-		"/images/base/bin", "/images/base/etc", "/images/base/root",
-		"/images/base/usr", "/images/base/usr/sbin", "/i", "/i/u", "/i/u2",
-		"/i/w"};
+	static const char *const names[] = {"",
+	                                    "/images",
+	                                    "/images/base",
+	                                    "/images/base/bin",
+	                                    "/images/base/etc",
+	                                    "/images/base/root",
+	                                    "/images/base/usr",
+	                                    "/images/base/usr/sbin",
+	                                    "/i",
+	                                    "/i/u",
+	                                    "/i/u2",
+	                                    "/i/w"};
 	char path[PATH_MAX + 64];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -91,35 +98,33 @@ static char *load(const char *path, size_t *n)
 static bool make_layer(void)
 {
 	static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
-				     "web:x:33:33::/:/bin/sh\n";
+	                             "web:x:33:33::/:/bin/sh\n";
 	static const char group[] = "root:x:0:\nweb:x:33:\nsudo:x:27:\n"
-				    "adm:x:4:web\n";
-	static const char *const tools[] = {"sh",   "cat",  "id",    "sleep",
-					    "env",  "pwd",  "mount", "ls",
-					    "kill", "date", "head",  "reboot_",
-					    "stat", "echo", "dd",    "hostname",
-					    "ip",   "mknod"};
+	                            "adm:x:4:web\n";
+	static const char *const tools[] = {
+	    "sh",    "cat",  "id",   "sleep",    "env",  "pwd",
+	    "mount", "ls",   "kill", "date",     "head", "reboot_",
+	    "stat",  "echo", "dd",   "hostname", "ip",   "mknod"};
 	char to[PATH_MAX + 64];
 	size_t n = 0;
 	char *p = load("/bin/busybox", &n);
-	bool good = p != NULL && make_dirs() &&
-		    put("images/base/bin/busybox", p, n, 0755) &&
-		    put("images/base/etc/passwd", passwd, sizeof(passwd) - 1,
-			0644) &&
-		    put("images/base/etc/group", group, sizeof(group) - 1,
-			0644);
+	bool good =
+	    p != NULL && make_dirs() &&
+	    put("images/base/bin/busybox", p, n, 0755) &&
+	    put("images/base/etc/passwd", passwd, sizeof(passwd) - 1, 0644) &&
+	    put("images/base/etc/group", group, sizeof(group) - 1, 0644);
 
 	free(p);
 	for (size_t i = 0; good && i < sizeof(tools) / sizeof(tools[0]); i++) {
 		(void)snprintf(to, sizeof(to), "%s/images/base/bin/%s", dir,
-			       tools[i]);
+		               tools[i]);
 		good = symlink("busybox", to) == 0;
 	}
 	return good;
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag,
-		      struct FTW *at)
+                      struct FTW *at)
 {
 	(void)st;
 	(void)flag;
@@ -129,13 +134,13 @@ static int remove_one(const char *path, const struct stat *st, int flag,
 
 /* ---- helpers of the cases ---- */
 
-static struct hga_box_rule ssh_rule = {.proto = 6, .prefix = 8, .from = 22,
-				       .to = 22, .net = 0x7f000000};
+static struct hga_box_rule ssh_rule = {
+    .proto = 6, .prefix = 8, .from = 22, .to = 22, .net = 0x7f000000};
 
 static const char *upper = "../i/u";
 
 static struct hga_box *boot(const struct hga_box_args *more,
-			    struct hga_err *err)
+                            struct hga_err *err)
 {
 	static char images[PATH_MAX + 16], log[PATH_MAX + 16];
 	static const char *const layers[] = {"base"};
@@ -171,14 +176,18 @@ static char output[8192];
 
 /* Runs a shell command as user; its exit code, or -1; output is kept. */
 static int sh(struct hga_box *box, const char *user, const char *command,
-	      struct hga_err *err)
+              struct hga_err *err)
 {
 	const char *argv[] = {"/bin/sh", "-c", command};
 	const char *env[] = {"COLOR=blue"};
 	struct hga_box_exec x = {.base = {.done = on_done}};
-	struct hga_box_exec_args a = {.user = user, .argv = argv, .argc = 3,
-				      .env = env, .n_env = 1,
-				      .in = "from stdin\n", .in_len = 11};
+	struct hga_box_exec_args a = {.user = user,
+	                              .argv = argv,
+	                              .argc = 3,
+	                              .env = env,
+	                              .n_env = 1,
+	                              .in = "from stdin\n",
+	                              .in_len = 11};
 	int code = -1;
 
 	got = false;
@@ -189,7 +198,7 @@ static int sh(struct hga_box *box, const char *user, const char *command,
 		*err = x.base.err;
 	}
 	(void)snprintf(output, sizeof(output), "%s%s", hga_buf_text(&x.out),
-		       hga_buf_text(&x.errq));
+	               hga_buf_text(&x.errq));
 	hga_box_exec_release(&x);
 	return code;
 }
@@ -234,8 +243,10 @@ static void test_commands(void)
 	       "nor change the host's settings");
 	is_int(sh(box, NULL, "ip -4 addr show | grep -c inet || ip addr", &err),
 	       0, "two addresses on lo");
-	is_int(sh(box, NULL, "echo x >/dev/null && echo $$ >/dev/shm/a && "
-			     "ls /dev/pts/ptmx /proc/self/exe", &err),
+	is_int(sh(box, NULL,
+	          "echo x >/dev/null && echo $$ >/dev/shm/a && "
+	          "ls /dev/pts/ptmx /proc/self/exe",
+	          &err),
 	       0, "device nodes work");
 	hga_box_free(box);
 }
@@ -243,31 +254,37 @@ static void test_commands(void)
 static void test_files(void)
 {
 	static const struct hga_box_file files[] = {
-		{"/home/admin/.ssh/", "admin", 0700, NULL, 0},
-		{"/home/admin/.ssh/authorized_keys", "admin", 0600, "key\n", 4},
-		{"/etc/deep/er/file", NULL, 0640, "a\0b", 3},
+	    {"/home/admin/.ssh/", "admin", 0700, NULL, 0},
+	    {"/home/admin/.ssh/authorized_keys", "admin", 0600, "key\n", 4},
+	    {"/etc/deep/er/file", NULL, 0640, "a\0b", 3},
 	};
 	static const struct hga_box_user users[] = {
-		{"admin", "/bin/sh", "sudo,adm"}};
+	    {"admin", "/bin/sh", "sudo,adm"}};
 	static const struct hga_box_file bad = {"/bin/sh/x", NULL, 0, "", 0};
 	static const struct hga_box_file link_ = {"/bin/sh", NULL, 0755,
-						  "#!/bin/cat\n", 11};
-	struct hga_box_args a = {.files = files, .n_files = 3, .users = users,
-				 .n_users = 1};
+	                                          "#!/bin/cat\n", 11};
+	struct hga_box_args a = {
+	    .files = files, .n_files = 3, .users = users, .n_users = 1};
 	struct hga_err err = {0};
 	struct hga_box *box = boot(&a, &err);
 
 	is_str(err.msg, "", "boot with files and a user");
-	is_int(sh(box, "admin", "id; stat -c '%a %U %n' ~ ~/.ssh "
-				"~/.ssh/authorized_keys", &err), 0, "the user");
+	is_int(sh(box, "admin",
+	          "id; stat -c '%a %U %n' ~ ~/.ssh "
+	          "~/.ssh/authorized_keys",
+	          &err),
+	       0, "the user");
 	is_str(output,
 	       "uid=1000(admin) gid=1000(admin) "
 	       "groups=4(adm),27(sudo),1000(admin)\n"
 	       "755 admin /home/admin\n700 admin /home/admin/.ssh\n"
 	       "600 admin /home/admin/.ssh/authorized_keys\n",
 	       "owns home and files");
-	is_int(sh(box, NULL, "stat -c '%a %U %s' /etc/deep/er/file; "
-			     "cat /etc/shadow | head -c 9", &err), 0, "root's");
+	is_int(sh(box, NULL,
+	          "stat -c '%a %U %s' /etc/deep/er/file; "
+	          "cat /etc/shadow | head -c 9",
+	          &err),
+	       0, "root's");
 	is_str(output, "640 root 3\nadmin:*:1", "file and locked password");
 	hga_box_free(box);
 
@@ -287,7 +304,7 @@ static void test_files(void)
 static int knock(uint16_t port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET,
-				 .sin_port = htons(port)};
+	                         .sin_port = htons(port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
 	char c;
 
@@ -301,7 +318,7 @@ static int knock(uint16_t port)
 }
 
 static int set_rules(struct hga_box *box, const struct hga_box_rule *rules,
-		     size_t n)
+                     size_t n)
 {
 	struct hga_box_op op = {.base = {.done = on_done}};
 	struct hga_err err = {0};
@@ -315,15 +332,16 @@ static int set_rules(struct hga_box *box, const struct hga_box_rule *rules,
 static void test_rules(void)
 {
 	struct hga_box_rule other = ssh_rule;
-	struct hga_box_args a = {.address = "127.77.250.9", .rules = &ssh_rule,
-				 .n_rules = 1};
+	struct hga_box_args a = {
+	    .address = "127.77.250.9", .rules = &ssh_rule, .n_rules = 1};
 	struct hga_err err = {0};
 	struct hga_box *box = boot(&a, &err);
 	uint16_t port = hga_box_get_info(box)->ssh_port;
 
 	is_str(err.msg, "", "boot with a public address");
 	ok(port == 22 || port == 2222, "SSH listens");
-	is_int(knock(port), 0, "an admitted source is served "
+	is_int(knock(port), 0,
+	       "an admitted source is served "
 	       "(this layer has no sshd: end of file)");
 	other.net = 0x0a000000;
 	is_int(set_rules(box, &other, 1), 0, "replace the rules");
@@ -342,14 +360,14 @@ static void test_ends(void)
 	static const struct {
 		const char *command, *reason, *name;
 	} ways[] = {
-		{"/usr/sbin/poweroff", "off", "poweroff"},
-		{"/usr/sbin/reboot", "reboot", "reboot"},
-		{"shutdown -h now", "off", "shutdown now"},
-		{"shutdown -r +0", "reboot", "shutdown -r +0"},
-		{"shutdown -P +5; shutdown -c; echo P 1 >/run/hgauto/initctl",
-		 "off", "a planned end is replaced"},
-		{"busybox poweroff -f", "off", "reboot(2) to power off"},
-		{"busybox reboot -f", "reboot", "reboot(2) to restart"},
+	    {"/usr/sbin/poweroff", "off", "poweroff"},
+	    {"/usr/sbin/reboot", "reboot", "reboot"},
+	    {"shutdown -h now", "off", "shutdown now"},
+	    {"shutdown -r +0", "reboot", "shutdown -r +0"},
+	    {"shutdown -P +5; shutdown -c; echo P 1 >/run/hgauto/initctl",
+	     "off", "a planned end is replaced"},
+	    {"busybox poweroff -f", "off", "reboot(2) to power off"},
+	    {"busybox reboot -f", "reboot", "reboot(2) to restart"},
 	};
 	struct hga_box_args a = {0};
 	struct hga_err err = {0};
@@ -371,8 +389,8 @@ static void test_power(void)
 		enum hga_box_power what;
 		const char *reason;
 	} ways[] = {{HGA_BOX_POWER_OFF, "off"},
-		    {HGA_BOX_POWER_REBOOT, "reboot"},
-		    {HGA_BOX_POWER_KILL, "killed"}};
+	            {HGA_BOX_POWER_REBOOT, "reboot"},
+	            {HGA_BOX_POWER_KILL, "killed"}};
 	struct hga_box_args a = {0};
 	struct hga_err err = {0};
 
@@ -394,7 +412,7 @@ static void test_murder(void)
 	struct hga_box *box = boot(&a, &err);
 
 	(void)sh(box, NULL, "busybox setsid sleep 1000 >/dev/null 2>&1 &",
-		 &err);
+	         &err);
 	(void)kill(hga_box_get_info(box)->keeper, SIGKILL);
 	is_str(end_reason(box), "crash", "a killed keeper takes all along");
 	hga_box_free(box);
@@ -430,11 +448,11 @@ static void test_bad_start(void)
 static void test_output(void)
 {
 	const char *argv[] = {"/bin/sh", "-c",
-			      "dd if=/dev/zero bs=1000 count=900 2>&-; "
-			      "sleep 100"};
+	                      "dd if=/dev/zero bs=1000 count=900 2>&-; "
+	                      "sleep 100"};
 	struct hga_box_args a = {0};
-	struct hga_box_exec_args x_args = {.argv = argv, .argc = 3,
-					   .timeout_ms = 700};
+	struct hga_box_exec_args x_args = {
+	    .argv = argv, .argc = 3, .timeout_ms = 700};
 	struct hga_box_exec x = {.base = {.done = on_done}};
 	struct hga_err err = {0};
 	struct hga_box *box = boot(&a, &err);
@@ -456,18 +474,21 @@ static void test_output(void)
 	x = (struct hga_box_exec){.base = {.done = on_done}};
 	is_int(hga_box_exec_start(box, &x, &x_args, &err), 0, "cancelled one");
 	hga_box_exec_release(&x);
-	is_int(sh(box, NULL, "i=0; while busybox pidof sleep && [ $i -lt 40 ]; "
-			     "do i=$((i+1)); busybox usleep 100000; done; "
-			     "busybox pidof sleep", &err), 1,
-	       "nothing of it is left");
+	is_int(sh(box, NULL,
+	          "i=0; while busybox pidof sleep && [ $i -lt 40 ]; "
+	          "do i=$((i+1)); busybox usleep 100000; done; "
+	          "busybox pidof sleep",
+	          &err),
+	       1, "nothing of it is left");
 	hga_box_free(box);
 }
 
 static void test_speed(void)
 {
 	struct hga_box_args a = {.private_ip = "172.31.0.5",
-				 .address = "127.77.250.9",
-				 .rules = &ssh_rule, .n_rules = 1};
+	                         .address = "127.77.250.9",
+	                         .rules = &ssh_rule,
+	                         .n_rules = 1};
 	struct hga_err err = {0};
 	double best = 1e9, sum = 0;
 
@@ -480,7 +501,7 @@ static void test_speed(void)
 		(void)clock_gettime(CLOCK_MONOTONIC, &u);
 		hga_box_free(box);
 		double ms = (double)(u.tv_sec - t.tv_sec) * 1e3 +
-			    (double)(u.tv_nsec - t.tv_nsec) / 1e6;
+		            (double)(u.tv_nsec - t.tv_nsec) / 1e6;
 		sum += ms;
 		if (ms < best)
 			best = ms;
@@ -525,7 +546,7 @@ int main(void)
 		return done();
 	}
 	(void)snprintf(dir, sizeof(dir), "%s/box_life.%ld", tmp ? tmp : "/tmp",
-		       (long)getpid());
+	               (long)getpid());
 	loop = hga_loop_new(&err);
 	if (!make_layer() || !open_program(&err)) {
 		skip("no box program or no layer (make all first)");

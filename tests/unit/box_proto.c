@@ -1,4 +1,5 @@
-/* Messages and descriptors over a socket pair; rules as the daemon says them. */
+/* Messages and descriptors over a socket pair; rules as the daemon says them.
+ */
 #include "box/box.h"
 
 #include "tap.h"
@@ -23,9 +24,9 @@ static void test_message(void)
 	struct hga_box_in in;
 	int pipe_[2];
 
-	is_int(hga_box_send(pair[0], HGA_BOX_POWER, 0x01020304, "abc", 3, NULL,
-			    0),
-	       0, "send");
+	is_int(
+	    hga_box_send(pair[0], HGA_BOX_POWER, 0x01020304, "abc", 3, NULL, 0),
+	    0, "send");
 	is_int(hga_box_recv(pair[1], buf, &in), 1, "receive");
 	is_int(in.type, HGA_BOX_POWER, "type");
 	is_int(in.id, 0x01020304, "number");
@@ -56,9 +57,10 @@ static void test_malformed(void)
 		char room[CMSG_SPACE(sizeof(fds))];
 	} anc = {.align = {0}};
 	struct iovec v = {buf, 10};
-	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1,
-			   .msg_control = anc.room,
-			   .msg_controllen = sizeof(anc.room)};
+	struct msghdr m = {.msg_iov = &v,
+	                   .msg_iovlen = 1,
+	                   .msg_control = anc.room,
+	                   .msg_controllen = sizeof(anc.room)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
 	is_int(send(pair[0], "1234", 4, 0), 4, "a head that is too short");
@@ -72,10 +74,10 @@ static void test_malformed(void)
 	is_int(hga_box_recv(pair[1], buf, &in), -1, "are refused");
 	is_int(open_fds(), before, "and none stays open");
 	is_int(hga_box_send(pair[0], HGA_BOX_EXEC, 1, buf, HGA_BOX_PAYLOAD + 1,
-			    NULL, 0),
+	                    NULL, 0),
 	       -1, "a body that is too long is not sent");
 	is_int(hga_box_send(pair[0], HGA_BOX_EXEC, 1, buf, HGA_BOX_PAYLOAD,
-			    NULL, 0),
+	                    NULL, 0),
 	       0, "the longest is");
 	is_int(hga_box_recv(pair[1], buf, &in), 1, "and arrives");
 	is_int((long long)in.body.n, HGA_BOX_PAYLOAD, "whole");
@@ -83,7 +85,8 @@ static void test_malformed(void)
 
 static void test_reader(void)
 {
-	static const uint8_t raw[] = {1, 2, 0, 3, 0, 0, 0, 2, 0, 0, 0, 'h', 'i'};
+	static const uint8_t raw[] = {1, 2, 0, 3, 0,   0,  0,
+	                              2, 0, 0, 0, 'h', 'i'};
 	struct hga_box_rd r = {raw, sizeof(raw), false};
 	struct hga_box_text t;
 
@@ -111,7 +114,7 @@ static void test_writer(void)
 }
 
 static void rule(const char *protocol, int from, int to, const char *cidr,
-		 int kind, const char *name)
+                 int kind, const char *name)
 {
 	struct hga_box_rule r = {0};
 	struct hga_err err = {0};
@@ -126,11 +129,11 @@ static void test_rules(void)
 	struct hga_box_rule r = {0};
 	bool used;
 
-	is_int(hga_box_rule_make("tcp", 22, 23, "127.77.0.0/16", &r, &used,
-				 NULL),
-	       0, "a rule");
+	is_int(
+	    hga_box_rule_make("tcp", 22, 23, "127.77.0.0/16", &r, &used, NULL),
+	    0, "a rule");
 	ok(used && r.proto == 6 && r.prefix == 16 && r.net == 0x7f4d0000 &&
-		   r.from == 22 && r.to == 23,
+	       r.from == 22 && r.to == 23,
 	   "has its parts");
 	is_int(hga_box_rule_make("-1", -1, -1, "10.0.0.1", &r, &used, NULL), 0,
 	       "all protocols");
@@ -149,7 +152,7 @@ static void test_rules(void)
 int main(void)
 {
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC,
-		       0, pair) < 0)
+	               0, pair) < 0)
 		return 1;
 	test_message();
 	test_malformed();

@@ -70,8 +70,7 @@ static void test_new(void)
 	is_int(hga_key_public(k, &pub, NULL), 0, "public line");
 	is_int(hga_key_parse(hga_buf_str(&b), "test", &again, NULL), 0,
 	       "our own text reads back");
-	ok(again != NULL &&
-		   hga_str_eq(hga_key_blob(k), hga_key_blob(again)),
+	ok(again != NULL && hga_str_eq(hga_key_blob(k), hga_key_blob(again)),
 	   "same public key");
 	is_str(hga_key_comment(again), "me@here", "same comment");
 	write_text("mine", hga_buf_str(&b), 0600);
@@ -104,7 +103,7 @@ static void test_new(void)
 static void put(struct hga_buf *b, const void *p, size_t n)
 {
 	unsigned char len[4] = {0, 0, (unsigned char)(n >> 8),
-				(unsigned char)n};
+	                        (unsigned char)n};
 
 	if (hga_buf_add(b, len, 4, NULL) < 0 || hga_buf_add(b, p, n, NULL) < 0)
 		ok(false, "memory");
@@ -120,14 +119,14 @@ static void check_sshsig(const struct hga_key *k, const char *alg)
 	for (int i = 0; i < 4; i++)
 		hga_buf_init(&b[i], 65536);
 	ok(hga_hash(HGA_SHA256, "data", 4, h, NULL) == 0 &&
-		   hga_buf_adds(&b[0], "SSHSIG", NULL) == 0,
+	       hga_buf_adds(&b[0], "SSHSIG", NULL) == 0,
 	   "begin");
 	put(&b[0], "test", 4);
 	put(&b[0], "", 0);
 	put(&b[0], "sha256", 6);
 	put(&b[0], h, 32);
 	ok(hga_key_sign(k, alg, hga_buf_str(&b[0]), &b[1], NULL) == 0 &&
-		   hga_buf_add(&b[2], "SSHSIG\0\0\0\1", 10, NULL) == 0,
+	       hga_buf_add(&b[2], "SSHSIG\0\0\0\1", 10, NULL) == 0,
 	   "sign with %s", alg);
 	put(&b[2], hga_key_blob(k).s, hga_key_blob(k).n);
 	put(&b[2], "test", 4);
@@ -135,15 +134,15 @@ static void check_sshsig(const struct hga_key *k, const char *alg)
 	put(&b[2], "sha256", 6);
 	put(&b[2], b[1].data, b[1].len);
 	ok(hga_buf_adds(&b[3], "-----BEGIN SSH SIGNATURE-----\n", NULL) == 0 &&
-		   hga_b64_encode(&b[3], b[2].data, b[2].len, NULL) == 0 &&
-		   hga_buf_adds(&b[3], "\n-----END SSH SIGNATURE-----\n",
-				NULL) == 0,
+	       hga_b64_encode(&b[3], b[2].data, b[2].len, NULL) == 0 &&
+	       hga_buf_adds(&b[3], "\n-----END SSH SIGNATURE-----\n", NULL) ==
+	           0,
 	   "armour");
 	write_text("data.sig", hga_buf_str(&b[3]), 0600);
 	hga_buf_clear(&b[3]);
 	ok(hga_buf_adds(&b[3], "me ", NULL) == 0 &&
-		   hga_key_public(k, &b[3], NULL) == 0 &&
-		   hga_buf_addc(&b[3], '\n', NULL) == 0,
+	       hga_key_public(k, &b[3], NULL) == 0 &&
+	       hga_buf_addc(&b[3], '\n', NULL) == 0,
 	   "signer");
 	write_text("signers", hga_buf_str(&b[3]), 0600);
 	ok(sh("printf data | ssh-keygen -Y verify -f signers -I me -n test "
@@ -168,13 +167,13 @@ static void check_signature(const char *file, const char *alg)
 	ok(hga_key_sign(k, alg, HGA_STR("data"), &sig, &err) == 0,
 	   "sign with %s", alg);
 	ok(sig.len > 4 + strlen(alg) &&
-		   memcmp(sig.data + 4, alg, strlen(alg)) == 0,
+	       memcmp(sig.data + 4, alg, strlen(alg)) == 0,
 	   "blob names %s", alg);
 	if (strncmp(alg, "rsa-sha2", 8) == 0) {
 		size_t off = 4 + strlen(alg) + 4;
 
 		write_text("sig", hga_strn(sig.data + off, sig.len - off),
-			   0600);
+		           0600);
 		ok(sh("printf data >data && openssl dgst -%s -verify %s.pem "
 		      "-signature sig data",
 		      alg[9] == '2' ? "sha256" : "sha512", file),
@@ -253,20 +252,20 @@ static void test_refused(void)
 	write_text("pub", HGA_STR("ssh-ed25519 AAAA me\n"), 0600);
 	refused("pub", "KeyFormat");
 	write_text("cut", HGA_STR("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl"),
-		   0600);
+	           0600);
 	refused("cut", "KeyFormat");
 	write_text("bad64",
-		   HGA_STR("-----BEGIN OPENSSH PRIVATE KEY-----\n*\n"
-			   "-----END OPENSSH PRIVATE KEY-----\n"),
-		   0600);
+	           HGA_STR("-----BEGIN OPENSSH PRIVATE KEY-----\n*\n"
+	                   "-----END OPENSSH PRIVATE KEY-----\n"),
+	           0600);
 	refused("bad64", "KeyFormat");
 	refused(".", "KeyFormat");
 	(void)mkfifo(path_of("fifo"), 0600);
 	refused("fifo", "KeyFormat");
 	if (!sh("ssh-keygen -q -t ed25519 -N secret -f locked && "
-		"ssh-keygen -q -t ed25519 -N '' -f open && chmod 640 open && "
-		"ssh-keygen -q -t rsa -b 1024 -N '' -f small && "
-		"ssh-keygen -q -t rsa -m PEM -N secret -f lockedpem")) {
+	        "ssh-keygen -q -t ed25519 -N '' -f open && chmod 640 open && "
+	        "ssh-keygen -q -t rsa -b 1024 -N '' -f small && "
+	        "ssh-keygen -q -t rsa -m PEM -N secret -f lockedpem")) {
 		skip("no ssh-keygen; install openssh-client");
 		return;
 	}
@@ -311,12 +310,12 @@ static void test_pubinfo(void)
 	is_int(hga_pubkey_info(HGA_STR("ssh-rsa AAAA"), &i, &err), -HGA_USAGE,
 	       "broken line");
 	is_int(hga_pubkey_info(HGA_STR("ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIA=="),
-			       &i, &err),
+	                       &i, &err),
 	       -HGA_USAGE, "type and blob differ");
 	if (!sh("ssh-keygen -q -t rsa -b 2048 -N '' -f info && ssh-keygen -lf "
-		"info.pub >info.fp && ssh-keygen -E md5 -lf info.pub >info.md5 "
-		"&& ssh-keygen -e -m PKCS8 -f info.pub | openssl pkey -pubin "
-		"-outform DER | openssl md5 -c >info.der")) {
+	        "info.pub >info.fp && ssh-keygen -E md5 -lf info.pub >info.md5 "
+	        "&& ssh-keygen -e -m PKCS8 -f info.pub | openssl pkey -pubin "
+	        "-outform DER | openssl md5 -c >info.der")) {
 		skip("no ssh-keygen; install openssh-client");
 		return;
 	}
@@ -361,7 +360,7 @@ int main(void)
 	read_pem("pem_rsa", "openssl genrsa -traditional -out pem_rsa 2048");
 	read_pem("pem_p8", "openssl genpkey -algorithm ED25519 -out pem_p8");
 	read_pem("pem_ec", "openssl ecparam -name prime256v1 -genkey -noout "
-			   "-out pem_ec");
+	                   "-out pem_ec");
 	test_refused();
 	test_mutations();
 	test_pubinfo();

@@ -34,9 +34,10 @@ static void test_open(void)
 	ok(created, "told");
 	is_int(stat(in("x.db"), &st), 0, "exists");
 	is_int(st.st_mode & 07777, 0600, "private");
-	is_int(hga_db_exec(db, "CREATE TABLE t(a INTEGER, b TEXT, c BLOB,"
-			       " d REAL, PRIMARY KEY(a)) STRICT",
-			   &err),
+	is_int(hga_db_exec(db,
+	                   "CREATE TABLE t(a INTEGER, b TEXT, c BLOB,"
+	                   " d REAL, PRIMARY KEY(a)) STRICT",
+	                   &err),
 	       0, "table");
 	hga_db_close(db);
 	is_int(hga_db_open(in("x.db"), &o, &db, &created, &err), 0, "again");
@@ -117,7 +118,8 @@ static void test_transactions(struct hga_db *db)
 	hga_db_rollback(db);
 	ok(!hga_db_in_transaction(db), "outside");
 	hga_db_rollback(db);
-	is_int(hga_db_int(db, "SELECT count(*) FROM t", 0, &n, &err), 0, "count");
+	is_int(hga_db_int(db, "SELECT count(*) FROM t", 0, &n, &err), 0,
+	       "count");
 	is_int(n, 3, "rolled back");
 	ok(hga_db_wal_pages(db) > 0, "the WAL is counted");
 	is_int(hga_db_checkpoint(db, &err), 0, "checkpoint");

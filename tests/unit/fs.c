@@ -123,20 +123,20 @@ static void test_rmtree(void)
 
 	is_int(hga_fs_rmtree(in("nothing"), &err), 0, "missing is fine");
 	snprintf(cmd, sizeof(cmd),
-		 "cd %s && mkdir -p t/a/b/c t/x/y && touch t/f t/a/b/c/g && "
-		 "ln -s ../keep t/a/l && mkdir keep && touch keep/k && "
-		 "mkdir t/.rm-0 && touch t/.rm-0/z && mkdir -p t/ro/sub/sub && "
-		 "touch t/ro/sub/sub/q && chmod 500 t/ro/sub t/ro",
-		 dir);
+	         "cd %s && mkdir -p t/a/b/c t/x/y && touch t/f t/a/b/c/g && "
+	         "ln -s ../keep t/a/l && mkdir keep && touch keep/k && "
+	         "mkdir t/.rm-0 && touch t/.rm-0/z && mkdir -p t/ro/sub/sub && "
+	         "touch t/ro/sub/sub/q && chmod 500 t/ro/sub t/ro",
+	         dir);
 	is_int(system(cmd), 0, "a tree");
 	is_int(hga_fs_rmtree(in("t"), &err), 0, "removed");
 	is_int(access(in("t"), F_OK), -1, "gone");
 	is_int(access(in("keep/k"), F_OK), 0, "links were not followed");
 	is_int(hga_fs_rmtree(in("keep/k"), &err), 0, "a file");
 	snprintf(cmd, sizeof(cmd),
-		 "cd %s && d=deep; i=0; while [ $i -lt 300 ]; do d=$d/x; "
-		 "i=$((i+1)); done; mkdir -p $d && touch $d/f",
-		 dir);
+	         "cd %s && d=deep; i=0; while [ $i -lt 300 ]; do d=$d/x; "
+	         "i=$((i+1)); done; mkdir -p $d && touch $d/f",
+	         dir);
 	is_int(system(cmd), 0, "a deep tree");
 	is_int(hga_fs_rmtree(in("deep"), &err), 0, "removed");
 	is_int(access(in("deep"), F_OK), -1, "gone");
@@ -146,11 +146,11 @@ static void test_names(void)
 {
 	ok(hga_fs_name_ok(HGA_STR("a b.c\xc3\xa4")), "a name");
 	ok(!hga_fs_name_ok(HGA_STR("")) && !hga_fs_name_ok(HGA_STR(".")) &&
-		   !hga_fs_name_ok(HGA_STR("..")) &&
-		   !hga_fs_name_ok(HGA_STR("a/b")) &&
-		   !hga_fs_name_ok(HGA_STR("a\0b")) &&
-		   !hga_fs_name_ok(HGA_STR("a\n")) &&
-		   !hga_fs_name_ok(HGA_STR("\xff")),
+	       !hga_fs_name_ok(HGA_STR("..")) &&
+	       !hga_fs_name_ok(HGA_STR("a/b")) &&
+	       !hga_fs_name_ok(HGA_STR("a\0b")) &&
+	       !hga_fs_name_ok(HGA_STR("a\n")) &&
+	       !hga_fs_name_ok(HGA_STR("\xff")),
 	   "no names");
 }
 
@@ -206,7 +206,7 @@ static void test_system(void)
 	is_int(hga_fs_type("/proc", type, &err), 0, "type");
 	is_str(type, "0x9fa0", "of a file system without a name here");
 	ok(hga_fs_type_remote("nfs") && hga_fs_type_remote("fuse") &&
-		   !hga_fs_type_remote("ext4") && !hga_fs_type_remote("0x1"),
+	       !hga_fs_type_remote("ext4") && !hga_fs_type_remote("0x1"),
 	   "remote ones");
 }
 

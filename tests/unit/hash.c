@@ -58,16 +58,16 @@ static void test_hmac(void)
 
 	/* RFC 4231 cases 1, 2 and 6; RFC 2202 case 2 */
 	memset(key, 0x0b, 20);
-	is_int(hga_hmac_sha256(hga_strn(key, 20), HGA_STR("Hi There"), out,
-			       NULL),
-	       0, "case 1");
+	is_int(
+	    hga_hmac_sha256(hga_strn(key, 20), HGA_STR("Hi There"), out, NULL),
+	    0, "case 1");
 	is_str(hex(out, 32),
 	       "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cf"
 	       "f7",
 	       "case 1");
 	is_int(hga_hmac_sha256(HGA_STR("Jefe"),
-			       HGA_STR("what do ya want for nothing?"), out,
-			       NULL),
+	                       HGA_STR("what do ya want for nothing?"), out,
+	                       NULL),
 	       0, "case 2");
 	is_str(hex(out, 32),
 	       "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec38"
@@ -75,18 +75,19 @@ static void test_hmac(void)
 	       "case 2");
 	memset(key, 0xaa, 131);
 	is_int(hga_hmac_sha256(hga_strn(key, 131),
-			       HGA_STR("Test Using Larger Than Block-Size Key -"
-				       " Hash Key First"),
-			       out, NULL),
+	                       HGA_STR("Test Using Larger Than Block-Size Key -"
+	                               " Hash Key First"),
+	                       out, NULL),
 	       0, "long key");
 	is_str(hex(out, 32),
 	       "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f"
 	       "54",
 	       "long key");
 	is_int(hga_hmac(HGA_SHA1, HGA_STR("Jefe"),
-			HGA_STR("what do ya want for nothing?"), out, NULL),
+	                HGA_STR("what do ya want for nothing?"), out, NULL),
 	       0, "sha1");
-	is_str(hex(out, 20), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79", "sha1");
+	is_str(hex(out, 20), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",
+	       "sha1");
 }
 
 static void test_rest(void)
@@ -102,8 +103,8 @@ static void test_rest(void)
 	is_int(hga_crc32c(hga_crc32c(0, "1234", 4), "56789", 5), 0xe3069283,
 	       "continued");
 	ok(hga_equal_ct(HGA_STR("ab"), HGA_STR("ab")) &&
-		   !hga_equal_ct(HGA_STR("ab"), HGA_STR("ac")) &&
-		   !hga_equal_ct(HGA_STR("a"), HGA_STR("ab")),
+	       !hga_equal_ct(HGA_STR("ab"), HGA_STR("ac")) &&
+	       !hga_equal_ct(HGA_STR("a"), HGA_STR("ab")),
 	   "comparison");
 	unlink(path);
 	is_int(write(fd, "abc", 3), 3, "file");

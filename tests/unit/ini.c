@@ -19,10 +19,10 @@ static const char *get(const char *type, const char *name, const char *key)
 static void test_values(void)
 {
 	is_int(parse("; c\n# c\n[default]\nRegion = us-east-1 # here\n"
-		     "a=b#c\n  \t \nx =\ny = ; nothing\n"
-		     "[profile foo] ; comment\r\nkey = v=w ;c\r\n"
-		     "[ profile \t foo ]# touching\nother=1\nkey = later\n"
-		     "[sso-session s]\nk=1\n[bare]\nk=2\n"),
+	             "a=b#c\n  \t \nx =\ny = ; nothing\n"
+	             "[profile foo] ; comment\r\nkey = v=w ;c\r\n"
+	             "[ profile \t foo ]# touching\nother=1\nkey = later\n"
+	             "[sso-session s]\nk=1\n[bare]\nk=2\n"),
 	       0, "parse");
 	is_str(get("", "default", "region"), "us-east-1",
 	       "names fold, comments go");
@@ -42,7 +42,7 @@ static void test_values(void)
 static void test_skipped(void)
 {
 	is_int(parse("[pro file x]\na=1\n b\n[ok]\nbad name=1\n cont\nb=2\n"
-		     "[\xc3\xa4]\nc=3\n"),
+	             "[\xc3\xa4]\nc=3\n"),
 	       0, "invalid names are skipped");
 	is_int((long long)ini.n, 1, "one section");
 	is_str(get("", "ok", "b"), "2", "with the valid property");
@@ -53,13 +53,13 @@ static void test_nested(void)
 	struct hga_str v = {"", 0};
 
 	is_int(parse("[services s]\nec2 =\n  endpoint_url = http://x # y\n"
-		     "  Other=2\ns3 =\n  a = b\n[default]\nlong = one\n"
-		     "\ttwo ; kept\n"),
+	             "  Other=2\ns3 =\n  a = b\n[default]\nlong = one\n"
+	             "\ttwo ; kept\n"),
 	       0, "nested");
 	is_str(get("services", "s", "ec2"),
 	       "\nendpoint_url = http://x # y\nOther=2", "stored as text");
 	ok(hga_ini_nested(get("services", "s", "ec2"), "other", &v) &&
-		   hga_str_eqc(v, "2"),
+	       hga_str_eqc(v, "2"),
 	   "looked up, case ignored");
 	ok(!hga_ini_nested(get("services", "s", "ec2"), "a", &v),
 	   "in this one only");

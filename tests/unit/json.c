@@ -5,7 +5,7 @@
 
 /* Events as text: { } [ ] k:KEY s:STR i:INT d:NUM t f n, blank-separated. */
 static int on_event(void *data, const struct hga_json_event *ev,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	struct hga_buf *b = data;
 	char num[32];
@@ -50,7 +50,7 @@ static const char *events(const char *text, size_t n, size_t piece)
 	p = hga_json_new(on_event, &b);
 	for (size_t i = 0; i < n && r == 0; i += piece)
 		r = hga_json_feed(p, text + i, n - i < piece ? n - i : piece,
-				  &err);
+		                  &err);
 	if (r == 0)
 		r = hga_json_end(p, &err);
 	if (r < 0)
@@ -96,15 +96,42 @@ static void test_parse(void)
 
 static void test_refused(void)
 {
-	static const char *const wrong[] = {
-		"",	     "{",	 "[1,]",    "{\"a\":1,}", "[1 2]",
-		"{\"a\" 1}", "{a:1}",	 "[1}",	    "01",	  "1.",
-		".5",	     "-",	 "1e",	    "+1",	  "tru",
-		"truex",     "nul",	 "\"abc",   "\"\\x\"",	  "\"\\u12g4\"",
-		"\"a\nb\"",  "[1]]",	 "1 2",	    "{\"a\"}",	  "[,1]",
-		"\"\xff\"",  "\"\xc3\"", "NaN",	    "Infinity",	  "'a'",
-		"]",	     "//x\n1",	 "1e999",   "{1:2}",	  "\xef\xbb\xbf"
-								  "1"};
+	static const char *const wrong[] = {"",
+	                                    "{",
+	                                    "[1,]",
+	                                    "{\"a\":1,}",
+	                                    "[1 2]",
+	                                    "{\"a\" 1}",
+	                                    "{a:1}",
+	                                    "[1}",
+	                                    "01",
+	                                    "1.",
+	                                    ".5",
+	                                    "-",
+	                                    "1e",
+	                                    "+1",
+	                                    "tru",
+	                                    "truex",
+	                                    "nul",
+	                                    "\"abc",
+	                                    "\"\\x\"",
+	                                    "\"\\u12g4\"",
+	                                    "\"a\nb\"",
+	                                    "[1]]",
+	                                    "1 2",
+	                                    "{\"a\"}",
+	                                    "[,1]",
+	                                    "\"\xff\"",
+	                                    "\"\xc3\"",
+	                                    "NaN",
+	                                    "Infinity",
+	                                    "'a'",
+	                                    "]",
+	                                    "//x\n1",
+	                                    "1e999",
+	                                    "{1:2}",
+	                                    "\xef\xbb\xbf"
+	                                    "1"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		char label[64];
@@ -164,8 +191,8 @@ static void test_tape(void)
 {
 	struct hga_vtape *t = NULL;
 
-	is_int(hga_json_parse(HGA_STR("{\"a\":1,\"b\":[2],\"a\":3}"), 10000,
-			      &t, NULL),
+	is_int(hga_json_parse(HGA_STR("{\"a\":1,\"b\":[2],\"a\":3}"), 10000, &t,
+	                      NULL),
 	       0, "parse");
 	is_int(hga_val_int(hga_val_get(hga_vtape_root(t), "a"), 0), 3,
 	       "the last of equal keys counts");
@@ -174,9 +201,10 @@ static void test_tape(void)
 	       -HGA_PROTOCOL, "limit of the tape");
 	is_str(rewrite("{\"b\":1,\"a\":{\"d\":[],\"c\":{}},\"b\":2}", 0, true),
 	       "{\"a\":{\"c\":{},\"d\":[]},\"b\":2}", "sorted");
-	is_str(rewrite("[1,{\"a\":[2,\"x\"]}]", 2, false),
-	       "[\n  1,\n  {\n    \"a\": [\n      2,\n      \"x\"\n    ]\n  }\n]",
-	       "indented");
+	is_str(
+	    rewrite("[1,{\"a\":[2,\"x\"]}]", 2, false),
+	    "[\n  1,\n  {\n    \"a\": [\n      2,\n      \"x\"\n    ]\n  }\n]",
+	    "indented");
 	is_str(rewrite("\"\\u0001\\u001f\\n\\\"\\\\/\"", 0, false),
 	       "\"\\u0001\\u001f\\n\\\"\\\\/\"", "escapes");
 	is_str(rewrite("[9223372036854775807,-1,0.1,1e300,3.0]", 0, false),

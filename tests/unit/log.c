@@ -17,7 +17,7 @@ static void on_record(struct hga_log_sink *sink, const struct hga_log_rec *rec)
 	(void)sink;
 	calls++;
 	snprintf(got, sizeof(got), "%c %s|%.*s", rec->letter, rec->label,
-		 HGA_STRF(rec->text));
+	         HGA_STRF(rec->text));
 }
 
 static struct hga_log_sink sink = {on_record, HGA_LOG_INFO, NULL};
@@ -45,7 +45,7 @@ static void test_levels(void)
 	hga_log(HGA_LOG_INFO, NULL, "%s", "");
 	is_str(got, "I |", "no label, no text");
 	ok(hga_log_level_find("warn", &level) && level == HGA_LOG_WARN &&
-		   !hga_log_level_find("loud", &level),
+	       !hga_log_level_find("loud", &level),
 	   "names");
 }
 
@@ -54,7 +54,7 @@ static void test_redaction(void)
 	hga_log_secret(HGA_STR("hunter22"));
 	hga_log_secret(HGA_STR("tiny"));
 	hga_log(HGA_LOG_INFO, NULL, "pw %s, id %s, tiny", "hunter22",
-		"AKIAIOSFODNN7EXAMPLE");
+	        "AKIAIOSFODNN7EXAMPLE");
 	is_str(got, "I |pw ***, id ***, tiny", "secrets do not reach a sink");
 	hga_log_text(HGA_LOG_INFO, NULL, HGA_STR("a\0hunter22"));
 	ok(memcmp(got, "I |a", 4) == 0, "ready text");

@@ -12,7 +12,7 @@ static const char *quoted(const char *s)
 {
 	hga_buf_clear(&buf);
 	return hga_quote_sh(&buf, hga_str(s), NULL) == 0 ? hga_buf_text(&buf)
-							 : "error";
+	                                                 : "error";
 }
 
 /* What `sh -c "printf %s WORD"` prints. */
@@ -45,9 +45,10 @@ static void test_round_trips(void)
 		size_t m;
 
 		for (size_t i = 0; i < n; i++)
-			text[i] = round % 2 ? "'\"\\$`!*?[]{}()<>|&;~# \n\t="
-						      [rand() % 25]
-					    : (char)(rand() % 255 + 1);
+			text[i] =
+			    round % 2
+			        ? "'\"\\$`!*?[]{}()<>|&;~# \n\t="[rand() % 25]
+			        : (char)(rand() % 255 + 1);
 		hga_buf_clear(&buf);
 		if (hga_quote_sh(&buf, hga_strn(text, n), NULL) < 0)
 			bad++;
@@ -87,8 +88,8 @@ int main(void)
 	is_int(hga_quote_sh_list(&buf, words, 3, NULL), 0, "list");
 	is_str(hga_buf_text(&buf), "'a b' c ''", "its text");
 	test_round_trips();
-	is_str(split(" a  'b c' \"d\\\"e\\n\" f\\ g ''"),
-	       "a|b c|d\"e\\n|f g||", "split");
+	is_str(split(" a  'b c' \"d\\\"e\\n\" f\\ g ''"), "a|b c|d\"e\\n|f g||",
+	       "split");
 	is_str(split(""), "", "nothing to split");
 	is_str(split("a$(x)`y`;z"), "a$(x)`y`;z|", "nothing is expanded");
 	is_str(split("'open"), "error", "unclosed quote");

@@ -63,8 +63,8 @@ static void test_open(void)
 
 static void test_files(struct hga_state *st)
 {
-	static const char *const bad[] = {"", "/x", "a//b", "../x", "a/../b",
-					  ".", "a/"};
+	static const char *const bad[] = {"",       "/x", "a//b", "../x",
+	                                  "a/../b", ".",  "a/"};
 	struct hga_buf b;
 
 	hga_buf_init(&b, 4096);

@@ -19,8 +19,8 @@ static const char *fed(const char *text, size_t n, size_t piece)
 	hga_redact_open(&s, r);
 	for (size_t i = 0; i < n && res == 0; i += piece)
 		res = hga_redact_feed(
-			&s, hga_strn(text + i, n - i < piece ? n - i : piece),
-			&out, NULL);
+		    &s, hga_strn(text + i, n - i < piece ? n - i : piece), &out,
+		    NULL);
 	if (res == 0)
 		res = hga_redact_flush(&s, &out, NULL);
 	hga_redact_close(&s);
@@ -66,8 +66,8 @@ static void test_encodings(void)
 	gives("cADkAHMAcwAgAHcAIgByAGQALwA8ACYAPgArADEA", "***",
 	      "base64 of UTF-16LE");
 	is_str(fed("p\0\xe4\0s\0s\0 \0w\0\"\0r\0d\0/\0<\0&\0>\0+\0"
-		   "1\0",
-		   30, 3),
+	           "1\0",
+	           30, 3),
 	       "***", "UTF-16LE");
 }
 
@@ -109,9 +109,10 @@ static void test_limits(void)
 	       "over 64 KiB");
 	is_int(hga_redact_add(r, hga_strn(big, 65536), &err), 0, "64 KiB");
 	is_str(fed(big, 65536, 1000), "***", "and found");
-	is_int(hga_redact_add(r, HGA_STR("first line of sixteen\nshort\nthird "
-					 "line of sixteen"),
-			      &err),
+	is_int(hga_redact_add(r,
+	                      HGA_STR("first line of sixteen\nshort\nthird "
+	                              "line of sixteen"),
+	                      &err),
 	       0, "several lines");
 	gives("> third line of sixteen", "> ***", "each long line counts");
 	gives("> short", "> short", "a short one does not");
@@ -177,7 +178,7 @@ static void test_shapes(void)
 	       "{\"x-amz-security-token\": \"***\", \"b\": 1}",
 	       "token in JSON");
 	is_str(shaped("a -----BEGIN OPENSSH PRIVATE KEY-----\nb3\n-----END "
-		      "OPENSSH PRIVATE KEY----- z"),
+	              "OPENSSH PRIVATE KEY----- z"),
 	       "a *** z", "private key");
 	is_str(shaped("-----BEGIN RSA PRIVATE KEY-----\nMII"), "***",
 	       "cut off key");
@@ -196,7 +197,7 @@ static void test_memory(void)
 		hga_mem_torture(++n, false);
 		x = hga_redact_new();
 		res = x ? hga_redact_add(x, HGA_STR("some secret"), NULL)
-			: -HGA_MEMORY;
+		        : -HGA_MEMORY;
 		hga_mem_torture(0, false);
 		hga_redact_free(x);
 	} while (res == -HGA_MEMORY && n < 500);

@@ -31,10 +31,10 @@ static void test_views(void)
 	ok(hga_str_cmp(HGA_STR("\xff"), HGA_STR("a")) > 0,
 	   "bytes compare unsigned");
 	ok(hga_str_starts(HGA_STR("abc"), "ab") &&
-		   !hga_str_starts(HGA_STR("a"), "ab"),
+	       !hga_str_starts(HGA_STR("a"), "ab"),
 	   "starts");
 	ok(hga_str_ends(HGA_STR("abc"), "bc") &&
-		   !hga_str_ends(HGA_STR("c"), "bc"),
+	       !hga_str_ends(HGA_STR("c"), "bc"),
 	   "ends");
 	ok(hga_str_eqc(hga_str_trim(HGA_STR(" \t a b \r\n")), "a b"), "trim");
 	is_int((long long)hga_str_trim(HGA_STR("  ")).n, 0, "trim to nothing");
@@ -67,15 +67,15 @@ static void test_numbers(void)
 	   "smallest int64");
 	ok(!hga_str_int(HGA_STR("9223372036854775808"), &i), "int overflow");
 	ok(!hga_str_int(HGA_STR("-9223372036854775809"), &i), "int underflow");
-	ok(hga_str_uint(HGA_STR("18446744073709551615"), &u) &&
-		   u == UINT64_MAX,
+	ok(hga_str_uint(HGA_STR("18446744073709551615"), &u) && u == UINT64_MAX,
 	   "largest uint64");
 	ok(!hga_str_uint(HGA_STR("18446744073709551616"), &u), "uint overflow");
 	ok(!hga_str_int(HGA_STR(""), &i) && !hga_str_int(HGA_STR("-"), &i) &&
-		   !hga_str_int(HGA_STR("1 "), &i),
+	       !hga_str_int(HGA_STR("1 "), &i),
 	   "whole view or nothing");
 	ok(hga_str_num(HGA_STR("1.5e3"), &d) && d == 1500, "number");
-	ok(!hga_str_num(HGA_STR("0x10"), &d) && !hga_str_num(HGA_STR("nan"), &d),
+	ok(!hga_str_num(HGA_STR("0x10"), &d) &&
+	       !hga_str_num(HGA_STR("nan"), &d),
 	   "neither hex nor nan");
 	ok(!hga_str_num(HGA_STR("1e999"), &d), "no infinity by overflow");
 	(void)hga_num_text(t, 0.1);
@@ -106,7 +106,7 @@ static void test_coders(void)
 	is_str(unb64("Zm9v\r\nYmE"), "fooba", "decode without, with blanks");
 	hga_buf_clear(&buf);
 	ok(hga_b64_decode(&buf, HGA_STR("-_8="), NULL) == 0 && buf.len == 2 &&
-		   memcmp(buf.data, "\xfb\xff", 2) == 0,
+	       memcmp(buf.data, "\xfb\xff", 2) == 0,
 	   "decode URL alphabet");
 	is_str(unb64("Zm9vY"), "error", "one character too much");
 	is_str(unb64("Zg==Zg=="), "error", "data after padding");
@@ -122,8 +122,9 @@ static void test_coders(void)
 	       "wrong digit");
 	is_int((long long)buf.len, 2, "a failed decode appends nothing");
 	hga_buf_clear(&buf);
-	is_str(decoded(hga_pct_encode(&buf, HGA_STR("a b/\xc3\xa4~"), "/", NULL)),
-	       "a%20b/%C3%A4~", "percent");
+	is_str(
+	    decoded(hga_pct_encode(&buf, HGA_STR("a b/\xc3\xa4~"), "/", NULL)),
+	    "a%20b/%C3%A4~", "percent");
 	hga_buf_clear(&buf);
 	is_str(decoded(hga_pct_decode(&buf, HGA_STR("a%20b+c%4"), true, NULL)),
 	       "a b c%4", "unpercent");
@@ -152,16 +153,16 @@ static void test_utf8(void)
 
 static void test_distance(void)
 {
-	is_int((long long)hga_str_distance(HGA_STR("ImageID"),
-					   HGA_STR("ImageId")),
-	       0, "case is free");
+	is_int(
+	    (long long)hga_str_distance(HGA_STR("ImageID"), HGA_STR("ImageId")),
+	    0, "case is free");
 	is_int((long long)hga_str_distance(HGA_STR("buld"), HGA_STR("build")),
 	       1, "insert");
-	is_int((long long)hga_str_distance(HGA_STR("arhc"), HGA_STR("arch")),
-	       1, "swap");
-	is_int((long long)hga_str_distance(HGA_STR("kitten"),
-					   HGA_STR("sitting")),
-	       3, "kitten and sitting");
+	is_int((long long)hga_str_distance(HGA_STR("arhc"), HGA_STR("arch")), 1,
+	       "swap");
+	is_int(
+	    (long long)hga_str_distance(HGA_STR("kitten"), HGA_STR("sitting")),
+	    3, "kitten and sitting");
 	is_int((long long)hga_str_distance(HGA_STR(""), HGA_STR("abc")), 3,
 	       "from nothing");
 }

@@ -62,9 +62,9 @@ static void test_width(void)
 	is_int((long long)hga_term_columns(HGA_STR("\xf4\x8f\xbf\xbf")), 1,
 	       "last code point");
 	is_int((long long)hga_term_cut(HGA_STR("a\xe6\xbc\xa2"
-					       "b"),
-				       2)
-		       .n,
+	                                       "b"),
+	                               2)
+	           .n,
 	       1, "cut before a wide one that does not fit");
 	is_int((long long)hga_term_cut(HGA_STR("abc"), 10).n, 3, "no cut");
 }
@@ -93,9 +93,9 @@ static void test_writer(void)
 	is_int(hga_term_write(t, HGA_TERM_ERR, HGA_STR("err\n"), &err), 0,
 	       "the other stream");
 	is_str(piped(), "err\n", "is written");
-	is_int(hga_term_write(t, HGA_TERM_OUT, HGA_STR(" and whole\nrest"),
-			      &err),
-	       0, "the line ends");
+	is_int(
+	    hga_term_write(t, HGA_TERM_OUT, HGA_STR(" and whole\nrest"), &err),
+	    0, "the line ends");
 	is_str(piped(), "half and whole\n", "and comes out");
 	hga_log_secret(HGA_STR("hunter22"));
 	is_int(hga_term_write(t, HGA_TERM_OUT, HGA_STR(" hun"), &err), 0,

@@ -105,14 +105,14 @@ static void test_copy(void)
 	ok(hga_val_equal(hga_val_at(root, 0), hga_vtape_root(a)),
 	   "the copy equals");
 	ok(hga_val_equal(hga_val_at(root, 1),
-			 hga_val_get(hga_vtape_root(a), "Alpha")),
+	                 hga_val_get(hga_vtape_root(a), "Alpha")),
 	   "a part, too");
 	ok(!hga_val_equal(hga_val_at(root, 0), hga_val_at(root, 1)),
 	   "different values differ");
 	hga_vt_copy(c, HGA_NO_NAME,
-		    hga_val_get(hga_vtape_root(a), "BetaIsALongName"));
+	            hga_val_get(hga_vtape_root(a), "BetaIsALongName"));
 	ok(hga_val_equal(hga_vtape_root(c),
-			 hga_val_get(hga_vtape_root(a), "BetaIsALongName")),
+	                 hga_val_get(hga_vtape_root(a), "BetaIsALongName")),
 	   "a map with an empty value");
 	hga_vtape_free(a);
 	hga_vtape_free(b);
@@ -205,7 +205,7 @@ static void test_drain(void)
 	hga_vt_close(t);
 	is_int(hga_vt_end(t, NULL), 0, "large value");
 	ok(hga_str_eqc(hga_val_str(hga_val_at(hga_vtape_root(t), 20020)),
-		       "borrowed text"),
+	               "borrowed text"),
 	   "borrowed text by cursor");
 	before = hga_vtape_bytes(t);
 	hga_vdrain_init(&d, t);

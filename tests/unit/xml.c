@@ -4,14 +4,15 @@
 #include "tap.h"
 
 static int on_start(void *data, struct hga_str name,
-		    const struct hga_xml_attr *attrs, size_t n,
-		    struct hga_err *err)
+                    const struct hga_xml_attr *attrs, size_t n,
+                    struct hga_err *err)
 {
 	int r = hga_buf_addf(data, err, "<%.*s", HGA_STRF(name));
 
 	for (size_t i = 0; i < n && r == 0; i++)
-		r = hga_buf_addf(data, err, " %.*s=%.*s", HGA_STRF(attrs[i].name),
-				 HGA_STRF(attrs[i].value));
+		r = hga_buf_addf(data, err, " %.*s=%.*s",
+		                 HGA_STRF(attrs[i].name),
+		                 HGA_STRF(attrs[i].value));
 	return r < 0 ? r : hga_buf_addc(data, '>', err);
 }
 
@@ -39,7 +40,7 @@ static const char *events(const char *text, size_t n, size_t piece)
 	x = hga_xml_new(&fns, &b);
 	for (size_t i = 0; i < n && r == 0; i += piece)
 		r = hga_xml_feed(x, text + i, n - i < piece ? n - i : piece,
-				 &err);
+		                 &err);
 	if (r == 0)
 		r = hga_xml_end(x, &err);
 	if (r < 0)
@@ -118,7 +119,7 @@ static void test_limits(void)
 	for (int i = 0; i < 1024 && r == 0; i++)
 		r = hga_buf_addf(&b, NULL, "%01024d", i);
 	ok(hga_buf_adds(&b, "</a>", NULL) == 0 &&
-		   strncmp(events(b.data, b.len, 4096), "<a>0", 4) == 0,
+	       strncmp(events(b.data, b.len, 4096), "<a>0", 4) == 0,
 	   "text of 1 MiB");
 	hga_buf_truncate(&b, b.len - 4);
 	is_int(hga_buf_adds(&b, "x</a>", NULL), 0, "one byte more");
@@ -160,8 +161,9 @@ static void test_escape(void)
 	struct hga_buf b;
 
 	hga_buf_init(&b, 1000);
-	is_int(hga_xml_escape(&b, HGA_STR("a<b>&\"'\r\n\x01\xff\xc3\xa4"), NULL),
-	       0, "escape");
+	is_int(
+	    hga_xml_escape(&b, HGA_STR("a<b>&\"'\r\n\x01\xff\xc3\xa4"), NULL),
+	    0, "escape");
 	is_str(hga_buf_text(&b),
 	       "a&lt;b&gt;&amp;&quot;&apos;&#13;\n\xef\xbf\xbd\xef\xbf\xbd"
 	       "\xc3\xa4",

@@ -17,7 +17,11 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { CHILDREN = 1024, GROUPS = 64, END_MS = 2000 };
+enum {
+	CHILDREN = 1024,
+	GROUPS = 64,
+	END_MS = 2000
+};
 
 struct child { /* only what the daemon asked for; id 0: free */
 	pid_t pid;
@@ -50,15 +54,14 @@ static int64_t now_ms(void)
 }
 
 static void reply(struct agent *a, enum hga_box_msg type, uint32_t id,
-		  const struct hga_box_wr *w)
+                  const struct hga_box_wr *w)
 {
 	/* a keeper that is gone ends us in the next poll */
 	(void)hga_box_send(a->sock, type, id, w ? w->p : NULL, w ? w->n : 0,
-			   NULL, 0);
+	                   NULL, 0);
 }
 
-static void reply_error(struct agent *a, uint32_t id, int sys,
-			const char *text)
+static void reply_error(struct agent *a, uint32_t id, int sys, const char *text)
 {
 	uint8_t room[256];
 	struct hga_box_wr w = {room, 0, sizeof(room), false};
@@ -93,7 +96,7 @@ static void reset_signals(void)
 static void drop_rights(void)
 {
 	static const int rights[] = {CAP_SYS_MODULE, CAP_SYS_RAWIO,
-				     CAP_SYS_TIME, CAP_SYSLOG, CAP_MKNOD};
+	                             CAP_SYS_TIME, CAP_SYSLOG, CAP_MKNOD};
 
 	for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++)
 		(void)prctl(PR_CAPBSET_DROP, rights[i], 0, 0, 0); /* absent */
@@ -152,17 +155,17 @@ static int identify(const char *user, struct identity *who, struct fault *f)
 		grow_free(&pw);
 		return -1;
 	}
-	found = passwd_find((struct hga_box_text){pw.p ? pw.p : "", pw.n},
-			    name, &who->acc);
+	found = passwd_find((struct hga_box_text){pw.p ? pw.p : "", pw.n}, name,
+	                    &who->acc);
 	if (!found && user[0] == '\0') { /* an image without accounts */
 		memset(&who->acc, 0, sizeof(who->acc));
 		(void)snprintf(who->acc.home, sizeof(who->acc.home), "/root");
 		found = true;
 	}
 	if (found)
-		who->n_groups = group_list(
-			(struct hga_box_text){gr.p ? gr.p : "", gr.n}, name,
-			who->acc.gid, who->groups, GROUPS);
+		who->n_groups =
+		    group_list((struct hga_box_text){gr.p ? gr.p : "", gr.n},
+		               name, who->acc.gid, who->groups, GROUPS);
 	grow_free(&pw);
 	grow_free(&gr);
 	return found ? 0 : fault_set(f, "exec", ENOENT, "no user %s", name);
@@ -174,9 +177,9 @@ static void default_env(const struct identity *who, const char *user)
 
 	if (clearenv() != 0 ||
 	    setenv("PATH",
-		   "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:"
-		   "/bin",
-		   1) != 0 ||
+	           "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:"
+	           "/bin",
+	           1) != 0 ||
 	    setenv("HOME", who->acc.home, 1) != 0 ||
 	    setenv("USER", user, 1) != 0 || setenv("LOGNAME", user, 1) != 0 ||
 	    setenv("SHELL", shell, 1) != 0 || setenv("LANG", "C.UTF-8", 1) != 0)
@@ -184,7 +187,7 @@ static void default_env(const struct identity *who, const char *user)
 }
 
 static void exec_child(const struct exec_args *x, const struct identity *who,
-		       const int fds[3])
+                       const int fds[3])
 {
 	start_child(fds);
 	default_env(who, x->user[0] ? x->user : "root");
@@ -255,7 +258,7 @@ static void on_kill(struct agent *a, struct hga_box_in *in)
 static void ssh_child(const int fds[3])
 {
 	char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
-		      "/sbin:/bin";
+	              "/sbin:/bin";
 	char name[] = "/usr/sbin/sshd", inetd[] = "-i", log[] = "-e";
 	char *argv[] = {name, inetd, log, NULL};
 	char *env[] = {path, NULL};
@@ -447,7 +450,7 @@ static bool on_message(struct agent *a, enum hga_box_power *end)
 	case HGA_BOX_DISK:
 	case HGA_BOX_UNDISK:
 		reply_error(a, in.id, ENOTSUP,
-			    "this version does not support it");
+		            "this version does not support it");
 		break;
 	case HGA_BOX_PORTS:
 	case HGA_BOX_BORN:
@@ -489,9 +492,9 @@ static int next_wait(const struct agent *a, int64_t now)
 static bool turn(struct agent *a, enum hga_box_power *end)
 {
 	struct pollfd p[3] = {
-		{.fd = a->sock, .events = POLLIN},
-		{.fd = a->sigfd, .events = POLLIN},
-		{.fd = a->initctl, .events = POLLIN},
+	    {.fd = a->sock, .events = POLLIN},
+	    {.fd = a->sigfd, .events = POLLIN},
+	    {.fd = a->initctl, .events = POLLIN},
 	};
 	int64_t now;
 

@@ -32,7 +32,7 @@ static int contained(char **argv)
 	    fchdir(cwd) < 0)
 		return fail("make mounts private");
 	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-		  NULL) < 0)
+	          NULL) < 0)
 		return fail("mount /proc");
 	(void)execvp(argv[0], argv); /* returns only to fail */
 	return fail(argv[0]);
@@ -54,6 +54,5 @@ int contain_run(char **argv)
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return fail("wait");
-	return WIFEXITED(status) ? WEXITSTATUS(status)
-				 : 128 + WTERMSIG(status);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

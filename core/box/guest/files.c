@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { FILE_MAX = 4 << 20 };
+enum {
+	FILE_MAX = 4 << 20
+};
 
 /* Next component of *path into leaf; false when it is empty, . or .. */
 static bool component(const char **path, char leaf[256])
@@ -40,8 +42,8 @@ static int step_into(int dir, const char *name, bool make)
 	if (mkdirat(dir, name, 0755) < 0 || fstat(dir, &st) < 0)
 		return -1;
 	fd = openat(dir, name, flags);
-	if (fd >= 0 && (fchown(fd, st.st_uid, st.st_gid) < 0 ||
-			fchmod(fd, 0755) < 0)) {
+	if (fd >= 0 &&
+	    (fchown(fd, st.st_uid, st.st_gid) < 0 || fchmod(fd, 0755) < 0)) {
 		(void)close(fd); /* the first error counts */
 		return -1;
 	}
@@ -131,15 +133,14 @@ struct ids {
 
 /* New file `leaf` in dir; what stood there is replaced, a directory not. */
 static int write_at(int dir, const char *leaf, struct hga_box_text data,
-		    mode_t mode, struct ids own)
+                    mode_t mode, struct ids own)
 {
 	int fd, r;
 
 	if (unlinkat(dir, leaf, 0) < 0 && errno != ENOENT)
 		return -1;
 	fd = openat(dir, leaf,
-		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		    0600);
+	            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -1;
 	r = write_all(fd, data);
@@ -182,7 +183,7 @@ static int owner_of(const char *name, struct ids *out, struct fault *f)
 	grow_free(&pw);
 	if (!found)
 		return fault_set(f, "file", 0, "the image has no user %s",
-				 name);
+		                 name);
 	out->uid = a.uid;
 	out->gid = a.gid;
 	return 0;
@@ -203,8 +204,8 @@ int files_write(const struct spec_file *file, struct fault *f)
 	if (dir < 0)
 		return -1;
 	r = path[strlen(path) - 1] == '/'
-		    ? make_dir(dir, leaf, (mode_t)file->mode, own)
-		    : write_at(dir, leaf, file->data, (mode_t)file->mode, own);
+	        ? make_dir(dir, leaf, (mode_t)file->mode, own)
+	        : write_at(dir, leaf, file->data, (mode_t)file->mode, own);
 	if (r < 0)
 		(void)fault_set(f, "file", errno, "%.200s", path); /* is -1 */
 	(void)close(dir); /* a directory */
@@ -229,10 +230,9 @@ static int replace(const char *path, const struct grow *text, struct fault *f)
 	    errno != ENOENT)
 		r = -1;
 	if (r == 0)
-		r = write_at(dir, ".hgauto.new",
-			     (struct hga_box_text){text->p, text->n},
-			     st.st_mode & 07777,
-			     (struct ids){st.st_uid, st.st_gid});
+		r = write_at(
+		    dir, ".hgauto.new", (struct hga_box_text){text->p, text->n},
+		    st.st_mode & 07777, (struct ids){st.st_uid, st.st_gid});
 	if (r == 0)
 		r = renameat(dir, ".hgauto.new", dir, leaf);
 	if (r < 0)
@@ -269,7 +269,7 @@ static void join(struct grow *file, const char *group, const char *user)
 }
 
 static int add_account(struct accounts *a, const struct spec_user *u,
-		       struct fault *f)
+                       struct fault *f)
 {
 	char name[64], shell[256], groups[512], *save = NULL;
 	struct account known;
@@ -290,7 +290,7 @@ static int add_account(struct accounts *a, const struct spec_user *u,
 	end_line(&a->group);
 	end_line(&a->gshadow);
 	grow_addf(&a->passwd, "%s:x:%lu:%lu::/home/%s:%s\n", name, id, id, name,
-		  shell[0] ? shell : "/bin/sh");
+	          shell[0] ? shell : "/bin/sh");
 	/* '*' allows keys; '!' would lock the account for sshd */
 	grow_addf(&a->shadow, "%s:*:19000:0:99999:7:::\n", name);
 	grow_addf(&a->group, "%s:x:%lu:\n", name, id);

@@ -26,7 +26,7 @@ struct fault {
 
 /* Fills *f and returns -1; the errno text is added by the receiver. */
 int fault_set(struct fault *f, const char *step, int sys, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+    __attribute__((format(printf, 4, 5)));
 
 /* One line on stderr (the instance's box.log). */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -36,7 +36,10 @@ bool text_copy(char *dst, size_t size, struct hga_box_text t);
 
 /* ---- spec.c: the specification ---- */
 
-enum { SPEC_FILES = 256, SPEC_USERS = 16 };
+enum {
+	SPEC_FILES = 256,
+	SPEC_USERS = 16
+};
 
 struct spec_file {
 	uint32_t mode;
@@ -77,7 +80,9 @@ bool rules_admit(const struct rules *r, uint16_t port, uint32_t source);
 bool rules_cover(const struct rules *r, uint16_t port);
 
 /* Payload of EXEC, taken apart: pointers into `copy`, NULL at the end. */
-enum { EXEC_WORDS = 2048 };
+enum {
+	EXEC_WORDS = 2048
+};
 struct exec_args {
 	char copy[HGA_BOX_PAYLOAD + EXEC_WORDS];
 	const char *user, *cwd;
@@ -103,7 +108,7 @@ struct grow { /* text under construction; bad: memory or limit */
 };
 void grow_add(struct grow *g, const char *s, size_t n);
 void grow_addf(struct grow *g, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+    __attribute__((format(printf, 2, 3)));
 void grow_free(struct grow *g);
 
 struct account {
@@ -116,19 +121,19 @@ struct account {
 bool account_name_ok(const char *name);
 /* The account of that name in the text of /etc/passwd. */
 bool passwd_find(struct hga_box_text passwd, const char *name,
-		 struct account *out);
+                 struct account *out);
 /* Number of a group by name in the text of /etc/group. */
 bool group_find(struct hga_box_text group, const char *name, gid_t *out);
 /* Groups that list the user as a member, and first; returns how many. */
 size_t group_list(struct hga_box_text group, const char *user, gid_t first,
-		  gid_t *out, size_t max);
+                  gid_t *out, size_t max);
 /* Lowest number from 1000 on that neither file uses; 0: none left. */
 unsigned long account_free_id(struct hga_box_text passwd,
-			      struct hga_box_text group);
+                              struct hga_box_text group);
 /* Copy of group or gshadow with `user` added to the members of `name`;
  * unchanged when it is there already or no such group exists. */
 void group_join(struct hga_box_text group, const char *name, const char *user,
-		struct grow *out);
+                struct grow *out);
 
 /* ---- files.c: the instance's files, every component without links ---- */
 

@@ -19,13 +19,16 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { SSH_PORT = 22, SSH_PORT_ELSE = 2222 };
+enum {
+	SSH_PORT = 22,
+	SSH_PORT_ELSE = 2222
+};
 
 struct keeper {
-	int agent;  /* to pid 1 */
-	int pidfd;  /* of pid 1 */
+	int agent; /* to pid 1 */
+	int pidfd; /* of pid 1 */
 	pid_t pid;
-	int listener; /* -1: no rule admits SSH */
+	int listener;  /* -1: no rule admits SSH */
 	uint16_t port; /* of SSH; 0: not listening */
 	uint32_t address;
 	struct rules rules;
@@ -82,7 +85,7 @@ static void tell_error(uint32_t id, int sys, const char *text)
 static int bind_port(struct keeper *k, uint16_t port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET,
-				 .sin_port = htons(port)};
+	                         .sin_port = htons(port)};
 	int one = 1;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
@@ -231,7 +234,7 @@ static bool on_daemon(struct keeper *k)
 	case HGA_BOX_DISK:
 	case HGA_BOX_UNDISK:
 		if (hga_box_send(k->agent, in.type, in.id, in.body.p, in.body.n,
-				 in.fds, in.n_fds) < 0)
+		                 in.fds, in.n_fds) < 0)
 			tell_error(in.id, errno, "the instance is ending");
 		break;
 	case HGA_BOX_PORTS:
@@ -259,7 +262,7 @@ static bool on_daemon(struct keeper *k)
 		struct fault f;
 
 		(void)fault_set(&f, "protocol", EBADMSG, "message %u",
-				(unsigned)in.type);
+		                (unsigned)in.type);
 		tell_fault(HGA_BOX_FD_CTL, &f);
 	}
 	hga_box_close_fds(&in);
@@ -291,14 +294,21 @@ static bool on_agent(struct keeper *k)
 		on_booted(k);
 	else if (in.type >= HGA_BOX_FAIL)
 		(void)hga_box_send(HGA_BOX_FD_CTL, in.type, in.id, in.body.p,
-				   in.body.n, in.fds, in.n_fds);
+		                   in.body.n, in.fds, in.n_fds);
 	hga_box_close_fds(&in);
 	return true;
 }
 
 /* ---- loop ---- */
 
-enum { W_LIFE, W_PID, W_CTL, W_AGENT, W_LISTEN, W_N };
+enum {
+	W_LIFE,
+	W_PID,
+	W_CTL,
+	W_AGENT,
+	W_LISTEN,
+	W_N
+};
 
 /* What to wait for now.  A message is read only when its copy fits into the
  * other socket, so a send never blocks. */
@@ -316,8 +326,8 @@ static void arm(const struct keeper *k, struct pollfd p[W_N])
 	p[W_CTL] = (struct pollfd){.fd = HGA_BOX_FD_CTL, .events = ctl};
 	p[W_AGENT] = (struct pollfd){.fd = k->agent, .events = agent};
 	p[W_LISTEN] = (struct pollfd){
-		.fd = k->booted && !k->agent_full ? k->listener : -1,
-		.events = POLLIN};
+	    .fd = k->booted && !k->agent_full ? k->listener : -1,
+	    .events = POLLIN};
 	if (k->dying) { /* only its end counts */
 		p[W_LIFE].fd = -1;
 		p[W_CTL].fd = -1;
@@ -390,8 +400,8 @@ static int read_spec(struct fault *f)
 	    st.st_size > HGA_BOX_SPEC)
 		return fault_set(f, "spec", 0, "size");
 	spec_size = (size_t)st.st_size;
-	spec_map = mmap(NULL, spec_size, PROT_READ, MAP_PRIVATE,
-			HGA_BOX_FD_SPEC, 0);
+	spec_map =
+	    mmap(NULL, spec_size, PROT_READ, MAP_PRIVATE, HGA_BOX_FD_SPEC, 0);
 	if (spec_map == MAP_FAILED)
 		return fault_set(f, "spec", errno, "map");
 	(void)close(HGA_BOX_FD_SPEC); /* the map stays */
@@ -462,7 +472,7 @@ static int start_guest(struct keeper *k, struct fault *f)
 	k->rules = spec.rules;
 	if (set_listener(k) < 0)
 		return fault_set(f, "bind", errno,
-				 "listen on the public address");
+		                 "listen on the public address");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fault_set(f, "clone", errno, "socket pair");
 	k->pid = guest_clone(&k->pidfd);
@@ -484,8 +494,7 @@ int keeper_run(void)
 
 	(void)prctl(PR_SET_NAME, "hgauto-keeper", 0, 0, 0); /* only a name */
 	/* pins no directory, holds no descriptor but its own */
-	if (chdir("/") < 0 ||
-	    close_range(HGA_BOX_FD_LIFE + 1, ~0u, 0) < 0)
+	if (chdir("/") < 0 || close_range(HGA_BOX_FD_LIFE + 1, ~0u, 0) < 0)
 		return 1;
 	for (int i = HGA_BOX_FD_CTL; i <= HGA_BOX_FD_LIFE; i++)
 		if (fcntl(i, F_SETFD, FD_CLOEXEC) < 0)
@@ -497,7 +506,7 @@ int keeper_run(void)
 	}
 	forget_spec();
 	(void)hga_box_send(HGA_BOX_FD_CTL, HGA_BOX_BORN, 0, NULL, 0, &k->pidfd,
-			   1); /* the lifeline tells us of a lost daemon */
+	                   1); /* the lifeline tells us of a lost daemon */
 	while (turn(k))
 		;
 	finish(k);

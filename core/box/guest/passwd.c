@@ -71,7 +71,7 @@ bool account_name_ok(const char *name)
 }
 
 bool passwd_find(struct hga_box_text passwd, const char *name,
-		 struct account *out)
+                 struct account *out)
 {
 	struct hga_box_text line;
 	unsigned long uid, gid;
@@ -124,7 +124,7 @@ static bool has_member(struct hga_box_text list, const char *user)
 }
 
 size_t group_list(struct hga_box_text group, const char *user, gid_t first,
-		  gid_t *out, size_t max)
+                  gid_t *out, size_t max)
 {
 	struct hga_box_text line;
 	unsigned long gid;
@@ -151,7 +151,7 @@ static bool id_used(struct hga_box_text file, unsigned long id)
 }
 
 unsigned long account_free_id(struct hga_box_text passwd,
-			      struct hga_box_text group)
+                              struct hga_box_text group)
 {
 	for (unsigned long id = 1000; id < 60000; id++)
 		if (!id_used(passwd, id) && !id_used(group, id))
@@ -169,7 +169,7 @@ static unsigned colons(struct hga_box_text line)
 }
 
 void group_join(struct hga_box_text group, const char *name, const char *user,
-		struct grow *out)
+                struct grow *out)
 {
 	struct hga_box_text line, members;
 

@@ -23,13 +23,13 @@ static void line(const char *name, int sys, const char *text)
 		(void)dprintf(STDOUT_FILENO, "%s failed %s\n", name, text);
 	else
 		(void)dprintf(STDOUT_FILENO, "%s failed %s: %s\n", name, text,
-			      strerror(sys));
+		              strerror(sys));
 }
 
 static bool bind_to(uint16_t port, int *sys)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET,
-				 .sin_port = htons(port)};
+	                         .sin_port = htons(port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
 
 	in.sin_addr.s_addr = htonl(0x7f4dfffeu); /* 127.77.255.254 */
@@ -67,9 +67,9 @@ static bool make_dirs(const char *dir)
 static void remove_dirs(const char *dir)
 {
 	/* overlay leaves one directory in w; what stays is the caller's */
-	static const char *const names[] = {"w/work", "w",	"u/dev",
-					    "u/proc", "u/sys",	"u/run",
-					    "u",      "i/base", "i"};
+	static const char *const names[] = {"w/work", "w",      "u/dev",
+	                                    "u/proc", "u/sys",  "u/run",
+	                                    "u",      "i/base", "i"};
 
 	if (chdir(dir) < 0)
 		return;

@@ -28,8 +28,8 @@ pid_t raw_clone(unsigned long flags, int *pidfd)
 pid_t guest_clone(int *pidfd)
 {
 	unsigned long flags = SIGCHLD | CLONE_PIDFD | CLONE_NEWNS |
-			      CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC |
-			      CLONE_NEWNET;
+	                      CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC |
+	                      CLONE_NEWNET;
 	pid_t pid = raw_clone(flags | CLONE_NEWCGROUP, pidfd);
 
 	/* a kernel built without cgroups */
@@ -84,7 +84,7 @@ static int mount_dir(const char *name)
 }
 
 static int mount_on(const char *type, const char *name, unsigned long flags,
-		    const char *data, struct fault *f)
+                    const char *data, struct fault *f)
 {
 	char at[40];
 	int fd = mount_dir(name), r;
@@ -103,7 +103,7 @@ static int mount_on(const char *type, const char *name, unsigned long flags,
 static void guard_proc(void)
 {
 	static const char *const parts[] = {"proc/sys", "proc/irq", "proc/bus",
-					    "proc/fs", "proc/sysrq-trigger"};
+	                                    "proc/fs", "proc/sysrq-trigger"};
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		const char *p = parts[i];
@@ -111,9 +111,9 @@ static void guard_proc(void)
 		/* absent on some kernels; then nothing is to be guarded */
 		if (mount(p, p, NULL, MS_BIND | MS_REC, NULL) == 0 &&
 		    mount(NULL, p, NULL,
-			  MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID |
-				  MS_NODEV | MS_NOEXEC,
-			  NULL) < 0)
+		          MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID |
+		              MS_NODEV | MS_NOEXEC,
+		          NULL) < 0)
 			say("hgauto-box: %s stays writable: %s", p,
 			    strerror(errno));
 	}
@@ -136,11 +136,11 @@ static int mount_overlay(const struct spec *s, struct fault *f)
 	n += (size_t)snprintf(opts, sizeof(opts), "lowerdir=");
 	for (size_t i = 0; i < s->n_layers; i++)
 		n += (size_t)snprintf(opts + n, sizeof(opts) - n, "%s%s",
-				      i ? ":" : "", s->layer[i]);
+		                      i ? ":" : "", s->layer[i]);
 	if (n < sizeof(opts))
 		n += (size_t)snprintf(opts + n, sizeof(opts) - n,
-				      ",upperdir=%s,workdir=%s", s->upper,
-				      s->work);
+		                      ",upperdir=%s,workdir=%s", s->upper,
+		                      s->work);
 	if (n >= sizeof(opts) - 1) /* mount(2) cuts off at one page */
 		return fault_set(f, "overlay", E2BIG, "options of the mount");
 	/* the working directory stays below the new mount: enter by name */
@@ -154,7 +154,7 @@ static int mount_overlay(const struct spec *s, struct fault *f)
 	}
 	if (r < 0)
 		return fault_set(f, "overlay", errno, "in %.150s",
-				 s->images_dir);
+		                 s->images_dir);
 	if (chdir(at) < 0)
 		return fault_set(f, "overlay", errno, "enter the root");
 	return 0;
@@ -169,30 +169,30 @@ static int make_nodes(struct fault *f)
 		mode_t mode;
 		unsigned major, minor;
 	} nodes[] = {
-		{"dev/null", 0666, 1, 3},   {"dev/zero", 0666, 1, 5},
-		{"dev/full", 0666, 1, 7},   {"dev/random", 0666, 1, 8},
-		{"dev/urandom", 0666, 1, 9}, {"dev/tty", 0666, 5, 0},
-		{"dev/fuse", 0666, 10, 229},
+	    {"dev/null", 0666, 1, 3},    {"dev/zero", 0666, 1, 5},
+	    {"dev/full", 0666, 1, 7},    {"dev/random", 0666, 1, 8},
+	    {"dev/urandom", 0666, 1, 9}, {"dev/tty", 0666, 5, 0},
+	    {"dev/fuse", 0666, 10, 229},
 	};
 	static const struct {
 		const char *name, *to;
 	} links[] = {
-		{"dev/ptmx", "pts/ptmx"},
-		{"dev/fd", "/proc/self/fd"},
-		{"dev/stdin", "/proc/self/fd/0"},
-		{"dev/stdout", "/proc/self/fd/1"},
-		{"dev/stderr", "/proc/self/fd/2"},
+	    {"dev/ptmx", "pts/ptmx"},
+	    {"dev/fd", "/proc/self/fd"},
+	    {"dev/stdin", "/proc/self/fd/0"},
+	    {"dev/stdout", "/proc/self/fd/1"},
+	    {"dev/stderr", "/proc/self/fd/2"},
 	};
 
 	for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
 		if (mknod(nodes[i].name, S_IFCHR | nodes[i].mode,
-			  makedev(nodes[i].major, nodes[i].minor)) < 0)
+		          makedev(nodes[i].major, nodes[i].minor)) < 0)
 			return fault_set(f, "mount", errno, "node %s",
-					 nodes[i].name);
+			                 nodes[i].name);
 	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
 		if (symlink(links[i].to, links[i].name) < 0)
 			return fault_set(f, "mount", errno, "link %s",
-					 links[i].name);
+			                 links[i].name);
 	return 0;
 }
 
@@ -207,13 +207,13 @@ static int mount_dev(struct fault *f)
 	/* an image without group 5 in its map refuses the option */
 	if (mount_on("devpts", "dev/pts", flags, pts, f) < 0 &&
 	    mount_on("devpts", "dev/pts", flags,
-		     "newinstance,mode=620,ptmxmode=666", f) < 0)
+	             "newinstance,mode=620,ptmxmode=666", f) < 0)
 		return -1;
-	if (mount_on("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "mode=1777",
-		     f) < 0)
+	if (mount_on("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "mode=1777", f) <
+	    0)
 		return -1;
 	return mount_on("mqueue", "dev/mqueue",
-			MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, f);
+	                MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, f);
 }
 
 static int mount_run(struct fault *f)
@@ -222,16 +222,16 @@ static int mount_run(struct fault *f)
 		const char *name;
 		mode_t mode;
 	} dirs[] = {{"run/sshd", 0755},
-		    {"run/lock", 01777},
-		    {"run/hgauto", 0755},
-		    {"run/user", 0755}};
+	            {"run/lock", 01777},
+	            {"run/hgauto", 0755},
+	            {"run/user", 0755}};
 
 	if (mount_on("tmpfs", "run", MS_NOSUID | MS_NODEV, "mode=755", f) < 0)
 		return -1;
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (mkdir(dirs[i].name, dirs[i].mode) < 0)
 			return fault_set(f, "mount", errno, "directory %s",
-					 dirs[i].name);
+			                 dirs[i].name);
 	return 0;
 }
 
@@ -321,66 +321,66 @@ int root_enter(const struct spec *s, struct fault *f)
  * as soon as a package brings its own.
  */
 static const char shim[] =
-	"#!/bin/sh\n"
-	"# Ends or restarts this local instance: see hgauto's local cloud.\n"
-	"name=${0##*/} what=P when= cancel= dry=\n"
-	"[ \"$name\" = reboot ] && what=R\n"
-	"while [ $# -gt 0 ]; do\n"
-	"  case $1 in\n"
-	"  --) ;;\n"
-	"  --reboot) what=R ;;\n"
-	"  --poweroff | --halt) what=P ;;\n"
-	"  --help) echo \"usage: shutdown [-hPrH] now|+MINUTES|HH:MM, "
-	"shutdown -c; poweroff; halt; reboot\"; exit 0 ;;\n"
-	"  --*) ;;\n"
-	"  -?*)\n"
-	"    case $1 in *c*) cancel=1 ;; esac\n"
-	"    case $1 in *r*) what=R ;; esac\n"
-	"    case $1 in *[hPHp]*) what=P ;; esac\n"
-	"    case $1 in *k* | *w*) dry=1 ;; esac ;;\n"
-	"  *) [ -n \"$when\" ] || when=$1 ;;\n"
-	"  esac\n"
-	"  shift\n"
-	"done\n"
-	"fail() { echo \"$name: $1\" >&2; exit 1; }\n"
-	"number() {\n"
-	"  case $1 in '' | *[!0-9]* | ???????*) fail \"bad time: $when\" ;; "
-	"esac\n"
-	"}\n"
-	"strip() {\n"
-	"  n=$1\n"
-	"  while [ \"${n#0}\" != \"$n\" ]; do n=${n#0}; done\n"
-	"  echo \"${n:-0}\"\n"
-	"}\n"
-	"if [ \"$name\" = shutdown ]; then\n"
-	"  case ${when:=+1} in\n"
-	"  now) secs=0 ;;\n"
-	"  +*) number \"${when#+}\"; secs=$(($(strip \"${when#+}\") * 60)) ;;\n"
-	"  *:*)\n"
-	"    h=${when%%:*} m=${when#*:}\n"
-	"    number \"$h\"; number \"$m\"\n"
-	"    set -- $(date '+%H %M %S')\n"
-	"    secs=$((($(strip \"$h\") * 60 + $(strip \"$m\")) * 60 - "
-	"($(strip \"$1\") * 60 + $(strip \"$2\")) * 60 - $(strip \"$3\")))\n"
-	"    [ $secs -ge 0 ] || secs=$((secs + 86400)) ;;\n"
-	"  *) number \"$when\"; secs=$(($(strip \"$when\") * 60)) ;;\n"
-	"  esac\n"
-	"else\n"
-	"  secs=0\n"
-	"fi\n"
-	"[ -z \"$dry\" ] || exit 0\n"
-	"ctl=/run/hgauto/initctl\n"
-	"[ -w $ctl ] || fail 'must be root'\n"
-	"if [ -n \"$cancel\" ]; then echo C >$ctl; exit 0; fi\n"
-	"echo \"$what $secs\" >$ctl\n"
-	"[ $secs -eq 0 ] || echo \"$name: in $secs seconds, use "
-	"'shutdown -c' to cancel.\" >&2\n";
+    "#!/bin/sh\n"
+    "# Ends or restarts this local instance: see hgauto's local cloud.\n"
+    "name=${0##*/} what=P when= cancel= dry=\n"
+    "[ \"$name\" = reboot ] && what=R\n"
+    "while [ $# -gt 0 ]; do\n"
+    "  case $1 in\n"
+    "  --) ;;\n"
+    "  --reboot) what=R ;;\n"
+    "  --poweroff | --halt) what=P ;;\n"
+    "  --help) echo \"usage: shutdown [-hPrH] now|+MINUTES|HH:MM, "
+    "shutdown -c; poweroff; halt; reboot\"; exit 0 ;;\n"
+    "  --*) ;;\n"
+    "  -?*)\n"
+    "    case $1 in *c*) cancel=1 ;; esac\n"
+    "    case $1 in *r*) what=R ;; esac\n"
+    "    case $1 in *[hPHp]*) what=P ;; esac\n"
+    "    case $1 in *k* | *w*) dry=1 ;; esac ;;\n"
+    "  *) [ -n \"$when\" ] || when=$1 ;;\n"
+    "  esac\n"
+    "  shift\n"
+    "done\n"
+    "fail() { echo \"$name: $1\" >&2; exit 1; }\n"
+    "number() {\n"
+    "  case $1 in '' | *[!0-9]* | ???????*) fail \"bad time: $when\" ;; "
+    "esac\n"
+    "}\n"
+    "strip() {\n"
+    "  n=$1\n"
+    "  while [ \"${n#0}\" != \"$n\" ]; do n=${n#0}; done\n"
+    "  echo \"${n:-0}\"\n"
+    "}\n"
+    "if [ \"$name\" = shutdown ]; then\n"
+    "  case ${when:=+1} in\n"
+    "  now) secs=0 ;;\n"
+    "  +*) number \"${when#+}\"; secs=$(($(strip \"${when#+}\") * 60)) ;;\n"
+    "  *:*)\n"
+    "    h=${when%%:*} m=${when#*:}\n"
+    "    number \"$h\"; number \"$m\"\n"
+    "    set -- $(date '+%H %M %S')\n"
+    "    secs=$((($(strip \"$h\") * 60 + $(strip \"$m\")) * 60 - "
+    "($(strip \"$1\") * 60 + $(strip \"$2\")) * 60 - $(strip \"$3\")))\n"
+    "    [ $secs -ge 0 ] || secs=$((secs + 86400)) ;;\n"
+    "  *) number \"$when\"; secs=$(($(strip \"$when\") * 60)) ;;\n"
+    "  esac\n"
+    "else\n"
+    "  secs=0\n"
+    "fi\n"
+    "[ -z \"$dry\" ] || exit 0\n"
+    "ctl=/run/hgauto/initctl\n"
+    "[ -w $ctl ] || fail 'must be root'\n"
+    "if [ -n \"$cancel\" ]; then echo C >$ctl; exit 0; fi\n"
+    "echo \"$what $secs\" >$ctl\n"
+    "[ $secs -eq 0 ] || echo \"$name: in $secs seconds, use "
+    "'shutdown -c' to cancel.\" >&2\n";
 
 /* Links to the script where the image has nothing or a link of its own. */
 static void link_shims(const char *dir)
 {
 	static const char *const names[] = {"shutdown", "poweroff", "halt",
-					    "reboot"};
+	                                    "reboot"};
 	char path[64], to[64], old[64];
 	ssize_t n;
 

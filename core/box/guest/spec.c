@@ -131,7 +131,7 @@ static bool add_rule(struct spec *s, struct hga_box_rd *r)
 static bool hostname_ok(const char *s)
 {
 	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz"
-			     "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.");
+	                     "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.");
 
 	return n > 0 && s[n] == '\0' && s[0] != '-' && s[0] != '.';
 }
@@ -141,7 +141,12 @@ static bool net_ok(struct hga_box_text t)
 	return t.n == 4 && memcmp(t.s, "none", 4) == 0;
 }
 
-enum verdict { GOOD, BAD, UNSUPPORTED, UNKNOWN };
+enum verdict {
+	GOOD,
+	BAD,
+	UNSUPPORTED,
+	UNKNOWN
+};
 
 static enum verdict record(struct spec *s, unsigned tag, struct hga_box_rd *r)
 {
@@ -150,30 +155,29 @@ static enum verdict record(struct spec *s, unsigned tag, struct hga_box_rd *r)
 	switch ((enum hga_box_tag)tag) {
 	case HGA_BOX_TAG_HOSTNAME:
 		return text_copy(s->hostname, sizeof(s->hostname), t) &&
-				       hostname_ok(s->hostname)
-			       ? GOOD
-			       : BAD;
+		               hostname_ok(s->hostname)
+		           ? GOOD
+		           : BAD;
 	case HGA_BOX_TAG_IMAGES_DIR:
 		return text_copy(s->images_dir, sizeof(s->images_dir), t) &&
-				       s->images_dir[0] == '/'
-			       ? GOOD
-			       : BAD;
+		               s->images_dir[0] == '/'
+		           ? GOOD
+		           : BAD;
 	case HGA_BOX_TAG_LAYER:
 		return add_layer(s, t) ? GOOD : BAD;
 	case HGA_BOX_TAG_UPPER:
 		return text_copy(s->upper, sizeof(s->upper), t) &&
-				       mount_safe(s->upper)
-			       ? GOOD
-			       : BAD;
+		               mount_safe(s->upper)
+		           ? GOOD
+		           : BAD;
 	case HGA_BOX_TAG_WORK:
 		return text_copy(s->work, sizeof(s->work), t) &&
-				       mount_safe(s->work)
-			       ? GOOD
-			       : BAD;
+		               mount_safe(s->work)
+		           ? GOOD
+		           : BAD;
 	case HGA_BOX_TAG_ADDRESS:
-		return address(t, &s->address) && s->address >> 24 == 127
-			       ? GOOD
-			       : BAD;
+		return address(t, &s->address) && s->address >> 24 == 127 ? GOOD
+		                                                          : BAD;
 	case HGA_BOX_TAG_PRIVATE_IP:
 		return address(t, &s->private_ip) ? GOOD : BAD;
 	case HGA_BOX_TAG_NET:
@@ -199,15 +203,15 @@ static enum verdict record(struct spec *s, unsigned tag, struct hga_box_rd *r)
 static int refuse(struct fault *f, unsigned tag, enum verdict v)
 {
 	static const char *const why[] = {
-		[GOOD] = "is good",
-		[BAD] = "is malformed",
-		[UNSUPPORTED] = "asks for something this version does not "
-				"support",
-		[UNKNOWN] = "is unknown",
+	    [GOOD] = "is good",
+	    [BAD] = "is malformed",
+	    [UNSUPPORTED] = "asks for something this version does not "
+	                    "support",
+	    [UNKNOWN] = "is unknown",
 	};
 
 	return fault_set(f, "spec", v == UNSUPPORTED ? ENOTSUP : 0,
-			 "record %u %s", tag, why[v]);
+	                 "record %u %s", tag, why[v]);
 }
 
 int spec_parse(const uint8_t *p, size_t n, struct spec *out, struct fault *f)
@@ -231,8 +235,7 @@ int spec_parse(const uint8_t *p, size_t n, struct spec *out, struct fault *f)
 			return refuse(f, tag, v);
 	}
 	if (out->hostname[0] == '\0' || out->images_dir[0] == '\0' ||
-	    out->n_layers == 0 || out->upper[0] == '\0' ||
-	    out->work[0] == '\0')
+	    out->n_layers == 0 || out->upper[0] == '\0' || out->work[0] == '\0')
 		return fault_set(f, "spec", 0, "a required record is missing");
 	return 0;
 }
@@ -253,7 +256,7 @@ static char *word(struct hga_box_rd *r, struct exec_args *x, size_t *used)
 }
 
 static bool words(struct hga_box_rd *r, struct exec_args *x, size_t *used,
-		  char **list, size_t *count)
+                  char **list, size_t *count)
 {
 	uint32_t n = hga_box_rd_u32(r);
 

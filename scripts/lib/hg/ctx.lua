@@ -77,6 +77,7 @@ function Ctx:step(name, opts, fn, ...)
       require("hg").fail { kind = "usage", message = "ctx:step: unknown option " .. tostring(key) }
     end
   end
+  local caller = debug.getinfo(2, "Sl")
   local lane = async.local_get("lane") or ""
   local outer = async.local_get("step")
   local path = outer and (outer .. "/" .. name) or name
@@ -97,6 +98,7 @@ function Ctx:step(name, opts, fn, ...)
   self.steps.failed = self.steps.failed + 1
   if type(err) == "table" and not err.step then
     err.step, err.lane = path, err.lane or (lane ~= "" and lane or nil)
+    err.where = caller and ("%s:%d"):format(caller.short_src, caller.currentline) or err.where
   end
   local cancelled = type(err) == "table" and err.kind == "cancelled"
   out.end_step(key, false, cancelled and "cancelled" or nil)
@@ -167,6 +169,15 @@ function Ctx:artifact(path, opts)
   return a
 end
 
+--- Records a machine of this run; its fields may be changed later.
+-- @param t table lane kind id type address started state
+-- @return table t
+function Ctx:machine(t)
+  self.machines[#self.machines + 1] = t
+  self.save()
+  return t
+end
+
 --- Registers a secret: it is replaced by *** in every output from now on.
 -- @param text string at least 6 bytes
 -- @return string the text
@@ -213,7 +224,8 @@ function M.new(o)
     run = o.run.id, dir = o.run.dir, task = o.task, args = o.args, save = o.save,
     plan = false, interactive = require("hgauto.term").isatty(0)
       and require("hgauto.term").isatty(2),
-    steps = { total = 0, ok = 0, failed = 0 }, timings = {}, artifacts = {}, uses = {},
+    steps = { total = 0, ok = 0, failed = 0 }, timings = {}, artifacts = {}, machines = {},
+    uses = {},
   }, Ctx)
 end
 

@@ -63,6 +63,16 @@ function M.open_rows(session, run)
   return rows
 end
 
+--- Tells the host how much may still cost money: the third Ctrl-C leaves at
+--- once and its exit code says whether something stays.
+-- @param session table
+-- @param[opt] more integer creations that are about to be asked for
+function M.count_open(session, more)
+  if session.ledger and session.run then
+    require("hgauto.host").set_open(session.ledger:open_count(session.run.id) + (more or 0))
+  end
+end
+
 --- Runs that are dead and left open ephemerals or undecided creations.
 -- @param session table
 -- @return string[] run ids

@@ -99,7 +99,7 @@ local function print_failure(err, opts)
   if type(err) == "table" and err.quiet then
     return
   end
-  if type(err) == "table" and err.step and not out.quiet then
+  if type(err) == "table" and err.step and not out.quiet and err.kind ~= "usage" then
     term.err(("FAILED %s%s%s\n"):format(err.step, err.lane and (" (" .. err.lane .. ")") or "",
       err.where and (" at " .. err.where) or ""))
     local tail = type(err.result) == "table" and (err.result.err ~= "" and err.result.err
@@ -168,6 +168,7 @@ function M.execute(task, name, args, opts)
     if ctx then
       record.steps = ctx.steps
       record.artifacts = json.list(ctx.artifacts)
+      record.machines = json.list(ctx.machines)
     end
     fs.write(run.dir .. "/run.json", json.encode(record, { indent = 2 }) .. "\n")
   end

@@ -155,7 +155,7 @@ end
 -- @param opts.max_connections integer|nil default 256
 -- @return server
 -- @raise usage, io
--- @example local s <close> = httpd.new { on_request = function(req) req:respond { body = "hi" } end }
+-- @example local s <close> = httpd.new { on_request = function(r) r:respond { body = "hi" } end }
 function M.new(opts)
   local rest = {}
   for key, v in pairs(opts) do

@@ -93,6 +93,22 @@ function M.wait_running(ec2, id, timeout)
   }
 end
 
+-- Runs fn; meanwhile the local cloud's news (a base image being built) are told.
+local function with_news(fn, ...)
+  if not session.local_cloud then
+    return fn(...)
+  end
+  local args = table.pack(...)
+  return async.scope(function(s)
+    local news = s:spawn(require("localcloud.client").watch, {
+      state = session.state.path, progress = hg.output.note,
+    })
+    local results = table.pack(fn(table.unpack(args, 1, args.n)))
+    news:cancel("launched")
+    return table.unpack(results, 1, results.n)
+  end)
+end
+
 --- Launches one instance and waits until it runs.
 -- @param ec2 table client
 -- @param o table image group key_name host_key instance_type name root_gb max_age subnet
@@ -106,6 +122,7 @@ function M.launch(ec2, o)
     params.SubnetId = o.subnet
     params.SecurityGroupIds = { o.group }
   end
+  hg.ledger.count_open(session, 1)
   local sent, r = pcall(ec2.run_instances, ec2, params, { expires = expires })
   if not sent then
     -- Cancelled or unanswered after it left: it may have started one.
@@ -115,7 +132,8 @@ function M.launch(ec2, o)
     error(r, 0)
   end
   local id = r.Instances[1].InstanceId
-  local ok, instance = pcall(M.wait_running, ec2, id, 600)
+  hg.ledger.count_open(session)
+  local ok, instance = pcall(with_news, M.wait_running, ec2, id, 600)
   if not ok then
     local _d <close> = async.defer(function()
       M.terminate(ec2, id)
@@ -134,6 +152,7 @@ local function mark(id, state, fields)
       session.ledger:set(row.op, state, fields or {})
     end
   end
+  hg.ledger.count_open(session)
 end
 
 --- Terminates an instance and confirms that it is going.

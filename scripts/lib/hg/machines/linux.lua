@@ -5,6 +5,7 @@ local embed = require "hgauto.embed"
 local hg = require "hg"
 local out = require "hg.output"
 local session = require "hg.session"
+local time = require "hgauto.time"
 local ec2m = require "hg.machines.ec2"
 
 local Machine = { __name = "hg.machine" }
@@ -60,6 +61,11 @@ function M.new(given)
     end
   end
   async.own(m)
+  local record = session.ctx and session.ctx:machine {
+    lane = async.local_get("lane"), kind = "instance", id = m.id, type = o.instance_type,
+    address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
+  }
+  m.record = record or {}
   local ok, s = pcall(connect, m, m.user)
   if not ok then
     m:close()
@@ -178,6 +184,7 @@ function Machine:close()
   end
   local state = ec2m.terminate(self.ec2, self.id)
   self.closed = true
+  self.record.state, self.record.ended = "terminated", time.iso(time.now(), { ms = true })
   out.note(("%s %s"):format(self.id, state == "terminated" and state or "terminating"))
 end
 

@@ -1,0 +1,11 @@
+#!/bin/sh
+# AWS client against boto3 in one run: start to the first DescribeInstances,
+# one page of 1,000 instances, ten such pages.  Interleaved rounds (ROUNDS,
+# default 9), minimum; user+sys CPU and peak RSS of the whole process.
+set -eu
+py=${PYTHON:-/usr/bin/python3}
+"$py" -c 'import boto3' 2>/dev/null || {
+	echo "# SKIP bench aws: python3-boto3 is not installed"
+	exit 0
+}
+HGAUTO=${HGAUTO:-$(pwd)/$BUILD/$MODE/hgauto} exec "$py" tests/bench/aws.py
