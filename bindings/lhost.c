@@ -29,6 +29,12 @@ extern const char *rl_library_version WEAK;
 #ifndef HGA_VERSION
 #define HGA_VERSION "0"
 #endif
+/* What vendor.sh built: the Makefile tells. */
+#ifndef HGA_SSH2_ORIGIN
+#define HGA_SSH2_ORIGIN "unknown origin"
+#define HGA_SSH2_EDITS "none"
+#define HGA_MODELS_VERSION "unknown"
+#endif
 
 /* name = the word of text after `skip`, up to a blank. */
 static void set_version(lua_State *L, const char *name, const char *skip,
@@ -54,8 +60,18 @@ static void push_versions(lua_State *L)
 		set_version(L, "libcurl", "libcurl/", curl_version());
 	if (OpenSSL_version != NULL)
 		set_version(L, "openssl", "OpenSSL ", OpenSSL_version(0));
-	if (libssh2_version != NULL)
-		set_version(L, "libssh2", "", libssh2_version(0));
+	if (libssh2_version != NULL) {
+		lua_pushfstring(L, "%s (%s; edits: %s)", libssh2_version(0),
+		                HGA_SSH2_ORIGIN, HGA_SSH2_EDITS);
+		lua_setfield(L, -2, "libssh2");
+	}
+	set_version(L, "models", "", "botocore-" HGA_MODELS_VERSION);
+#ifdef HGA_SSH2_ORIGIN
+	set_version(L, "libssh2_origin", "", HGA_SSH2_ORIGIN);
+#endif
+#ifdef HGA_MODELS_VERSION
+	set_version(L, "models", "", HGA_MODELS_VERSION);
+#endif
 	if (sqlite3_libversion != NULL)
 		set_version(L, "sqlite", "", sqlite3_libversion());
 	if (XML_ExpatVersion != NULL)

@@ -111,6 +111,11 @@ static int take_scripts(struct host *h)
 		return 2;
 	}
 	h->scripts = h->argv[1];
+	/* A daemon that we start shall run the same scripts. */
+	if (setenv("HGAUTO_SCRIPTS", h->scripts, 1) != 0) {
+		fprintf(stderr, "hgauto: out of memory\n");
+		return 70;
+	}
 	h->argc -= 2;
 	h->argv += 2;
 	return 0;

@@ -36,15 +36,16 @@ struct sched *sched_of(lua_State *L)
 
 struct task *task_of(lua_State *L)
 {
-	struct task *t;
+	struct task *const *at = lua_getextraspace(L);
 
-	memcpy(&t, lua_getextraspace(L), sizeof(t));
-	return t;
+	return *at;
 }
 
 static void set_task(lua_State *L, struct task *t)
 {
-	memcpy(lua_getextraspace(L), &t, sizeof(t));
+	struct task **at = lua_getextraspace(L);
+
+	*at = t;
 }
 
 struct hga_loop *host_loop(lua_State *L)

@@ -244,28 +244,6 @@ bool scope_fail_suppressed(lua_State *L, struct scope *s)
 	return any;
 }
 
-/* Pushes "file:line" of the innermost frame with a line, own scripts last. */
-static bool push_where(lua_State *L)
-{
-	lua_Debug ar;
-	bool found = false;
-
-	memset(&ar, 0, sizeof(ar));
-	for (int level = 0; lua_getstack(L, level, &ar); level++) {
-		if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0)
-			continue;
-		if (found && strncmp(ar.source, "@hgauto:lib/", 12) == 0)
-			continue;
-		if (found)
-			lua_pop(L, 1);
-		lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
-		found = true;
-		if (strncmp(ar.source, "@hgauto:lib/", 12) != 0)
-			break;
-	}
-	return found;
-}
-
 /* A value that is no error table becomes one of kind runtime. */
 static void wrap(lua_State *L)
 {
@@ -315,7 +293,7 @@ static void add_traceback(lua_State *L)
 		luaL_traceback(L, L, NULL, 1);
 		lua_setfield(L, 1, "traceback");
 	}
-	if (lua_getfield(L, 1, "where") == LUA_TNIL && push_where(L))
+	if (lua_getfield(L, 1, "where") == LUA_TNIL && lb_pushwhere(L))
 		lua_setfield(L, 1, "where");
 	lua_settop(L, 1);
 }

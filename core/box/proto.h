@@ -309,6 +309,10 @@ static inline int hga_box_send(int sock, enum hga_box_msg type, uint32_t id,
 		m.msg_control = anc.room;
 		m.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
 		c = CMSG_FIRSTHDR(&m);
+		if (c == NULL) { /* cannot be: there is room */
+			errno = EINVAL;
+			return -1;
+		}
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
 		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));

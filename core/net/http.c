@@ -608,8 +608,7 @@ static int url_parse(struct url *u, const char *text, struct hga_err *err)
 		                  CURLU_DEFAULT_PORT);
 	if (rc == CURLUE_OUT_OF_MEMORY)
 		return hga_fail_mem(err);
-	if (rc != CURLUE_OK || u->scheme == NULL || u->host == NULL ||
-	    u->port == NULL)
+	if (rc != CURLUE_OK)
 		return hga_fail(err, HGA_USAGE, 0, "Url", "bad URL: %s",
 		                curl_url_strerror(rc));
 	if (strcmp(u->scheme, "http") != 0 && strcmp(u->scheme, "https") != 0)
@@ -636,7 +635,7 @@ static int open_xfer(struct impl *m, const struct hga_http_args *a,
 	struct hga_xfer_peer peer = {.unix_socket = a->unix_socket != NULL};
 	int r = url_parse(&u, a->url, err);
 
-	if (r == 0) {
+	if (r == 0 && u.scheme != NULL && u.host != NULL && u.port != NULL) {
 		if (a->unix_socket != NULL)
 			snprintf(m->what, sizeof(m->what), "%s",
 			         a->unix_socket);

@@ -12,7 +12,8 @@ import urllib.parse
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 HGAUTO = os.environ["HGAUTO"]
 
-# About 8 KB an instance, as EC2 answers for one with tags and two disks.
+# About 8 KB an instance, indented as EC2 does it: tags, two disks, two
+# interfaces.
 TAG = "<item><key>hgauto:key-%d</key><value>value-%d-of-a-usual-length</value></item>"
 DISK = (
     "<item><deviceName>/dev/sd%s</deviceName><ebs><volumeId>vol-%017x</volumeId>"
@@ -32,6 +33,19 @@ NIC = (
     "</attachment><privateIpAddressesSet><item><privateIpAddress>10.0.0.1</privateIpAddress>"
     "<primary>true</primary></item></privateIpAddressesSet></item>"
 )
+
+
+def indent(text):
+    out, depth = [], 2
+    for tag, value in re.findall("(<[^>]+>)([^<]*)", text):
+        closing = tag.startswith("</")
+        if closing:
+            depth -= 1
+        else:
+            out.append("\n" + "    " * depth)
+            depth += 0 if tag.endswith("/>") else 1
+        out.append(tag + value)
+    return "".join(out)
 
 
 def instance(i):
@@ -59,8 +73,8 @@ def instance(i):
     text += "<blockDeviceMapping>" + DISK % ("a", i) + DISK % ("b", i + 1)
     text += "</blockDeviceMapping><networkInterfaceSet>" + NIC % i + NIC % (i + 1)
     text += "</networkInterfaceSet><tagSet>"
-    text += "".join(TAG % (k, k) for k in range(40)) + "</tagSet>"
-    return text + "</item></instancesSet></item>"
+    text += "".join(TAG % (k, k) for k in range(10)) + "</tagSet>"
+    return indent(text + "</item></instancesSet></item>")
 
 
 def page(n, token):

@@ -4,7 +4,8 @@ local t = require "hg.tap"
 local time = require "hgauto.time"
 
 local function fail(kind, code)
-  error(require("hgauto.host").error { kind = kind or "task", code = code, message = code or kind }, 0)
+  local host = require "hgauto.host"
+  error(host.error { kind = kind or "task", code = code, message = code or kind }, 0)
 end
 
 -- Runs fn and returns the error it raises.

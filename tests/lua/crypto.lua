@@ -21,8 +21,8 @@ t.test("hex and base64 (RFC 4648)", function()
   t.is(crypto.hex("\0\255a"), "00ff61", "hex")
   t.is(crypto.unhex("00fF61"), "\0\255a", "unhex")
   t.raises(function() crypto.unhex("0") end, { kind = "protocol" }, "odd")
-  t.is({ crypto.base64(""), crypto.base64("f"), crypto.base64("foobar") }, { "", "Zg==", "Zm9vYmFy" },
-    "base64")
+  t.is({ crypto.base64(""), crypto.base64("f"), crypto.base64("foobar") },
+    { "", "Zg==", "Zm9vYmFy" }, "base64")
   t.is(crypto.unbase64("Zm9vYg=="), "foob", "unbase64")
   t.raises(function() crypto.unbase64("*") end, { kind = "protocol" }, "bad digit")
 end)
@@ -33,7 +33,8 @@ t.test("random, uuid, token, equal", function()
   t.raises(function() crypto.random(-1) end, { kind = "usage" }, "negative")
   t.like(crypto.uuid(), "^%x+%-%x+%-4%x+%-[89ab]%x+%-%x+$", "uuid version 4")
   t.like(crypto.token(), "^" .. ("%x"):rep(32) .. "$", "token")
-  t.ok(crypto.equal("a", "a") and not crypto.equal("a", "b") and not crypto.equal("a", "aa"), "equal")
+  t.ok(crypto.equal("a", "a") and not crypto.equal("a", "b") and not crypto.equal("a", "aa"),
+    "equal")
 end)
 
 t.test("secrets are shown as ***", function()
@@ -48,8 +49,8 @@ t.test("keys", function()
   local k = crypto.keypair("ed25519", "me@here")
   t.like(k:public(), "^ssh%-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA%S+ me@here$", "public line")
   t.is(k:type(), "ssh-ed25519", "type")
-  t.is(k:fingerprint(), "SHA256:" .. crypto.base64(crypto.unhex(crypto.sha256(k:blob()))):gsub("=", ""),
-    "fingerprint")
+  local digest = crypto.unhex(crypto.sha256(k:blob()))
+  t.is(k:fingerprint(), "SHA256:" .. crypto.base64(digest):gsub("=", ""), "fingerprint")
   k:save(dir .. "/key")
   t.is(fs.stat(dir .. "/key").mode, 384, "saved with mode 600")
   t.is(crypto.load_private(dir .. "/key"):public(), k:public(), "load_private")
@@ -58,7 +59,8 @@ t.test("keys", function()
   t.raises(function() crypto.load_private(dir .. "/key") end, { kind = "auth", code = "KeyMode" },
     "an open mode is refused")
   t.raises(function() crypto.load_private(dir .. "/none") end, { kind = "notfound" }, "missing")
-  t.raises(function() crypto.parse_private("junk") end, { kind = "auth", code = "KeyFormat" }, "junk")
+  t.raises(function() crypto.parse_private("junk") end, { kind = "auth", code = "KeyFormat" },
+    "junk")
   t.raises(function() crypto.keypair("rot13") end, { kind = "usage" }, "unknown algorithm")
   local info = crypto.public_info(k:public())
   t.is({ info.type, info.bits, info.fingerprint, info.md5_der }, { "ssh-ed25519", 256,
@@ -67,7 +69,8 @@ t.test("keys", function()
   k:close()
   k:close()
   t.raises(function() k:public() end, { kind = "usage" }, "a closed key")
-  t.raises(function() k.public() end, { kind = "usage", match = "call it with a colon" }, "dot call")
+  t.raises(function() k.public() end, { kind = "usage", match = "call it with a colon" },
+    "dot call")
 end)
 
 return t.done()

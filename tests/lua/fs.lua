@@ -107,8 +107,11 @@ end)
 t.test("while a file is loaded only reading is allowed", function()
   local host = require "hgauto.host"
   t.is(host.sandbox(fs.read, dir .. "/s"), "abc", "read")
-  for name, args in pairs { write = { "x", "" }, append = { "x", "" }, mkdir = { "x" }, remove = { "x" },
-    rename = { "x", "y" }, symlink = { "x", "y" }, chmod = { "x", 0 }, tmpdir = { "." }, lock = { "x" } } do
+  for name, args in pairs {
+    write = { "x", "" }, append = { "x", "" }, mkdir = { "x" }, remove = { "x" },
+    rename = { "x", "y" }, symlink = { "x", "y" }, chmod = { "x", 0 }, tmpdir = { "." },
+    lock = { "x" },
+  } do
     t.raises(function() host.sandbox(fs[name], table.unpack(args)) end, { kind = "load" }, name)
   end
 end)

@@ -53,7 +53,8 @@ t.test("what is no data is refused with its path", function()
 end)
 
 t.test("bad texts", function()
-  for _, text in ipairs { "", "{", "[1,]", "{'a':1}", "01", "1 2", '"\1"', "nul", "\xff", '"\xff"' } do
+  local bad = { "", "{", "[1,]", "{'a':1}", "01", "1 2", '"\1"', "nul", "\xff", '"\xff"' }
+  for _, text in ipairs(bad) do
     t.raises(function() json.decode(text) end, { kind = "protocol" }, ("%q"):format(text))
   end
   t.raises(function() json.decode(("["):rep(200)) end, { kind = "protocol", code = "TooDeep" },

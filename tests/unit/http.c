@@ -5,6 +5,7 @@
  */
 #include "tap.h"
 
+#include "base/mem.h"
 #include "net/http.h"
 #include "net/httpd.h"
 #include "net/listen.h"
@@ -481,7 +482,7 @@ static void on_request(void *data, struct hga_httpd_req *q)
 		a.body_len = 4;
 	}
 	if (hga_httpd_respond(q, &a, &err) < 0)
-		ok(false, "respond");
+		hga_httpd_abort(q, HGA_CUT_FIN);
 	free(big);
 }
 
@@ -728,6 +729,42 @@ static void test_unix(void)
 	rmdir(dir);
 }
 
+/* Each allocation of client and server fails once. */
+static void test_torture(void)
+{
+	struct hga_http_hdr hdr = {HGA_STR("X-A"), HGA_STR("b")};
+	struct hga_http_args a = {.method = "POST",
+	                          .url = url_of("/"),
+	                          .headers = &hdr,
+	                          .n_headers = 1,
+	                          .has_body = true,
+	                          .body = "data",
+	                          .body_len = 4,
+	                          .fresh = true,
+	                          .total_ms = 300};
+	int good = 0, bad = 0, r;
+	struct hga_http h;
+	unsigned long n;
+
+	for (n = 1; n < 200 && good < 3; n++) {
+		memset(&h, 0, sizeof(h));
+		h.base.done = on_done;
+		n_done = 0;
+		hga_mem_torture(n, false);
+		r = hga_http_start(loop, &h, &a, NULL);
+		while (r == 0 && n_done == 0)
+			if (hga_loop_step(loop, 100, NULL) < 0)
+				continue; /* no memory: the next one goes on */
+		hga_mem_torture(0, false);
+		if (r == 0 && h.base.err.kind == HGA_OK && h.status == 200)
+			good++;
+		else
+			bad++;
+		hga_http_release(&h);
+	}
+	ok(good >= 3 && bad > 5, "any allocation may fail (%d did)", bad);
+}
+
 static int open_fds(void)
 {
 	int i, n = 0;
@@ -767,6 +804,7 @@ int main(void)
 	test_connect();
 	test_deadlines();
 	test_unix();
+	test_torture();
 	raw_reset(NULL, NULL);
 	hga_watch_stop(loop, &raw_w);
 	close(raw_fd);

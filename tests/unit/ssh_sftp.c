@@ -583,7 +583,7 @@ static void run_list(void)
 
 static void test_names(void)
 {
-	static const struct hga_str bad[] = {
+	const struct hga_str bad[] = {
 		HGA_STR(""),         HGA_STR("../up"),   HGA_STR("../../up"),
 		HGA_STR("/abs"),     HGA_STR("a/b"),     HGA_STR("a\0b"),
 		HGA_STR("esc\033[m"), HGA_STR("new\nline"), HGA_STR("\xff\xfe"),

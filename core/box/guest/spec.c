@@ -205,8 +205,7 @@ static int refuse(struct fault *f, unsigned tag, enum verdict v)
 	static const char *const why[] = {
 	    [GOOD] = "is good",
 	    [BAD] = "is malformed",
-	    [UNSUPPORTED] = "asks for something this version does not "
-	                    "support",
+	    [UNSUPPORTED] = "asks for what is not supported yet",
 	    [UNKNOWN] = "is unknown",
 	};
 
