@@ -28,6 +28,10 @@
 #error "Lua 5.4.4 or newer is needed: __close must be able to wait"
 #endif
 
+#ifndef HGA_MODE
+#define HGA_MODE "release"
+#endif
+
 /* Largest script, embedded or not. */
 #define SCRIPT_MAX ((size_t)16 << 20)
 #define FILE_MAX ((size_t)512 << 20)
@@ -95,7 +99,8 @@ static void read_environment(struct host *h)
 	const char *s = getenv("HGAUTO_TORTURE");
 	char *end = NULL;
 
-	h->gcstress = getenv("HGAUTO_GCSTRESS") != NULL;
+	h->gcstress =
+	    getenv("HGAUTO_GCSTRESS") != NULL || strcmp(HGA_MODE, "debug") == 0;
 	if (s != NULL) {
 		h->torture = strtoul(s, &end, 10);
 		h->torture_pair = end != NULL && *end == '+';

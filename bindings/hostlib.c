@@ -84,6 +84,34 @@ static int no_setlocale(lua_State *L)
 
 /* ---- output ---- */
 
+/* In a lane: each line of the text on top gets "label | " in front. */
+static void label_lines(lua_State *L)
+{
+	const char *label = sched_label(L);
+	const char *bar = hga_term_utf8() ? " \xe2\x94\x82 " : " | ";
+	const char *s, *end;
+	luaL_Buffer b;
+	size_t n;
+
+	if (*label == '\0')
+		return;
+	lua_pushstring(L, label); /* it may change below */
+	label = lua_tostring(L, -1);
+	lua_insert(L, -2);
+	s = lua_tolstring(L, -1, &n);
+	luaL_buffinit(L, &b);
+	for (end = s + n; s < end;) {
+		const char *nl = memchr(s, '\n', (size_t)(end - s));
+		const char *next = nl != NULL ? nl + 1 : end;
+
+		luaL_addstring(&b, label);
+		luaL_addstring(&b, bar);
+		luaL_addlstring(&b, s, (size_t)(next - s));
+		s = next;
+	}
+	luaL_pushresult(&b);
+}
+
 static int l_print(lua_State *L)
 {
 	luaL_Buffer b;
@@ -106,6 +134,7 @@ static int l_print(lua_State *L)
 	}
 	luaL_addchar(&b, '\n');
 	luaL_pushresult(&b);
+	label_lines(L);
 	s = lua_tolstring(L, -1, &len);
 	host_write(L, HGA_TERM_OUT, hga_strn(s, len));
 	return 0;

@@ -2,6 +2,7 @@
  * Module hgauto.async, C half: scopes, tasks, timeouts, events, channels.
  * Semantics: architecture section 4; the work is done in sched.c, scope.c.
  */
+#include "host.h"
 #include "lb.h"
 #include "modules.h"
 #include "sched.h"
@@ -167,6 +168,16 @@ static int l_spawn(lua_State *L)
 	return spawn_in(L, t->scope, "async.spawn");
 }
 
+/* Also of defers: only at the end of a process that could not unwind. */
+static int scope_gc(lua_State *L)
+{
+	struct scope *s = lua_touserdata(L, 1);
+
+	hga_timer_stop(host_of(L)->loop, &s->timer);
+	return 0;
+}
+
+static const luaL_Reg scope_meta[] = {{"__gc", scope_gc}, {NULL, NULL}};
 static const luaL_Reg scope_methods[] = {{"spawn", scope_spawn}, {NULL, NULL}};
 
 /* ---- tasks ---- */
@@ -334,6 +345,7 @@ static int l_interruptible(lua_State *L)
 	sched_check_wait(L, "async.interruptible");
 	luaL_checkstack(L, 8, NULL);
 	s = new_scope(L);
+	s->passing = true; /* the REPL's next chunk uses what this one opens */
 	s->outer = sched->interruptible;
 	lua_pushvalue(L, -1);
 	lua_insert(L, 1); /* anchors ctx */
@@ -413,7 +425,8 @@ static int l_defer(lua_State *L)
 }
 
 static const luaL_Reg defer_methods[] = {{"keep", defer_keep}, {NULL, NULL}};
-static const luaL_Reg defer_meta[] = {{"__close", defer_close}, {NULL, NULL}};
+static const luaL_Reg defer_meta[] = {
+    {"__close", defer_close}, {"__gc", scope_gc}, {NULL, NULL}};
 
 /* ---- events ---- */
 
@@ -793,7 +806,7 @@ static const luaL_Reg async_fns[] = {{"scope", l_scope},
 
 int luaopen_hgauto_async_core(lua_State *L)
 {
-	lb_newclass(L, SCOPE_CLASS, scope_methods, NULL);
+	lb_newclass(L, SCOPE_CLASS, scope_methods, scope_meta);
 	lb_newclass(L, DEFER_CLASS, defer_methods, defer_meta);
 	lb_newclass(L, EVENT_CLASS, event_methods, NULL);
 	lb_newclass(L, CHANNEL_CLASS, channel_methods, channel_meta);

@@ -545,8 +545,10 @@ static void read_headers(lua_State *L, int idx, struct work *w,
 		lb_fail(L, HGA_USAGE, NULL, "sigv4: more than %d headers",
 		        HEADERS_MAX);
 	w->headers = hga_calloc(n + 1, sizeof(*w->headers));
-	if (w->headers == NULL)
+	if (w->headers == NULL) {
 		lb_fail(L, HGA_MEMORY, NULL, "out of memory");
+		return; /* not reached */
+	}
 	for (i = 1; i <= n; i++) {
 		struct hga_sign_header *h = &w->headers[i - 1];
 

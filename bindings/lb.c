@@ -186,6 +186,51 @@ int lb_fail(lua_State *L, enum hga_kind kind, const char *code, const char *fmt,
 	return lb_raise(L, &err);
 }
 
+/* Frames of our own library are passed over when there are others. */
+bool lb_pushwhere(lua_State *L)
+{
+	static const char ours[] = "@hgauto:lib/";
+	lua_Debug ar;
+	bool found = false;
+
+	memset(&ar, 0, sizeof(ar));
+	for (int level = 0; lua_getstack(L, level, &ar); level++) {
+		bool lib;
+
+		if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0)
+			continue;
+		lib = strncmp(ar.source, ours, sizeof(ours) - 1) == 0;
+		if (found && lib)
+			continue;
+		if (found)
+			lua_pop(L, 1);
+		lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+		found = true;
+		if (!lib)
+			break;
+	}
+	return found;
+}
+
+int lb_fail_at(lua_State *L, enum hga_kind kind, const char *code,
+               const char *fmt, ...)
+{
+	struct hga_err err;
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)hga_vfail(&err, kind, 0, code, fmt, ap); /* fills err only */
+	va_end(ap);
+	luaL_checkstack(L, 4, NULL);
+	if (!lb_pushwhere(L))
+		return lb_raise(L, &err);
+	hga_err_prefix(&err, "%s", lua_tostring(L, -1));
+	lb_pusherr(L, &err);
+	lua_pushvalue(L, -2);
+	lua_setfield(L, -2, "where");
+	return lua_error(L);
+}
+
 int lb_usage(lua_State *L, int arg, const char *fmt, ...)
 {
 	struct hga_err err;
@@ -370,9 +415,9 @@ void *lb_check(lua_State *L, int idx, const char *tname)
 		return p;
 	got = type_name(L, idx);
 	if (idx == 1 && !lua_isuserdata(L, idx))
-		(void)lb_fail(L, HGA_USAGE, "Self",
-		              "call it with a colon: expected %s, got %s",
-		              tname, got);
+		(void)lb_fail_at(L, HGA_USAGE, "Self",
+		                 "call it with a colon: expected %s, got %s",
+		                 tname, got);
 	(void)lb_usage(L, idx, "%s expected, got %s", tname, got);
 	return NULL;
 }

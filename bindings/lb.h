@@ -45,6 +45,15 @@ void lb_adderr(lua_State *L, int first, int idx);
 int lb_fail(lua_State *L, enum hga_kind kind, const char *code, const char *fmt,
             ...) HGA_PRINTF(4, 5) LB_RAISES;
 
+/* The same with "FILE:LINE: " of the calling script in front, for mistakes
+ * that only their place explains; sets `where`. */
+int lb_fail_at(lua_State *L, enum hga_kind kind, const char *code,
+               const char *fmt, ...) HGA_PRINTF(4, 5) LB_RAISES;
+
+/* Pushes "FILE:LINE" of the innermost frame with a line, of the scripts
+ * rather than of the library.  False: there is none. [-0, +(0|1), m] */
+bool lb_pushwhere(lua_State *L);
+
 /* Raises usage "bad argument N (WHAT)". */
 int lb_usage(lua_State *L, int arg, const char *fmt, ...)
     HGA_PRINTF(3, 4) LB_RAISES;

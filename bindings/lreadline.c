@@ -35,7 +35,7 @@
 
 #define READER_CLASS "hgauto.reader"
 #define MAX_CHUNK ((size_t)16 * 1024 * 1024)
-#define MAX_SHOWN 200
+#define MAX_ROWS 12 /* of candidates */
 
 enum {
 	UV_CONTINUATION = 1,
@@ -457,12 +457,15 @@ static char **attempt(const char *word, int start, int end)
 /* In columns; readline's own lister asks and pages. */
 static void show_matches(char **m, int n, int longest)
 {
-	int rows, width, per, i, shown = n < MAX_SHOWN ? n : MAX_SHOWN;
+	int rows, width, per, i, shown = n;
 
 	rl_get_screen_size(&rows, &width);
 	per = width / (longest + 2);
 	if (per < 1)
 		per = 1;
+	rows = rows / 2 < MAX_ROWS ? rows / 2 : MAX_ROWS;
+	if (rows > 0 && shown > rows * per)
+		shown = rows * per;
 	fputc('\n', rl_outstream);
 	for (i = 1; i <= shown; i++)
 		fprintf(rl_outstream, "%-*s%s", longest + 2, m[i],
@@ -774,7 +777,8 @@ static bool plain_ready(lua_State *L, struct reader *x)
 	bool empty;
 
 	while (take_line(L, x, &empty)) {
-		if (empty || !is_incomplete(L, hga_buf_str(&x->chunk))) {
+		if ((empty && x->tty) ||
+		    !is_incomplete(L, hga_buf_str(&x->chunk))) {
 			x->accepted = true;
 			return true;
 		}

@@ -284,22 +284,22 @@ static int fail_place(lua_State *L, const char *what)
 	     level++)
 		text = frame_text(L, &ar);
 	if (text != NULL)
-		return lb_fail(L, HGA_USAGE, "CannotWait",
-		               "cannot wait inside %s (%s)", text, what);
-	return lb_fail(L, HGA_USAGE, "CannotWait",
-	               "cannot wait here: %s is called through a C function "
-	               "that cannot be suspended",
-	               what);
+		return lb_fail_at(L, HGA_USAGE, "CannotWait",
+		                  "cannot wait inside %s (%s)", text, what);
+	return lb_fail_at(L, HGA_USAGE, "CannotWait",
+	                  "cannot wait here: %s is called through a C function "
+	                  "that cannot be suspended",
+	                  what);
 }
 
 void sched_check_place(lua_State *L, const char *what)
 {
 	sched_check_effect(L, what);
 	if (task_of(L) == NULL && L != host_of(L)->L)
-		(void)lb_fail(L, HGA_USAGE, "CannotWait",
-		              "cannot wait inside a plain coroutine; use "
-		              "async.spawn (%s)",
-		              what);
+		(void)lb_fail_at(L, HGA_USAGE, "CannotWait",
+		                 "cannot wait inside a plain coroutine; use "
+		                 "async.spawn (%s)",
+		                 what);
 	if (task_of(L) == NULL || !lua_isyieldable(L))
 		(void)fail_place(L, what);
 }
@@ -326,10 +326,10 @@ void sched_check_cancel(lua_State *L)
 void sched_check_effect(lua_State *L, const char *what)
 {
 	if (host_of(L)->loading > 0)
-		(void)lb_fail(L, HGA_LOAD, "Effect",
-		              "%s called while the file is loaded; move it "
-		              "into run",
-		              what);
+		(void)lb_fail_at(L, HGA_LOAD, "Effect",
+		                 "%s called while the file is loaded; move it "
+		                 "into run",
+		                 what);
 }
 
 /* ---- waiting ---- */
@@ -912,6 +912,9 @@ static int task_gc(lua_State *L)
 {
 	struct task *t = luaL_checkudata(L, 1, TASK_CLASS);
 
+	/* Only at the end of a process that could not unwind. */
+	hga_timer_stop(host_of(L)->loop, &t->timer);
+	hga_timer_stop(host_of(L)->loop, &t->root.timer);
 	hga_free(t->root.why);
 	t->root.why = NULL;
 	return 0;

@@ -259,6 +259,8 @@ static struct hga_str plain_code(struct hga_str t)
 	ptrdiff_t colon = hga_str_chr(t, ':', 0);
 	size_t i;
 
+	if (t.s == NULL)
+		return t;
 	if (colon >= 0)
 		t.n = (size_t)colon;
 	for (i = t.n; i > 0; i--)

@@ -45,7 +45,7 @@ void hga_jp_free(struct hga_jp *jp)
 	if (jp == NULL)
 		return;
 	for (i = 0; i < jp->n_lits; i++)
-		hga_vtape_free(jp->lits[i]);
+		hga_vtape_free(jp->lits[i].t);
 	hga_free(jp->lits);
 	hga_free(jp->nodes);
 	hga_buf_release(&jp->src);
@@ -85,7 +85,7 @@ int hga_jp_query(struct hga_str text, struct hga_val v, struct hga_vtape **out,
                  struct hga_err *err)
 {
 	struct hga_vtape *t;
-	struct hga_jp *jp;
+	struct hga_jp *jp = NULL;
 	int rc = hga_jp_compile(&jp, text, err);
 
 	if (rc < 0)

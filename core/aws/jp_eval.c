@@ -7,7 +7,6 @@
 #include "base/mem.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #define BLOCK 16384
@@ -55,14 +54,14 @@ void *jp_alloc(struct jp_run *r, size_t n, size_t size)
 int jp_fail(struct jp_run *r, const struct jp_node *at, const char *code,
             const char *fmt, ...)
 {
-	char text[256];
 	va_list ap;
+	int rc;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	rc = hga_vfail(r->err, HGA_USAGE, 0, code, fmt, ap);
 	va_end(ap);
-	return hga_fail(r->err, HGA_USAGE, 0, code, "JMESPath, column %u: %s",
-	                at->col, text);
+	hga_err_prefix(r->err, "JMESPath, column %u", at->col);
+	return rc;
 }
 
 /* ---- values ---- */
@@ -669,7 +668,7 @@ int jp_eval(struct jp_run *r, uint32_t node, const struct jv *in,
 	case JP_HASH:
 		return multi_hash(r, n, in, out);
 	case JP_LITERAL:
-		*out = jv_of(hga_vtape_root(r->jp->lits[n->lit]));
+		*out = jv_of(hga_vtape_root(r->jp->lits[n->lit].t));
 		return 0;
 	case JP_STRING:
 		*out = jv_string(jp_text(r->jp, n));

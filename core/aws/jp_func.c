@@ -320,7 +320,7 @@ static int f_to_string(struct fcall *c, struct jv *out)
 		rc = p == NULL ? failed(c) : 0;
 	}
 	if (rc == 0) {
-		memcpy(p, b.data, b.len);
+		memcpy(p, hga_buf_text(&b), b.len);
 		*out = jv_string(hga_strn(p, b.len));
 	}
 	hga_buf_release(&b);
@@ -476,8 +476,8 @@ static int with_keys(struct fcall *c, const struct jv *expr, struct keyed **out,
 
 static int sorted(struct fcall *c, const struct jv *expr, struct jv *out)
 {
-	struct keyed *v;
-	uint32_t i, n;
+	struct keyed *v = NULL;
+	uint32_t i, n = 0;
 
 	if (with_keys(c, expr, &v, &n) < 0)
 		return failed(c);
@@ -494,8 +494,8 @@ static int sorted(struct fcall *c, const struct jv *expr, struct jv *out)
 static int extreme(struct fcall *c, const struct jv *expr, int want,
                    struct jv *out)
 {
-	struct keyed *v;
-	uint32_t i, n, best = 0;
+	struct keyed *v = NULL;
+	uint32_t i, n = 0, best = 0;
 
 	if (with_keys(c, expr, &v, &n) < 0)
 		return failed(c);

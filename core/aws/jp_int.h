@@ -57,12 +57,17 @@ struct jp_node {
 	int64_t num[3];
 };
 
+/* A literal of the expression. */
+struct jp_lit {
+	struct hga_vtape *t;
+};
+
 struct hga_jp {
 	struct hga_buf src;  /* the expression */
 	struct hga_buf pool; /* names and strings */
 	struct jp_node *nodes;
 	uint32_t n_nodes, cap_nodes;
-	struct hga_vtape **lits;
+	struct jp_lit *lits;
 	uint32_t n_lits, cap_lits;
 	uint32_t root;
 };

@@ -236,7 +236,7 @@ static int keep_literal(struct parser *p, struct token *k, struct hga_vtape *t)
 
 	if (jp->n_lits == jp->cap_lits) {
 		uint32_t cap = jp->cap_lits == 0 ? 4 : jp->cap_lits * 2;
-		struct hga_vtape **v = hga_realloc(jp->lits, cap * sizeof(*v));
+		struct jp_lit *v = hga_realloc(jp->lits, cap * sizeof(*v));
 
 		if (v == NULL) {
 			hga_vtape_free(t);
@@ -246,7 +246,7 @@ static int keep_literal(struct parser *p, struct token *k, struct hga_vtape *t)
 		jp->cap_lits = cap;
 	}
 	k->lit = jp->n_lits;
-	jp->lits[jp->n_lits++] = t;
+	jp->lits[jp->n_lits++].t = t;
 	return 0;
 }
 
@@ -480,9 +480,11 @@ static void add_child(struct parser *p, uint32_t parent, uint32_t *last,
 /* a, b]   (the bracket is behind us) */
 static int multi_list(struct parser *p, uint32_t *out)
 {
-	uint32_t last = JP_NO, child;
-	int rc = leaf(p, JP_LIST, out);
+	uint32_t last = JP_NO, child = JP_NO;
+	int rc;
 
+	*out = JP_NO;
+	rc = leaf(p, JP_LIST, out);
 	if (rc == 0)
 		rc = open_nest(p);
 	while (rc == 0) {
@@ -501,10 +503,12 @@ static int multi_list(struct parser *p, uint32_t *out)
 /* key: value, ...}   (the brace is behind us) */
 static int multi_hash(struct parser *p, uint32_t *out)
 {
-	uint32_t last = JP_NO, child;
+	uint32_t last = JP_NO, child = JP_NO;
 	struct token key;
-	int rc = leaf(p, JP_HASH, out);
+	int rc;
 
+	*out = JP_NO;
+	rc = leaf(p, JP_HASH, out);
 	if (rc == 0)
 		rc = open_nest(p);
 	while (rc == 0) {
@@ -562,7 +566,7 @@ static int slice(struct parser *p, uint32_t *out)
 /* N] or a slice, applied to `left`; a slice begins a projection. */
 static int index_of(struct parser *p, uint32_t left, uint32_t *out)
 {
-	uint32_t right;
+	uint32_t right = JP_NO;
 	bool sliced;
 	int rc = peek(p);
 
@@ -648,7 +652,7 @@ static int projection_rhs(struct parser *p, int bp, uint32_t *out)
 /* condition]   (the [? is behind us) */
 static int filter(struct parser *p, uint32_t left, uint32_t *out)
 {
-	uint32_t cond, right;
+	uint32_t cond = JP_NO, right = JP_NO;
 	int rc = open_nest(p);
 
 	if (rc == 0)
@@ -676,7 +680,7 @@ static int flatten(struct parser *p, uint32_t left, uint32_t *out)
 /* [ at the start of an expression; behind us. */
 static int prefix_bracket(struct parser *p, uint32_t *out)
 {
-	uint32_t left, right;
+	uint32_t left = JP_NO, right = JP_NO;
 	int rc;
 
 	if (p->cur.t == T_NUMBER || p->cur.t == T_COLON) {
@@ -705,7 +709,7 @@ static int prefix_bracket(struct parser *p, uint32_t *out)
 
 static int prefix_star(struct parser *p, uint32_t *out)
 {
-	uint32_t left, right = JP_NO;
+	uint32_t left = JP_NO, right = JP_NO;
 	int rc = leaf(p, JP_CURRENT, &left);
 
 	if (rc == 0)
@@ -728,7 +732,7 @@ static int prefix_paren(struct parser *p, uint32_t *out)
 static int prefix_unary(struct parser *p, enum jp_kind kind, int bp,
                         uint32_t *out)
 {
-	uint32_t a;
+	uint32_t a = JP_NO;
 	int rc = expression(p, bp, &a);
 
 	return rc < 0 ? rc : node(p, kind, a, JP_NO, JP_NO, out);
@@ -744,7 +748,7 @@ static int prefix_quoted(struct parser *p, const struct token *k, uint32_t *out)
 /* The first token of an expression; behind us, k. */
 static int prefix(struct parser *p, const struct token *k, uint32_t *out)
 {
-	uint32_t left;
+	uint32_t left = JP_NO;
 	int rc;
 
 	switch (k->t) {
@@ -799,7 +803,7 @@ static int prefix(struct parser *p, const struct token *k, uint32_t *out)
 /* arguments)   (the parenthesis is behind us) */
 static int call(struct parser *p, uint32_t left, uint32_t *out)
 {
-	uint32_t last = JP_NO, child;
+	uint32_t last = JP_NO, child = JP_NO;
 	int rc;
 
 	if (p->jp->nodes[left].kind != JP_FIELD)
@@ -825,7 +829,7 @@ static int call(struct parser *p, uint32_t left, uint32_t *out)
 static int infix_two(struct parser *p, enum jp_kind kind, const struct token *k,
                      uint32_t left, uint32_t *out)
 {
-	uint32_t right;
+	uint32_t right = JP_NO;
 	int rc = expression(p, power(k->t), &right);
 
 	if (rc == 0)
@@ -855,7 +859,7 @@ static int infix_dot(struct parser *p, uint32_t left, uint32_t *out)
 
 static int infix_bracket(struct parser *p, uint32_t left, uint32_t *out)
 {
-	uint32_t right;
+	uint32_t right = JP_NO;
 	int rc;
 
 	if (p->cur.t == T_NUMBER || p->cur.t == T_COLON)
@@ -915,7 +919,7 @@ static int infix(struct parser *p, const struct token *k, uint32_t left,
 static int expression(struct parser *p, int bp, uint32_t *out)
 {
 	struct token k = p->cur;
-	uint32_t left;
+	uint32_t left = JP_NO;
 	int rc;
 
 	if (++p->levels > JP_LEVELS)

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 
 #include <math.h>
+#include <string.h>
 
 struct jctx {
 	struct hga_ser_ctx c;
@@ -251,6 +252,7 @@ int hga_aws_ser_json(const struct hga_aws_ser *s, struct hga_aws_request *out,
 	struct jctx j;
 	int rc;
 
+	memset(&j, 0, sizeof(j));
 	hga_ser_ctx_init(&j.c, s, out, err);
 	rc = hga_buf_addc(&out->path, '/', err);
 	if (rc == 0)

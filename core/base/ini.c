@@ -171,32 +171,27 @@ static char *lower_dup(struct hga_str s)
 	return d;
 }
 
-/* Index of a property to be overwritten, or a new one; NONE on failure. */
-static size_t place_prop(struct parser *p, struct hga_ini_section *s,
-                         struct hga_str name)
+/* *at: index of a property to be overwritten, or of a new one. */
+static int place_prop(struct parser *p, struct hga_ini_section *s,
+                      struct hga_str name, size_t *at)
 {
 	void *array = s->props;
 
-	for (size_t i = 0; i < s->n; i++)
-		if (hga_str_ieqc(name, s->props[i].name))
-			return i;
-	if (p->ini->total == PROPS_MAX) {
-		(void)complain(p, "too many properties"); /* told by NONE */
-		return NONE;
-	}
-	if (s->n == s->cap && !grow(&array, &s->cap, sizeof(*s->props))) {
-		(void)hga_fail_mem(p->err); /* told by NONE */
-		return NONE;
-	}
+	for (*at = 0; *at < s->n; (*at)++)
+		if (hga_str_ieqc(name, s->props[*at].name))
+			return 0;
+	if (p->ini->total == PROPS_MAX)
+		return complain(p, "too many properties");
+	if (s->n == s->cap && !grow(&array, &s->cap, sizeof(*s->props)))
+		return hga_fail_mem(p->err);
 	s->props = array;
 	s->props[s->n].name = lower_dup(name);
 	s->props[s->n].value = NULL;
-	if (s->props[s->n].name == NULL) {
-		(void)hga_fail_mem(p->err); /* told by NONE */
-		return NONE;
-	}
+	if (s->props[s->n].name == NULL)
+		return hga_fail_mem(p->err);
 	p->ini->total++;
-	return s->n++;
+	s->n++;
+	return 0;
 }
 
 static int on_property(struct parser *p, struct hga_str line)
@@ -206,7 +201,8 @@ static int on_property(struct parser *p, struct hga_str line)
 	struct hga_str name;
 	struct hga_str value;
 	char *text;
-	size_t at;
+	size_t at = 0;
+	int r;
 
 	if (p->section == NONE)
 		return complain(p, "property before any section");
@@ -222,12 +218,12 @@ static int on_property(struct parser *p, struct hga_str line)
 	value = hga_str_trim(cut_comment(value));
 	text = hga_memdup0(value.s, value.n);
 	s = &p->ini->sections[p->section];
-	at = text != NULL ? place_prop(p, s, name) : NONE;
-	if (at == NONE) {
+	if (text == NULL)
+		return hga_fail_mem(p->err);
+	r = place_prop(p, s, name, &at);
+	if (r < 0) {
 		wipe_text(text);
-		return text == NULL
-		           ? hga_fail_mem(p->err)
-		           : (p->err ? -(int)p->err->kind : -HGA_USAGE);
+		return r;
 	}
 	wipe_text(s->props[at].value);
 	s->props[at].value = text;
@@ -279,8 +275,7 @@ static int on_line(struct parser *p, struct hga_str line)
 int hga_ini_parse(struct hga_ini *ini, struct hga_str text, const char *file,
                   struct hga_err *err)
 {
-	struct hga_err own; /* place_prop's answer needs one */
-	struct parser p = {ini, file, 0, NONE, NONE, err ? err : &own};
+	struct parser p = {ini, file, 0, NONE, NONE, err};
 	size_t from = 0;
 	int r = 0;
 

@@ -139,8 +139,9 @@ static bool new_node_chunk(struct hga_vtape *t, uint32_t room)
 	struct hga_node *c;
 
 	if (t->n_node_chunks == t->cap_node_chunks) {
-		void *p =
-		    grow(t->nodes, &t->cap_node_chunks, sizeof(*t->nodes));
+		/* an array of pointers; NOLINTNEXTLINE(*-sizeof-expression) */
+		void *p = grow(t->nodes, &t->cap_node_chunks, sizeof(c));
+
 		if (p == NULL)
 			return false;
 		t->nodes = p;

@@ -72,8 +72,9 @@ static int db_fail(const struct hga_db *db, int rc, const char *what,
 	const char *code;
 	int kind = map_rc(rc, &code);
 
-	return hga_fail(err, (enum hga_kind)kind, 0, code, "%s: %s", what,
-	                db->h ? sqlite3_errmsg(db->h) : sqlite3_errstr(rc));
+	(void)hga_fail(err, (enum hga_kind)kind, 0, code, "%s: %s", what,
+	               db->h ? sqlite3_errmsg(db->h) : sqlite3_errstr(rc));
+	return -kind;
 }
 
 int hga_db_exec(struct hga_db *db, const char *sql, struct hga_err *err)
@@ -381,8 +382,10 @@ int hga_stmt_new(struct hga_db *db, const char *sql, struct hga_stmt **out,
 	const char *rest = "";
 	int rc;
 
-	if (st == NULL)
-		return hga_fail_mem(err);
+	if (st == NULL) {
+		(void)hga_fail_mem(err);
+		return -HGA_MEMORY;
+	}
 	st->db = db;
 	rc = sqlite3_prepare_v2(db->h, sql, -1, &st->s, &rest);
 	if (rc != SQLITE_OK) {
@@ -391,8 +394,9 @@ int hga_stmt_new(struct hga_db *db, const char *sql, struct hga_stmt **out,
 	}
 	if (st->s == NULL || rest[strspn(rest, " \t\r\n;")] != '\0') {
 		hga_stmt_free(st);
-		return hga_fail(err, HGA_USAGE, 0, "Sql",
-		                "exactly one SQL statement is expected");
+		(void)hga_fail(err, HGA_USAGE, 0, "Sql",
+		               "exactly one SQL statement is expected");
+		return -HGA_USAGE;
 	}
 	*out = st;
 	return 0;

@@ -252,7 +252,7 @@ static int check_content(struct hga_ledger *led, struct hga_err *err)
 int hga_led_open_db(struct hga_ledger *led, struct hga_err *err)
 {
 	const struct hga_db_opts opts = {true, true, true, HGA_LED_APP_ID};
-	struct stat sb;
+	struct stat sb = {0};
 	int r = hga_db_open(led->path, &opts, &led->db, &led->created, err);
 
 	if (r == 0 && stat(led->path, &sb) != 0)

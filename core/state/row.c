@@ -227,7 +227,7 @@ static void bind_row(struct hga_stmt *st, const struct hga_row *row, int n)
 static int run_sql(struct hga_db *db, const char *sql,
                    const struct hga_row *row, int n, struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	int r = hga_stmt_new(db, sql, &st, err);
 
 	if (r < 0)
@@ -302,7 +302,7 @@ int hga_row_find(struct hga_db *db, const struct hga_table *t,
                  const char *where, struct hga_str key, struct hga_row *row,
                  struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	int r = hga_row_select(db, t, where, &st, err);
 
 	if (r < 0)

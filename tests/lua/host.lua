@@ -48,7 +48,7 @@ t.test("while a file is loaded effects raise load", function()
     local lib, fn = name:match("^(%w+)%.(%w+)$")
     local f = lib and _G[lib][fn] or _G[name]
     local err = t.raises(function() host.sandbox(f, "x", "y") end, { kind = "load" }, name)
-    t.like(tostring(err), "^" .. name:gsub("%.", "%%.") ..
+    t.like(tostring(err), ": " .. name:gsub("%.", "%%.") ..
       " called while the file is loaded; move it into run$", name .. ": text")
   end
   for _, mode in ipairs { "w", "a", "r+" } do

@@ -87,8 +87,6 @@ static struct hga_ssh *line_connect(struct line *l, const char *cipher,
 	a.ops_fd = l->fd;
 	a.ciphers = cipher;
 	a.banner_ms = a.kex_ms = a.login_ms = 2000;
-	a.interval_ms = 300; /* a wrong length waits for bytes to come */
-	a.count = 2;
 	return env_connect_args(&a, op);
 }
 
@@ -183,7 +181,9 @@ static int tamper(const char *cipher, uint64_t at)
 		bad |= 1; /* success */
 	if (strncmp(r.out, want, strlen(r.out)) != 0)
 		bad |= 2; /* wrong bytes */
-	if (hga_ssh_dead_err(ssh) == NULL && l.rx >= l.flip_rx)
+	/* A wrong length may wait for bytes that never come. */
+	if (hga_ssh_dead_err(ssh) == NULL && l.rx >= l.flip_rx &&
+	    r.err.kind != HGA_TIMEOUT)
 		bad |= 4; /* the session lives */
 	hga_ssh_close(ssh);
 	return bad;
@@ -193,9 +193,11 @@ static void test_tamper(const char *cipher, const char *name)
 {
 	int bad = 0;
 
+	env.exec_ms = 1000;
 	/* Lengths, padding, data, tags of the first packets, then more. */
 	for (uint64_t at = 1; at < 2000; at += at < 60 ? 5 : 331)
 		bad |= tamper(cipher, at);
+	env.exec_ms = 0;
 	is_int(bad, 0, name);
 }
 

@@ -30,7 +30,7 @@
 
 static struct {
 	char dir[256], pin[2048];
-	int port;
+	int port, exec_ms;
 	pid_t pid;
 	struct hga_loop *loop;
 	struct hga_key *key;
@@ -264,13 +264,14 @@ __attribute__((unused)) static bool env_exec(struct hga_ssh *ssh,
 		.cmd = hga_str(cmd), .input = in, .max_output = 4096};
 	struct hga_ssh_exec *x;
 	struct hga_ssh_wait w;
+	int limit_ms = env.exec_ms ? env.exec_ms : 60000;
 
 	memset(r, 0, sizeof(*r));
 	memset(&w, 0, sizeof(w));
 	if (hga_ssh_exec_start(ssh, &a, &x, &r->err) < 0)
 		return false;
 	do {
-		if (hga_ssh_wait_start(x, &w, 60000, 0, false, &r->err) < 0)
+		if (hga_ssh_wait_start(x, &w, limit_ms, 0, false, &r->err) < 0)
 			break;
 		env_wait(&w.base, 65);
 		hga_ssh_exec_info(x, &r->info);

@@ -11,7 +11,13 @@ local LAZY = {
   session = true, output = true,
 }
 
+local members = {}
+for name in pairs(LAZY) do
+  members[#members + 1] = name
+end
+
 setmetatable(M, {
+  __members = members, -- for completion
   __index = function(t, key)
     if key == "arg" then
       t.arg = require("hg.spec").arg

@@ -17,120 +17,131 @@ local time = require "hgauto.time"
 local M = {}
 
 local MODULES = { "async", "json", "fs", "proc", "log", "crypto", "state", "http", "ssh", "box",
-  "time", "aws", "winrm" }
+  "time", "aws" }
 
--- The chunk's globals: modules and clients appear when first named.
-local function environment()
-  local services
-  local e = { hg = require "hg" }
-  e._ENV = nil
-  return setmetatable(e, {
+local is_module = {}
+for _, name in ipairs(MODULES) do
+  is_module[name] = true
+end
+
+local function module(name)
+  local ok, mod = pcall(require, "hgauto." .. name)
+  return ok and mod or nil
+end
+
+local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function",
+  "goto", "if", "in", "local", "nil", "not", "or", "repeat", "return", "then", "true", "until",
+  "while" }
+
+local CLIENT_METHODS = { "wait", "pages", "call", "dry_run", "presign", "on", "meta" }
+
+local function is_service(name)
+  for _, s in ipairs(require("hgauto.aws").services()) do
+    if s == name then
+      return true
+    end
+  end
+  return false
+end
+
+--- The globals of chunks: modules and AWS clients appear when first named.
+-- @return table
+function M.environment()
+  local lazy = setmetatable({}, {
+    __members = MODULES,
+    __index = function(t, name)
+      local mod = is_module[name] and module(name) or nil
+      rawset(t, name, mod)
+      return mod
+    end,
+  })
+  return setmetatable({ hg = require "hg", hgauto = lazy }, {
     __index = function(t, key)
       local g = _G[key]
-      if g ~= nil then
+      if g ~= nil or type(key) ~= "string" then
         return g
       end
-      for _, name in ipairs(MODULES) do
-        if key == name then
-          local ok, mod = pcall(require, "hgauto." .. name)
-          if ok then
-            rawset(t, key, mod)
-            return mod
-          end
-        end
+      if is_module[key] then
+        g = module(key)
+      elseif is_service(key) then
+        g = require("hgauto.aws").client(key)
       end
-      if type(key) == "string" and not services then
-        services = {}
-        for _, s in ipairs(require("hgauto.aws").services()) do
-          services[s] = true
-        end
-      end
-      if services and services[key] then
-        local client = require("hgauto.aws").client(key)
-        rawset(t, key, client)
-        return client
-      end
-      return nil
+      rawset(t, key, g)
+      return g
     end,
   })
 end
 
 local function names_of(e)
-  local list, seen = {}, {}
-  local function add(name)
-    if type(name) == "string" and not seen[name] then
-      seen[name] = true
-      list[#list + 1] = name
+  local list = {}
+  for _, pool in ipairs { e, _G } do
+    for k in next, pool do
+      list[#list + 1] = k
     end
   end
-  for k in pairs(e) do
-    add(k)
-  end
-  for k in pairs(_G) do
-    add(k)
-  end
-  for _, m in ipairs(MODULES) do
-    add(m)
-  end
-  for _, s in ipairs(require("hgauto.aws").services()) do
-    add(s)
-  end
-  for _, w in ipairs { "and", "break", "do", "else", "elseif", "end", "false", "for", "function",
-    "goto", "if", "in", "local", "nil", "not", "or", "repeat", "return", "then", "true", "until",
-    "while" } do
-    add(w)
+  for _, pool in ipairs { MODULES, require("hgauto.aws").services(), KEYWORDS } do
+    table.move(pool, 1, #pool, #list + 1, list)
   end
   return list
 end
 
--- Value of a dotted path by raw access only: completion never runs code.
+-- Names that an object of ours declares to have without holding them yet.
+local function declared(v)
+  local mt = getmetatable(v)
+  if type(mt) ~= "table" then
+    return {}
+  end
+  local list = rawget(mt, "__members")
+  if list then
+    return list
+  end
+  list = {}
+  if rawget(mt, "__name") == "hgauto.aws.client" then
+    table.move(CLIENT_METHODS, 1, #CLIENT_METHODS, 1, list)
+    local ops = require("hgauto.aws").operations(v.meta.service)
+    table.move(ops, 1, #ops, #list + 1, list)
+  end
+  local index = rawget(mt, "__index")
+  if type(index) == "table" then
+    for k in next, index do
+      list[#list + 1] = k
+    end
+  end
+  return list
+end
+
+local function is_declared(v, name)
+  local mt = getmetatable(v)
+  for _, n in ipairs(type(mt) == "table" and rawget(mt, "__members") or {}) do
+    if n == name then
+      return true
+    end
+  end
+  return false
+end
+
+-- Value of a dotted path by raw access and declared members: completion
+-- never runs code of the user's.
 local function raw_path(e, path)
-  local v = e
-  for name in path:gmatch("[%a_][%w_]*") do
+  local first = path:match("^[%a_][%w_]*")
+  local v = e[first]
+  for name in path:sub(#first + 1):gmatch("[%a_][%w_]*") do
     if type(v) ~= "table" then
       return nil
     end
-    local x = rawget(v, name)
-    if x == nil and v == e then
-      x = rawget(_G, name)
-      if x == nil then
-        local ok, loaded = pcall(function()
-          return e[name]
-        end)
-        x = ok and loaded or nil
-      end
-    end
-    v = x
+    v = rawget(v, name) or is_declared(v, name) and v[name] or nil
   end
   return v
 end
 
 local function members(v)
-  local list = {}
-  if type(v) == "table" then
-    for k in pairs(v) do
-      if type(k) == "string" then
-        list[#list + 1] = k
-      end
-    end
-    local aws = require "hgauto.aws"
-    local meta = rawget(v, "meta")
-    if type(meta) == "table" and rawget(meta, "service") then
-      for _, op in ipairs(aws.operations(meta.service)) do
-        list[#list + 1] = op
-      end
-      list[#list + 1] = "wait"
-      list[#list + 1] = "pages"
-    end
+  local list = declared(v)
+  if type(v) ~= "table" then
+    return list
   end
-  local mt = debug.getmetatable(v)
-  local index = mt and rawget(mt, "__index")
-  if type(index) == "table" then
-    for k in pairs(index) do
-      if type(k) == "string" then
-        list[#list + 1] = k
-      end
-    end
+  list = table.move(list, 1, #list, 1, {})
+  for k in next, v do
+    list[#list + 1] = k
   end
   return list
 end
@@ -143,13 +154,12 @@ end
 -- @return string[] candidates
 function M.complete(e, text, cursor)
   local head = text:sub(1, cursor)
-  local path, sep, word = head:match("([%a_][%w_%.]*)([%.:])([%w_]*)$")
+  local path, word = head:match("([%a_][%w_%.]*)[%.:]([%w_]*)$")
   local pool
   if path and not path:find("%.%.") then
     pool = members(raw_path(e, path))
   else
     word = head:match("[%a_][%w_]*$") or ""
-    sep = nil
     if head:match("^%.[%w]*$") then
       word = head
       pool = { ".help", ".quit" }
@@ -160,7 +170,8 @@ function M.complete(e, text, cursor)
   local list, seen = {}, {}
   local function take(test)
     for _, name in ipairs(pool) do
-      if not seen[name] and test(name) and (sep ~= "." or name ~= "") then
+      if type(name) == "string" and name:find("^[.%a_][%w_]*$") and not seen[name]
+        and test(name) then
         seen[name] = true
         list[#list + 1] = name
       end
@@ -182,11 +193,15 @@ end
 -- @param text string
 -- @return boolean
 function M.incomplete(text)
-  if load("return " .. text, "=repl", "t") then
-    return false
+  local more = false
+  for _, form in ipairs { "return " .. text, text } do
+    local chunk, err = load(form, "=repl", "t")
+    if chunk then
+      return false
+    end
+    more = more or err:find("<eof>['\"]?$") ~= nil and not err:find("unfinished string", 1, true)
   end
-  local _, err = load(text, "=repl", "t")
-  return err ~= nil and err:find("<eof>['\"]?$") ~= nil and not err:find("unfinished string", 1, true)
+  return more
 end
 
 local function compile(text, e)
@@ -201,41 +216,42 @@ local function compile(text, e)
   return good
 end
 
-local function print_values(values, e, write)
-  if values.n == 0 then
-    return
+local function run_chunk(text, e)
+  local values = table.pack(compile(text, e)())
+  if values.n > 0 then
+    e._ = values[1]
   end
-  e._ = values[1]
-  local pp = require "hg.pp"
+  local pp, lines = require "hg.pp", {}
   for i = 1, values.n do
-    write(pp.text(values[i]))
+    lines[i] = pp.text(values[i]) .. "\n"
   end
-end
-
--- One chunk in a scope of its own, so that Ctrl-C ends it and its children.
-local function evaluate(text, e, write)
-  local started = time.mono()
-  local ok, values = pcall(async.scope, function()
-    return table.pack(compile(text, e)())
-  end)
-  if ok then
-    print_values(values, e, write)
-    local took = time.mono() - started
-    if took > 0.1 and term.isatty(2) then
-      term.err(("(%s)\n"):format(require("hg").format.duration(took)))
-    end
-    return true
-  end
-  e._err = values
-  return false, values
+  return table.concat(lines)
 end
 
 local function show_error(err)
   if type(err) == "table" and err.kind == "cancelled" then
-    term.err("cancelled\n")
+    term.err(term.isatty(0) and "\ncancelled\n" or "cancelled\n")
     return
   end
   exit.report(err, { verbose = out.verbose })
+end
+
+-- One chunk in a scope that Ctrl-C ends with its children.  What it opened
+-- stays open until the session ends.
+local function evaluate(text, e)
+  local started = time.mono()
+  local ok, result = async.interruptible(run_chunk, text, e)
+  if not ok then
+    e._err = result
+    show_error(result)
+    return false, result
+  end
+  term.out(result)
+  local took = time.mono() - started
+  if took > 0.1 and term.isatty(0) and term.isatty(2) then
+    term.err(("(%s)\n"):format(require("hg").format.duration(took)))
+  end
+  return true
 end
 
 local HELP = [[
@@ -247,28 +263,46 @@ Ctrl-C cancels the running call, Ctrl-D leaves.
 .quit  leave
 ]]
 
+local HISTORY = 10000
+
 local function history_file()
   return session.state.path .. "/repl_history.jsonl"
 end
+
+local function history_lines(path)
+  local lines = {}
+  for line in fs.read(path, { max = 64 * 1024 * 1024 }):gmatch("[^\n]+") do
+    lines[#lines + 1] = line
+  end
+  local extra = #lines - HISTORY
+  if extra > 0 then
+    lines = table.move(lines, extra + 1, #lines, 1, {})
+    fs.write(path, table.concat(lines, "\n") .. "\n")
+  end
+  return lines
+end
+
+local last_entry
 
 local function load_history(rl)
   local path = history_file()
   if not fs.exists(path) then
     return
   end
-  local entries = {}
-  for line in fs.read(path, { max = 16 * 1024 * 1024 }):gmatch("[^\n]+") do
+  local read, lines = pcall(history_lines, path)
+  if not read then
+    out.warn("no history: " .. tostring(lines))
+    return
+  end
+  for _, line in ipairs(lines) do
     local ok, item = pcall(json.decode, line)
     if ok and type(item) == "table" and type(item.l) == "string" then
-      entries[#entries + 1] = item.l
+      rl:add_history(item.l)
+      last_entry = item.l
     end
-  end
-  for i = math.max(1, #entries - 9999), #entries do
-    rl:add_history(entries[i])
   end
 end
 
-local last_entry
 local function remember(rl, text)
   if text == last_entry or text:sub(1, 1) == " " then
     return
@@ -276,21 +310,16 @@ local function remember(rl, text)
   last_entry = text
   rl:add_history(text)
   local line = require("hgauto.log").redact(text)
-  if line == text then
+  if line == text and utf8.len(text) then
     fs.append(history_file(),
       json.encode { t = math.floor(time.now()), p = session.profile, l = text } .. "\n")
   end
 end
 
-local function write_out(text)
-  term.out(text .. "\n")
-end
-
 -- The interactive loop; a press of Ctrl-C ends the chunk, never the REPL.
 local function interactive(e)
   local rl <close> = require("hgauto.readline").open {
-    prompt = "> ",
-    continuation = M.incomplete,
+    prompt = "> ", continuation = M.incomplete,
     complete = function(text, cursor)
       return M.complete(e, text, cursor)
     end,
@@ -306,42 +335,44 @@ local function interactive(e)
       term.out(HELP)
     elseif text:match("%S") then
       remember(rl, text)
-      local ok, err = async.interruptible(evaluate, text, e, write_out)
-      if not ok then
-        show_error(err)
-      end
+      evaluate(text, e)
     end
   end
 end
 
 -- Standard input that is no terminal: chunks as they become complete.
 local function batch(e)
-  local good, pending = true, ""
-  for line in io.lines() do
-    pending = pending == "" and line or (pending .. "\n" .. line)
-    if pending:match("^%s*%.quit%s*$") then
+  local rl <close> = require("hgauto.readline").open { continuation = M.incomplete }
+  local good = true
+  while true do
+    local text = rl:read()
+    if text == nil or text:match("^%s*%.quit%s*$") then
       return good
     end
-    if not M.incomplete(pending) then
-      local text = pending
-      pending = ""
-      if text:match("%S") then
-        local ok, err = evaluate(text, e, write_out)
-        if not ok then
-          good = false
-          show_error(err)
-        end
+    if text:match("%S") then
+      local ok, err = evaluate(text, e)
+      if not ok and type(err) == "table" and err.kind == "cancelled" then
+        error(err, 0)
       end
+      good = ok and good
     end
   end
-  if pending:match("%S") then
-    local ok, err = evaluate(pending, e, write_out)
-    if not ok then
-      good = false
-      show_error(err)
-    end
+end
+
+local function session_body(e, args)
+  if args.file then
+    host.load_file(args.file, e)()
   end
-  return good
+  if term.isatty(0) then
+    interactive(e)
+    return 0
+  end
+  return batch(e) and 0 or 1
+end
+
+local function tell_open(rows, run)
+  term.err(("hgauto: %d thing%s of this session may still cost money\nhint: hgauto gc %s%s\n")
+    :format(#rows, #rows == 1 and "" or "s", run.id, session.local_cloud and " --local" or ""))
 end
 
 --- `hgauto repl [FILE]`.
@@ -353,30 +384,22 @@ function M.main(args, opts)
   env.use_cloud(opts)
   local run = env.begin_run("repl")
   env.tell_dead_runs()
-  local e = environment()
-  local code = 0
-  local ok, err = pcall(async.scope, function()
-    if args.file then
-      host.load_file(args.file, e)()
-    end
-    if term.isatty(0) then
-      interactive(e)
-    elseif not batch(e) then
-      code = 1
-    end
+  local ok, code = pcall(async.scope, function()
+    return session_body(M.environment(), args)
   end)
   local rows = require("hg.ledger").open_rows(session, run.id)
-  if #rows > 0 then
-    term.err(("hgauto: %d thing%s of this session may still cost money\nhint: hgauto gc %s%s\n")
-      :format(#rows, #rows == 1 and "" or "s", run.id, opts["local"] and " --local" or ""))
-    code = 6
-  end
   session.ledger:end_run(run.id)
   run:finish()
-  if not ok then
-    error(err, 0)
+  if #rows == 0 and not ok then
+    error(code, 0)
+  elseif #rows == 0 then
+    return code
   end
-  return code
+  if not ok and not (type(code) == "table" and code.kind == "cancelled") then
+    exit.report(code, opts)
+  end
+  tell_open(rows, run)
+  return 6
 end
 
 return M
