@@ -347,6 +347,23 @@ static int on_down(int count, int key)
 	return move(end + 1, rl_point - from);
 }
 
+/* Beginning and end of the line of the block, not of the whole block. */
+static int on_home(int count, int key)
+{
+	(void)count; /* once is all */
+	(void)key;
+	rl_point = line_start(rl_point);
+	return 0;
+}
+
+static int on_end(int count, int key)
+{
+	(void)count; /* once is all */
+	(void)key;
+	rl_point = line_end(rl_point);
+	return 0;
+}
+
 /* ---- completion ---- */
 
 /* Length of what all have in common. */
@@ -494,6 +511,20 @@ static void bind_arrow(const char *seq, rl_command_func_t *fn,
 		bind_all(seq, fn);
 }
 
+static void bind_moves(void)
+{
+	bind_arrow("\\e[A", on_up, rl_get_previous_history);
+	bind_arrow("\\eOA", on_up, rl_get_previous_history);
+	bind_arrow("\\e[B", on_down, rl_get_next_history);
+	bind_arrow("\\eOB", on_down, rl_get_next_history);
+	bind_arrow("\\C-a", on_home, rl_beg_of_line);
+	bind_arrow("\\e[H", on_home, rl_beg_of_line);
+	bind_arrow("\\eOH", on_home, rl_beg_of_line);
+	bind_arrow("\\C-e", on_end, rl_end_of_line);
+	bind_arrow("\\e[F", on_end, rl_end_of_line);
+	bind_arrow("\\eOF", on_end, rl_end_of_line);
+}
+
 static void set_up_readline(void)
 {
 	static bool done;
@@ -518,10 +549,7 @@ static void set_up_readline(void)
 	bind_all("\n", on_enter);
 	bind_all("\\e\r", on_alt_enter);
 	bind_all("\\e\n", on_alt_enter);
-	bind_arrow("\\e[A", on_up, rl_get_previous_history);
-	bind_arrow("\\eOA", on_up, rl_get_previous_history);
-	bind_arrow("\\e[B", on_down, rl_get_next_history);
-	bind_arrow("\\eOB", on_down, rl_get_next_history);
+	bind_moves();
 }
 
 static void edit_begin(struct reader *x)

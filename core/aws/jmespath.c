@@ -88,7 +88,7 @@ int hga_jp_query(struct hga_str text, struct hga_val v, struct hga_vtape **out,
 	struct hga_jp *jp = NULL;
 	int rc = hga_jp_compile(&jp, text, err);
 
-	if (rc < 0)
+	if (jp == NULL)
 		return rc;
 	t = hga_vtape_new(NULL, 8 * (size_t)RUN_MAX);
 	rc = t == NULL ? hga_fail_mem(err) : hga_jp_eval(jp, v, t, 0, err);

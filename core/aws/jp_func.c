@@ -319,7 +319,7 @@ static int f_to_string(struct fcall *c, struct jv *out)
 		p = jp_alloc(c->r, b.len + 1, 1);
 		rc = p == NULL ? failed(c) : 0;
 	}
-	if (rc == 0) {
+	if (p != NULL) {
 		memcpy(p, hga_buf_text(&b), b.len);
 		*out = jv_string(hga_strn(p, b.len));
 	}

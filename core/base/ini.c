@@ -180,10 +180,14 @@ static int place_prop(struct parser *p, struct hga_ini_section *s,
 	for (*at = 0; *at < s->n; (*at)++)
 		if (hga_str_ieqc(name, s->props[*at].name))
 			return 0;
-	if (p->ini->total == PROPS_MAX)
-		return complain(p, "too many properties");
-	if (s->n == s->cap && !grow(&array, &s->cap, sizeof(*s->props)))
-		return hga_fail_mem(p->err);
+	if (p->ini->total == PROPS_MAX) {
+		(void)complain(p, "too many properties");
+		return -HGA_USAGE;
+	}
+	if (s->n == s->cap && !grow(&array, &s->cap, sizeof(*s->props))) {
+		(void)hga_fail_mem(p->err);
+		return -HGA_MEMORY;
+	}
 	s->props = array;
 	s->props[s->n].name = lower_dup(name);
 	s->props[s->n].value = NULL;

@@ -87,7 +87,7 @@ int hga_db_exec(struct hga_db *db, const char *sql, struct hga_err *err)
 int hga_db_int(struct hga_db *db, const char *sql, int64_t def, int64_t *out,
                struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	int r = hga_stmt_new(db, sql, &st, err);
 
 	if (r < 0)
@@ -159,7 +159,7 @@ static int on_commit(void *data, sqlite3 *h, const char *name, int pages)
 
 static int check_wal(struct hga_db *db, struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	int r = hga_stmt_new(db, "PRAGMA journal_mode=WAL", &st, err);
 
 	if (r < 0)
@@ -297,7 +297,7 @@ int hga_db_checkpoint(struct hga_db *db, struct hga_err *err)
 
 int hga_db_check(struct hga_db *db, struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	int r = hga_stmt_new(db, "PRAGMA integrity_check(1)", &st, err);
 
 	if (r < 0)

@@ -180,7 +180,7 @@ static int check_sid(struct hga_ledger *led, struct hga_err *err)
 /* All open rows can be read and have the right checksum. */
 static int check_rows(struct hga_ledger *led, struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	struct hga_row row;
 	int r =
 	    hga_row_select(led->db, &hga_table_op,
@@ -617,7 +617,7 @@ static int select_place(struct hga_ledger *led,
                         const struct hga_ledger_place *p, int64_t *n,
                         struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	int r = hga_stmt_new(led->db,
 	                     "SELECT place FROM place WHERE partition=?1 AND"
 	                     " account=?2 AND region=?3 AND endpoint=?4",

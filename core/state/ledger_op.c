@@ -283,7 +283,7 @@ static int find_resource(struct hga_ledger *led, int64_t place,
                          struct hga_str kind, struct hga_str id,
                          char op_out[HGA_OP_ID], struct hga_err *err)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	int r = hga_stmt_new(led->db,
 	                     "SELECT op FROM op WHERE place=?1 AND kind=?2"
 	                     " AND id=?3 AND state NOT IN ('gone','absent')",

@@ -92,7 +92,7 @@ static int list_file(struct hga_ledger *led, const struct hga_ledger_filter *f,
                      hga_ledger_fn fn, void *data, struct hga_err *err)
 {
 	const char *tail = "ORDER BY rowid";
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	struct hga_row row;
 	int r;
 

@@ -59,7 +59,7 @@ static int copy_table(struct hga_ledger *led, struct hga_db *from,
                       const struct hga_table *t, const char *order,
                       struct counts *n)
 {
-	struct hga_stmt *st;
+	struct hga_stmt *st = NULL;
 	struct hga_row row;
 	int r = 0;
 

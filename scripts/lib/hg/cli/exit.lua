@@ -50,8 +50,9 @@ function M.code(err, in_task)
   if type(err) ~= "table" then
     return 1
   end
-  if err.exit then
-    return err.exit
+  local chosen = err.kind and math.tointeger(err.exit)
+  if chosen and chosen >= 0 and chosen <= 255 then
+    return chosen
   end
   local kind, code = err.kind, tostring(err.code or "")
   if kind == "cancelled" then
@@ -87,19 +88,27 @@ function M.hint(err)
   return nil
 end
 
+--- One line about an error of any type.
+-- @param err any
+-- @return string
+function M.text(err)
+  if type(err) ~= "table" or err.kind or (getmetatable(err) or {}).__tostring then
+    return (tostring(err):gsub("%s*\n%s*", " "))
+  end
+  return "error " .. require("hg.pp").text(err):gsub("%s*\n%s*", ", ")
+end
+
 --- Prints `hgauto: WHAT` and `hint: …` to stderr; with verbose the traceback.
 -- @param err any
 -- @param opts table {verbose=boolean}
 function M.report(err, opts)
   local term = require "hgauto.term"
-  local text = tostring(err)
-  local kind = type(err) == "table" and err.kind or nil
-  local trace = type(err) == "table" and err.traceback or nil
-  if type(err) ~= "table" then
-    text = text:match("^[^\n]*")
+  local text, kind, trace = M.text(err), nil, nil
+  if type(err) == "table" then
+    kind, trace = err.kind, err.traceback
   end
   term.err("hgauto: " .. term.filter(text) .. "\n")
-  local hint = type(err) == "table" and M.hint(err) or nil
+  local hint = kind and M.hint(err) or nil
   if hint then
     term.err("hint: " .. term.filter(hint) .. "\n")
   end
