@@ -144,6 +144,9 @@ void host_release(struct host *h)
 	if (h->L != NULL)
 		lua_close(h->L);
 	h->L = NULL;
+	if (h->mem_used != 0 && strcmp(HGA_MODE, "debug") == 0)
+		fprintf(stderr, "hgauto: %zu bytes of Lua are left\n",
+		        h->mem_used);
 	if (h->loop != NULL)
 		hga_loop_free(h->loop);
 	h->loop = NULL;

@@ -379,8 +379,10 @@ static bool load_embedded(lua_State *L, const char *name)
 			return false;
 		(void)lb_raise(L, &err);
 	}
-	lua_pushlstring(L, hga_buf_text(&origin), origin.len);
-	hga_buf_release(&origin);
+	if (!lb_trypushbuf(L, &origin)) {
+		hga_buf_release(&text);
+		(void)lb_fail(L, HGA_MEMORY, "NoMemory", "out of memory");
+	}
 	lb_pushbuf(L, &text);
 	s.s = lua_tolstring(L, -1, &s.n);
 	host_loadtext(L, s, lua_tostring(L, -2));

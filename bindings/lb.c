@@ -708,12 +708,17 @@ static bool try_pushbuf(lua_State *L, struct hga_buf *b)
 	return false;
 }
 
-void lb_pushbuf(lua_State *L, struct hga_buf *b)
+bool lb_trypushbuf(lua_State *L, struct hga_buf *b)
 {
 	bool pushed = try_pushbuf(L, b);
 
 	hga_buf_release(b);
-	if (!pushed)
+	return pushed;
+}
+
+void lb_pushbuf(lua_State *L, struct hga_buf *b)
+{
+	if (!lb_trypushbuf(L, b))
 		(void)lb_fail(L, HGA_MEMORY, "NoMemory", "out of memory");
 }
 

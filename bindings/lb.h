@@ -130,6 +130,8 @@ int64_t lb_checkms(lua_State *L, int idx) LB_RAISES;
  * when memory runs out. [-0, +1, m]
  */
 void lb_pushbuf(lua_State *L, struct hga_buf *b);
+/* The same without raising: false, nothing pushed. */
+bool lb_trypushbuf(lua_State *L, struct hga_buf *b) HGA_MUST_USE;
 /* The same for secrets: the buffer is wiped. */
 void lb_pushbuf_secret(lua_State *L, struct hga_buf *b);
 

@@ -5,6 +5,7 @@
  * Calls block for milliseconds (local disk).  Rows travel as value tapes, so
  * that no statement is open while Lua allocates.  The ledger of a state
  * object is opened once; it keeps the state object, runs are kept by both.
+ * Long because one module is one file: many small functions, one per method.
  */
 #include "lb.h"
 #include "lbval.h"

@@ -48,9 +48,10 @@ struct hga_loop *host_loop(lua_State *L);
 void sched_check_wait(lua_State *L, const char *what);
 
 /*
- * Suspends the running task until op is done, makes progress (when
- * op->progress is wanted: see below) or the task's scope is cancelled (then
- * op->cancel was called).  Takes over op->done, op->progress and op->task;
+ * Suspends the running task until op is done, makes progress or the task's
+ * scope is cancelled (then op->cancel was called).  An op that another task
+ * waits for is usage, "busy in task NAME".  Takes over op->done, op->progress
+ * (always set) and op->task;
  * what (static text) names the wait in deadlock reports.  Calls k with
  * ctx = (lua_KContext)(void *)op.  Use as: return sched_await(...).
  * An op that is already finished makes the task ready at once.
@@ -73,8 +74,9 @@ int sched_resumed_raw(lua_State *L, struct hga_op *op);
 
 /*
  * The userdata or table at idx (with a __close metamethod) is a resource:
- * closed by the end of the innermost scope of the running task unless
- * released before.  Call sched_release in close() and keep().
+ * closed by the end of the innermost scope of the running task (timeouts and
+ * shields do not count) unless released before.  Call sched_release in
+ * close() and keep().
  */
 void sched_register(lua_State *L, int idx);
 void sched_release(lua_State *L, int idx);

@@ -134,15 +134,15 @@ struct sched {
 	unsigned deadlocks;
 };
 
+/* The scheduler of a state; one per process. */
 struct sched *sched_of(lua_State *L);
 /* The task of a thread; NULL in plain coroutines and the main state. */
 struct task *task_of(lua_State *L);
 
-/* ---- sched.c ---- */
+/* ---- sched.c: tasks ---- */
 
 /* Opens classes and tables for tasks. [-0, +0, raises] */
 void sched_open(lua_State *L, struct sched *s);
-void sched_release_all(struct sched *s);
 /*
  * Makes a task below scope from the function and nargs arguments on top of L
  * (popped); pushes its handle. [-(nargs+1), +1, raises]
@@ -152,51 +152,66 @@ struct task *sched_spawn(lua_State *L, struct scope *scope, int nargs);
 void sched_ready(struct task *t);
 /* Resumes once each task that was ready. */
 void sched_step(struct sched *s);
-/* Until the root task and all others ended. */
+/* Runs tasks and the loop until all tasks have ended. */
 void sched_loop(struct sched *s);
-/* Suspends the running task in q (its function returns this); limit_ms < 0:
- * no limit.  t->timed_out tells in k. */
+/* Stops what t waits for and makes it ready; nothing if it does not wait. */
+void task_wake(struct task *t);
+/* The same because a scope of its was cancelled: its operation is cancelled;
+ * a hard wait goes on. */
+void task_cancelled(struct task *t);
+/* Label path, "" if none; valid until the task or its label changes. */
+const char *task_label(const struct task *t);
+/* Methods of task handles (lasync.c). */
+extern const luaL_Reg lasync_task_methods[];
+/* Marks which state runs, for the signal handler; returns the previous. */
+lua_State *sched_enter(lua_State *L);
+
+/* ---- sched.c: waits that are no operation; `return sched_...;` ---- */
+
+/* The first half of sched_check_wait: may a wait stand here? [raises] */
+void sched_check_place(lua_State *L, const char *what);
+/* The second half, also for continuations: raises cancelled if so. */
+void sched_check_cancel(lua_State *L);
+/* Waits in q until waitq_wake; limit_ms < 0: no limit, else t->timed_out
+ * tells k that it passed.  k asks sched_check_cancel itself. */
 int sched_wait(lua_State *L, struct waitq *q, int64_t limit_ms,
                const char *what, lua_KFunction k, lua_KContext ctx);
-/* Same for a wait that only a child's end or the timer ends. */
+/* Waits for the end of a child, cancelled or not. */
 int sched_wait_hard(lua_State *L, const char *what, lua_KFunction k,
                     lua_KContext ctx);
-/* The first half of sched_check_wait: may a wait stand here? */
-void sched_check_place(lua_State *L, const char *what);
-/* The second, also for continuations: raises cancelled if so. */
-void sched_check_cancel(lua_State *L);
-int sched_sleep(lua_State *L, int64_t ms);
 /* Lets other tasks run for ms (0: once), then calls k, which asks
  * sched_check_cancel itself. */
 int sched_pause(lua_State *L, int64_t ms, const char *what, lua_KFunction k,
                 lua_KContext ctx);
-/* Readies all / the first of q. */
+/* The same for a function without results. */
+int sched_sleep(lua_State *L, int64_t ms);
+/* Wakes the first task of q, or all. */
 void waitq_wake(struct waitq *q, bool all);
-/* Stops what t waits for and makes it ready. */
-void task_wake(struct task *t);
-/* Wakes t because a scope of its was cancelled, unless it waits hard. */
-void task_cancelled(struct task *t);
-/* Pushes UV uv of a scope's or task's userdata. */
-void scope_pushuv(lua_State *L, const struct scope *s, int uv);
-/* Pops the top into it. */
-void scope_setuv(lua_State *L, const struct scope *s, int uv);
-const char *task_label(const struct task *t);
-/* Pushes the error "out of memory", made in advance. */
-void sched_pushnomem(lua_State *L);
-/* Methods of task handles (lasync.c). */
-extern const luaL_Reg lasync_task_methods[];
-/* Registry of anchored userdata. */
+
+/* ---- sched.c: userdata of live tasks and scopes ---- */
+
+/* Keeps the userdata at idx alive; drop gives it up (LUA_NOREF: nothing);
+ * push puts it on the stack. */
 int anchor_take(lua_State *L, int idx);
 void anchor_drop(lua_State *L, int ref);
 void anchor_push(lua_State *L, int ref);
-/* Marks which state runs, for the signal handler; returns the previous. */
-lua_State *sched_enter(lua_State *L);
+/* Pushes user value uv of a live scope's (or task's) userdata; pops the top
+ * into it.  Neither raises. */
+void scope_pushuv(lua_State *L, const struct scope *s, int uv);
+void scope_setuv(lua_State *L, const struct scope *s, int uv);
+/* Pushes the error "out of memory", made in advance. */
+void sched_pushnomem(lua_State *L);
 
 /* ---- scope.c ---- */
 
+/* Puts a zeroed scope into the tree as innermost one of owner. */
 void scope_init(struct scope *s, struct scope *parent, struct task *owner);
+/* Takes it out again, stops its timer, drops its anchor. */
+void scope_end(lua_State *L, struct scope *s);
 /* The scope whose cancellation reaches s, or NULL. */
 struct scope *scope_cancelled(struct scope *s);
+/* Cancels s (why: copied words or NULL) and wakes what waits below it.
+ * A lower or equal level than before changes nothing. */
 void scope_cancel(struct scope *s, int level, enum scope_cause cause,
                   const char *why);
 /* Pushes the error for a wait in a scope cancelled by `by`. [-0, +1, m] */
@@ -207,20 +222,21 @@ void scope_fail(lua_State *L, struct scope *s);
 /* The same for what the error `cancelled` on top (popped) or nil suppresses;
  * true when that was anything. [-1, +0] */
 bool scope_fail_suppressed(lua_State *L, struct scope *s);
-/* Out of the tree, timer stopped, anchor dropped. */
-void scope_end(lua_State *L, struct scope *s);
-
 /*
  * The body of a scope.  Stack of the calling C function: 1 the userdata with
  * the scope, 2 anything (becomes the message handler), 3 the function, 4...
  * its arguments.  Enters s as innermost scope of the task, runs, waits for
  * the children, closes resources, leaves; returns fn's results or raises.
+ * For a task's root scope: sets outcome and UV_ERR instead.
  */
 int scope_run(lua_State *L, struct scope *s);
-/* The task's message handler. */
+/* The message handler of all scopes. */
 int scope_msgh(lua_State *L);
 
-/* Installs the handlers of INT, TERM, HUP (inherited SIG_IGN stays). */
+/* ---- scope.c: signals ---- */
+
+/* Installs the handlers of INT, TERM, HUP (inherited SIG_IGN of INT and HUP
+ * stays); off: back to the default. */
 int scope_signals(struct sched *s, struct hga_err *err) HGA_MUST_USE;
 void scope_signals_off(void);
 /* Acts on presses that came since; from the loop. */
@@ -229,10 +245,10 @@ void scope_interrupts(struct sched *s);
 bool scope_interrupted(const struct sched *s);
 /* The root task is over: no press by the clock any more. */
 void scope_root_ended(struct sched *s);
-/* Presses so far / set back to zero. */
+/* Presses so far; reset: none. */
 int scope_presses(void);
 void scope_presses_reset(struct sched *s);
-/* "INT", "TERM", "HUP", or NULL. */
+/* First signal of the ladder: "INT", "TERM", "HUP", or NULL. */
 const char *scope_signal_name(void);
 /* Number of open ephemerals, for the third press. */
 void scope_set_open(int n);

@@ -32,6 +32,7 @@ return hg.task {
   example = "hgauto run --local build-linux --source apt",
 
   run = function(ctx, args)
+    hg.artifacts.prepare(args.dist_path)
     local source = ctx:step("source", hg.mercurial.resolve, {
       source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,
       version_hint = args.version_hint,
@@ -43,7 +44,8 @@ return hg.task {
     })
     ctx:step("bootstrap", hg.linux.bootstrap, m, { packages = hg.facts.packages.build })
     ctx:step("sync", hg.mercurial.sync, m, source)
-    local built, version = {}, source.tag
+    -- With uncommitted changes the version is another one than the tag's.
+    local built, version = {}, not args.dirty and source.tag or nil
     for _, kind in ipairs(unique(args.kind)) do
       built[#built + 1] = ctx:step(kind, hg.linux.build, m, kind,
         { node = source.node, isolation = args.isolation })

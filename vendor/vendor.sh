@@ -1,15 +1,23 @@
 #!/bin/sh
 # vendor.sh OUT: obtains, verifies and patches what vendor/manifest pins and
 # writes OUT/vendor.mk.  Cached: a second run compares hashes and is done.
+# vendor.sh --apt SUITE DIR WORDS: runs apt-get WORDS in DIR for that suite.
 # Environment: VENDOR_FETCH=cache (no network), VENDOR_STRICT=1 (no fallback,
 # every edit must apply), AWS_MODELS=DIR (models from there).
 set -eu
-out=$1
 here=$(cd "$(dirname "$0")" && pwd)
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
-cache=${HGAUTO_VENDOR_CACHE:-$out/cache}
-mkdir -p "$cache"
+if [ "$1" = --apt ]; then
+	mkdir -p "$3"
+	cache=$(cd "$3" && pwd)
+	out=$(mktemp -d)
+	trap 'rm -rf "$out"' EXIT
+else
+	out=$1
+	mkdir -p "$out"
+	out=$(cd "$out" && pwd)
+	cache=${HGAUTO_VENDOR_CACHE:-$out/cache}
+	mkdir -p "$cache"
+fi
 
 say() { echo "vendor: $*" >&2; }
 die() {
@@ -73,6 +81,13 @@ EOF
 	fi
 	(cd "$cache" && APT_CONFIG=$a/apt.conf "$@")
 }
+
+if [ "$1" = --apt ]; then
+	suite=$2
+	shift 3
+	apt_private "$suite" apt-get -q -q "$@"
+	exit
+fi
 
 # ---- libssh2 ---------------------------------------------------------------
 version=$(pin libssh2 version)

@@ -515,7 +515,7 @@ int hga_sign_signature(char out[65], struct hga_str secret, struct hga_str date,
                        struct hga_err *err)
 {
 	static const char digits[] = "0123456789abcdef";
-	uint8_t key[32], sum[32];
+	uint8_t key[32], sum[32] = {0};
 	size_t i;
 	int rc;
 

@@ -1,6 +1,7 @@
 /*
  * Keys as SSH uses them (RFC 4253, 5656, 8332, 8709; openssh's
- * PROTOCOL.key), on OpenSSL; random bytes.
+ * PROTOCOL.key), on OpenSSL; random bytes.  Long because reading, writing and
+ * signing share the table of algorithms and the wire helpers.
  */
 #include "base/crypto.h"
 

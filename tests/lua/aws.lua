@@ -2,9 +2,12 @@
 -- errors, paging, waiters, hooks, settings.
 local async = require "hgauto.async"
 local aws = require "hgauto.aws"
+local crypto = require "hgauto.crypto"
+local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local httpd = require "hgauto.httpd"
 local json = require "hgauto.json"
+local log = require "hgauto.log"
 local t = require "hg.tap"
 
 local CREDS = { access_key_id = "AKIDEXAMPLE00001", secret_access_key = "wJalr-canary-secret" }
@@ -471,6 +474,46 @@ t.test("the account is asked once", function()
   t.is(aws.account(opts).Account, "123456789012", "account")
   t.is(aws.account(opts).Account, "123456789012", "again")
   t.is(#seen, 1, "one request")
+end)
+
+t.test("secrets stay out of the log and of errors", function()
+  local SECRET, TOKEN = "wJalrXUtnFEMI/canary+secret", "FwoGZXIvYXdz-canary-token"
+  local DATA = "#!/bin/sh\necho user-data-canary\n"
+  local path = t.tmpdir() .. "/log"
+  local sink = log.file(path)
+  local url = serve(function(_, n)
+    if n == 1 then
+      return "<RunInstancesResponse/>"
+    elseif n == 2 then
+      return error_body("UnauthorizedOperation", "not with " .. SECRET), 403
+    end
+    return "<html>" .. TOKEN
+  end)
+  local ec2 = aws.client("ec2", {
+    region = "us-west-2", endpoint_url = url, max_attempts = 1,
+    credentials = { access_key_id = "AKIDEXAMPLE00001", secret_access_key = SECRET,
+      session_token = TOKEN },
+  })
+  local said = {}
+  for _ = 1, 3 do
+    local _, e = pcall(ec2.run_instances, ec2, {
+      ImageId = "ami-1", MinCount = 1, MaxCount = 1, UserData = DATA,
+    })
+    said[#said + 1] = log.redact(tostring(e))
+  end
+  log.debug("%s %s", SECRET, TOKEN)
+  sink:close()
+  local text = fs.read(path) .. table.concat(said, "\n")
+  t.like(text, "UnauthorizedOperation", "the log has the calls")
+  for what, canary in pairs { secret = SECRET, token = TOKEN, data = DATA } do
+    t.ok(not text:find(canary, 1, true), what .. ": not as it is")
+    t.ok(not text:find(crypto.base64(canary), 1, true), what .. ": not in base64")
+    t.ok(not text:find(canary:gsub("/", "%%2F"):gsub("%+", "%%2B"), 1, true), what .. ": not in URLs")
+  end
+end)
+
+t.test("describe", function()
+  t.is(aws.describe("ec2", "run_instances").name, "RunInstances", "an operation's model")
 end)
 
 t.test("defaults", function()

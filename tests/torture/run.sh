@@ -5,6 +5,7 @@
 # hang, a sanitizer report.  STEP=n (default 1) skips, START and MAX bound n.
 set -u
 hgauto=$1
+case $hgauto in /*) ;; *) hgauto=$(pwd)/$hgauto ;; esac
 shift
 cd "$(dirname "$0")" || exit 1
 [ $# -gt 0 ] || set -- *.lua

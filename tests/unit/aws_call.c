@@ -10,6 +10,7 @@
 #include "aws/call.h"
 #include "aws/modelc.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/time.h"
 
 #include <arpa/inet.h>
@@ -882,6 +883,47 @@ static void test_presign(void)
 	end_run(r);
 }
 
+/* ---- failing allocations ---- */
+
+/* One whole call, from the client to the answer; true: it succeeded and
+ * there is no n-th allocation. */
+static bool tortured(unsigned long n, bool *ended)
+{
+	unsigned long count;
+	struct run *r = new_run("RunInstances");
+	bool good;
+
+	r->a.gate = gate;
+	srv.served = 0;
+	hga_mem_torture(n, true);
+	if (start_run(r) == 0)
+		spin(is_finished, r, 20000);
+	else
+		r->finished = true;
+	count = hga_mem_count();
+	hga_mem_torture(0, false);
+	*ended = r->finished && r->settled == r->gates;
+	good = r->call.tape != NULL && r->call.base.err.kind == HGA_OK &&
+	       r->call.status == 200;
+	end_run(r);
+	return good && count < n;
+}
+
+static void test_torture(void)
+{
+	static const struct step s[] = {
+		STEP(503, ERROR("ServiceUnavailable", "later")),
+		STEP(200, OK_THING("RunInstances"))};
+	bool ended = true, good = false;
+	unsigned long n;
+
+	SCRIPT(s);
+	for (n = 1; n < 5000 && ended && !good; n++)
+		good = tortured(n, &ended);
+	ok(ended, "a call ends once, whichever allocation fails");
+	ok(good && n > 100, "and succeeds when none does (%lu)", n);
+}
+
 /* ---- set-up ---- */
 
 static struct hga_buf image;
@@ -944,6 +986,7 @@ int main(void)
 	test_quota();
 	test_user_data();
 	test_presign();
+	test_torture();
 	test_skew(); /* last: it changes the clock of the host */
 	drop_conns();
 	hga_watch_stop(loop, &srv.listen);

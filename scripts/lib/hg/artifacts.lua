@@ -20,11 +20,21 @@ end
 
 -- Entries whose file is gone or altered are dropped.
 local function still_true(dir, entry)
-  local path = dir .. "/" .. tostring(entry.name)
-  if not fs.exists(path) then
+  local name = type(entry) == "table" and entry.name
+  if type(name) ~= "string" or name:find("/", 1, true) then
     return false
   end
-  return fs.stat(path).size == entry.size and fs.sha256(path) == entry.sha256
+  local ok, st = pcall(fs.stat, dir .. "/" .. name)
+  return ok and st.type == "file" and st.size == entry.size
+    and fs.sha256(dir .. "/" .. name) == entry.sha256
+end
+
+--- Makes the directory for artifacts and checks that files can be put there.
+-- @param dir string
+-- @raise io
+function M.prepare(dir)
+  fs.mkdir(dir, { parents = true, mode = 493 })
+  fs.remove(fs.tmpdir(dir, ".hgauto-"))
 end
 
 --- Adds entries to DIR/manifest.json, one per name, atomically.
@@ -32,14 +42,14 @@ end
 -- @param entries table[] with name size sha256 kind …
 function M.record(dir, entries)
   local path = dir .. "/manifest.json"
-  local lock <close> = fs.lock(dir .. "/.manifest.lock", { wait = 30 }) -- luacheck: ignore
+  local _lock <close> = hg.ledger.lock("manifest " .. fs.realpath(dir), 30)
   local fresh = {}
   for _, e in ipairs(entries) do
     fresh[e.name] = true
   end
   local files = {}
   for _, e in ipairs(read_manifest(path)) do
-    if not fresh[e.name] and still_true(dir, e) then
+    if still_true(dir, e) and not fresh[e.name] then
       files[#files + 1] = e
     end
   end
@@ -49,7 +59,6 @@ function M.record(dir, entries)
   end)
   fs.write(path, json.encode({ v = 1, files = json.list(files) }, { indent = 2 }) .. "\n",
     { mode = 420 })
-  fs.remove(dir .. "/.manifest.lock")
 end
 
 --- Downloads an artifact: hash there, download, hash here, rename into dir.

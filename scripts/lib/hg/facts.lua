@@ -34,6 +34,12 @@ M.packages = {
   },
 }
 
+--- File names of artifacts by kind; the capture is the version.
+M.artifacts = {
+  wheel = "^mercurial%-([%w.+!_]+)%-cp%d+%-cp%d+%-linux_x86_64%.whl$",
+  sdist = "^mercurial%-([%w.+!_]+)%.tar%.gz$",
+}
+
 --- Answers with the caller's public address as text.
 M.address_service = "https://checkip.amazonaws.com/"
 

@@ -37,9 +37,10 @@ function M.base(ec2, name, override)
   end
   local newest
   for _, image in ipairs(ec2:describe_images(params).Images) do
-    local fits = image.OwnerId == fact.owner
-      and (override or not fact.strict or image.Name:match(fact.strict))
-    if fits and (not newest or image.CreationDate > newest.CreationDate) then
+    local fits = image.OwnerId == fact.owner and image.State == "available"
+      and image.Architecture == (fact.architecture or "x86_64")
+      and (override or not fact.strict or (image.Name or ""):match(fact.strict))
+    if fits and (not newest or (image.CreationDate or "") > (newest.CreationDate or "")) then
       newest = image
     end
   end

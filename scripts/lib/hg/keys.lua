@@ -25,10 +25,10 @@ end
 -- @waits
 function M.ensure(ec2)
   local sid = session.state.sid
+  local _lock <close> = hg.ledger.lock("keypair automation", 60)
   local key = session.state:vault():key("automation")
   local digest = require("hgauto.crypto").sha256(key:public():match("^%S+ (%S+)"))
   local name = ("hg-automation-%s-%s"):format(sid, digest:sub(1, 8))
-  local lock <close> = hg.ledger.lock("keypair " .. name, 60) -- luacheck: ignore
   local remote = find(ec2, name)
   if not remote then
     hg.ledger.create {

@@ -147,9 +147,13 @@ function M.create(o)
   local duplicate = type(err.code) == "string"
     and (err.code:find("%.Duplicate$") or err.code == "EntityAlreadyExists")
   if duplicate or err.ambiguous then
-    local found = o.find()
-    if found then
+    -- What was just made may become visible late.
+    local ok_wait, found = pcall(require("hg").wait, { what = o.name, timeout = 30, every = 1,
+      max_every = 8, poll = o.find })
+    if ok_wait then
       return found
+    elseif type(found) == "table" and found.kind == "cancelled" then
+      error(found, 0)
     end
   end
   error(err, 0)

@@ -23,11 +23,6 @@ function M.bootstrap(m, o)
   m:login("hg")
 end
 
-local PATTERN = {
-  wheel = "^mercurial%-([^%-]+)%-cp%d+%-cp%d+%-linux_x86_64%.whl$",
-  sdist = "^mercurial%-([^%-]+)%.tar%.gz$",
-}
-
 --- Builds one artifact and returns its remote path.
 -- @param m table machine
 -- @param kind string "wheel" or "sdist"
@@ -44,7 +39,7 @@ function M.build(m, kind, o)
   for _, entry in ipairs(m:list(out)) do
     found[#found + 1] = entry.name
   end
-  local version = found[1] and found[1]:match(PATTERN[kind])
+  local version = found[1] and found[1]:match(hg.facts.artifacts[kind])
   if #found ~= 1 or not version then
     hg.fail { kind = "task", message = ("%s: expected one file like mercurial-VERSION…, found %s")
       :format(kind, #found > 0 and table.concat(found, ", ") or "nothing") }
@@ -60,7 +55,7 @@ end
 -- @waits
 function M.verify(m, artifact)
   local r = m:script("verify", { artifact.kind, artifact.path }, { quiet = true, timeout = 600 })
-  local version = r.out:match("version (%S+)")
+  local version = ("\n" .. r.out):match("\nversion (%S+)\n")
   if version ~= artifact.version then
     hg.fail { kind = "task", message = ("%s says it is version %s"):format(artifact.name,
       tostring(version)) }

@@ -13,17 +13,24 @@ local M = {}
 
 -- ---- running hg here ----------------------------------------------------------
 
-local CLEAN = { HGRCPATH = "", HGPLAIN = "1", HGENCODING = "utf-8", TZ = "UTC" }
+-- strictflags: no value can be taken for --config and the like.
+local PLAIN = { HGPLAIN = "+strictflags" }
+local CLEAN = { HGRCPATH = "", HGPLAIN = "+strictflags", HGENCODING = "utf-8", TZ = "UTC" }
 
+-- Words before the command with a repository: -R PATH.
 local function run_hg(cmd, args, o)
   local r = proc.run({ cmd, table.unpack(args) }, {
-    cwd = o.cwd, env = o.env or { HGPLAIN = "1" }, check = false, timeout = o.timeout or 600,
-    max_output = o.max_output or 64 * 1024 * 1024,
+    cwd = o.cwd, env = o.env or PLAIN, check = false, timeout = o.timeout or 600,
+    max_output = 64 * 1024 * 1024,
   })
+  local name = args[1]:sub(1, 1) == "-" and args[3] or args[1]
   if not r.ok and not (o.accept and o.accept[r.code]) then
-    local why = r.err:match("abort: [^\n]*") or r.err:match("[^\n]+") or ("exit " .. tostring(r.code))
+    local why = r.err:match("abort: [^\n]*") or r.err:match("[^\n]+")
+      or ("exit " .. tostring(r.code))
     hg.fail { kind = o.kind or "task", exit = o.exit, result = r,
-      message = ("hg %s: %s"):format(args[1]:sub(1, 1) == "-" and args[3] or args[1], why) }
+      message = ("hg %s: %s"):format(name, why) }
+  elseif r.truncated then
+    hg.fail { kind = "task", message = ("hg %s: more than 64 MiB of output"):format(name) }
   end
   return r
 end
@@ -91,7 +98,7 @@ end
 
 local function apt_config(dir, suite)
   local ring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-  for _, d in ipairs { "/lists/partial", "/state", "/cache/archives/partial", "/src" } do
+  for _, d in ipairs { "/lists/partial", "/state", "/cache/archives/partial" } do
     fs.mkdir(dir .. d, { parents = true })
   end
   fs.write(dir .. "/status", "")
@@ -113,19 +120,51 @@ local function apt_config(dir, suite)
 end
 
 local function orig_of(dir)
-  local newest
   if not fs.exists(dir .. "/src") then
     return nil
   end
   for _, name in ipairs(fs.list(dir .. "/src")) do
     if name:match("^mercurial_.*%.orig%.tar%.%a+$") then
-      newest = dir .. "/src/" .. name
+      return dir .. "/src/" .. name
     end
   end
-  return newest
+  return nil
+end
+
+-- Runs fn with a new directory PREFIX… in parent that is removed afterwards;
+-- those of killed processes go, too (the caller holds a lock).
+local function with_tmpdir(parent, prefix, fn)
+  for _, name in ipairs(fs.list(parent)) do
+    if name:sub(1, #prefix) == prefix then
+      fs.remove(parent .. "/" .. name, { tree = true })
+    end
+  end
+  local tmp = fs.tmpdir(parent, prefix)
+  local ok, err = pcall(fn, tmp)
+  fs.remove(tmp, { tree = true })
+  if not ok then
+    error(err, 0)
+  end
+end
+
+local function download(dir, tmp, suite)
+  local env = { APT_CONFIG = apt_config(dir, suite) }
+  for _, argv in ipairs {
+    { "apt-get", "-q", "update" },
+    { "apt-get", "-q", "source", "--download-only", "mercurial" },
+  } do
+    local r = proc.run(argv, { env = env, cwd = tmp, check = false, timeout = 900 })
+    if not r.ok then
+      hg.fail { kind = "net", result = r, message = ("--source apt: %s failed: %s"):format(
+        argv[3], r.err:match("E: ([^\n]+)") or r.err:match("[^\n]+") or "no reason given"),
+        hint = "give a checkout or a release tarball" }
+    end
+  end
 end
 
 -- The upstream tarball of apt's source package; downloaded once per suite.
+-- apt writes to the final name at once, so a directory that is renamed when all
+-- is there tells what apt has verified.
 local function from_apt(suite)
   if not proc.which("apt-get") then
     hg.fail { kind = "usage",
@@ -133,33 +172,27 @@ local function from_apt(suite)
   end
   local dir = session.state.path .. "/cache/apt-src/" .. suite
   fs.mkdir(dir, { parents = true })
-  local lock <close> = fs.lock(dir .. "/lock", { wait = 600 }) -- luacheck: ignore
+  local _lock <close> = fs.lock(dir .. "/lock", { wait = 600 })
   local have = orig_of(dir)
   if have then
     return have
   end
   out.note("fetching Mercurial's source package of " .. suite .. " by apt")
-  local env = { APT_CONFIG = apt_config(dir, suite) }
-  for _, argv in ipairs {
-    { "apt-get", "-q", "update" },
-    { "apt-get", "-q", "source", "--download-only", "mercurial" },
-  } do
-    local r = proc.run(argv, { env = env, cwd = dir .. "/src", check = false, timeout = 900 })
-    if not r.ok then
-      hg.fail { kind = "net", result = r, message = ("--source apt: %s failed: %s"):format(
-        argv[3], r.err:match("E: ([^\n]+)") or r.err:match("[^\n]+") or "no reason given"),
-        hint = "give a checkout or a release tarball" }
-    end
-  end
+  with_tmpdir(dir, "src.tmp-", function(tmp)
+    download(dir, tmp, suite)
+    fs.remove(dir .. "/src", { tree = true })
+    fs.rename(tmp, dir .. "/src")
+  end)
   return orig_of(dir) or hg.fail { kind = "task", message = "--source apt: no .orig.tar came" }
 end
 
 -- ---- import -----------------------------------------------------------------------
 
+-- A repository inside would bring its own configuration, which hg obeys.
 local JUNK = { "PKG-INFO", "setup.cfg", "mercurial/__version__.py", "mercurial/__modulepolicy__.py",
-  "hgext/__index__.py", "build", "dist", ".git", ".pc" }
+  "hgext/__index__.py", "build", "dist", ".git", ".hg", ".pc" }
 
-local function version_of(dir, name, hint)
+local function told_version(dir, name, hint)
   if fs.exists(dir .. "/PKG-INFO") then
     local v = fs.read(dir .. "/PKG-INFO"):match("\nVersion: ([^\r\n]+)")
     if v then
@@ -174,16 +207,30 @@ local function version_of(dir, name, hint)
   end
   local v = name and (name:match("^mercurial%-(%d[%w.+]*)") or name:match("^mercurial_(%d[%w.+]*)"))
   if v then
-    return (v:gsub("%.orig$", ""):gsub("%.orig%.tar.*$", ""):gsub("%.tar.*$", ""))
+    return (v:gsub("%.orig$", ""):gsub("%.orig%.tar.*$", ""):gsub("%.tar.*$", ""):gsub("%.tgz$", ""))
   end
-  return hint or hg.fail { kind = "usage", message = "cannot tell the version of this source",
-    hint = "--version-hint 7.0.1" }
+  return hint
 end
 
+local function version_of(dir, name, hint)
+  local v = told_version(dir, name, hint)
+  if not v then
+    hg.fail { kind = "usage", message = "cannot tell the version of this source",
+      hint = "--version-hint 7.0.1" }
+  elseif not v:find("^%d[%w.+_-]*$") or #v > 100 then
+    -- It becomes a tag, a word on a command line.
+    hg.fail { kind = "usage", message = ("this source has an odd version: %s"):format(v) }
+  end
+  return v
+end
+
+-- --force-local: a colon in the path does not name another machine.
+local TAR = { "tar", "--force-local" }
+
 local function unpack_tar(file, dir)
-  local list = proc.run({ "tar", "-tf", file }, { check = false, timeout = 300,
+  local list = proc.run({ TAR[1], TAR[2], "-tf", file }, { check = false, timeout = 300,
     max_output = 64 * 1024 * 1024 })
-  if not list.ok then
+  if not list.ok or list.truncated then
     hg.fail { kind = "usage", message = ("%s: not a readable archive (%s)"):format(file,
       list.err:match("[^\n]+") or "tar failed") }
   end
@@ -192,30 +239,56 @@ local function unpack_tar(file, dir)
       hg.fail { kind = "usage", message = ("%s: refused, it names %s"):format(file, name) }
     end
   end
-  proc.run({ "tar", "-xf", file, "-C", dir, "--no-same-owner" }, { timeout = 600 })
+  local r = proc.run({ TAR[1], TAR[2], "-xf", file, "-C", dir, "--no-same-owner" },
+    { check = false, timeout = 600 })
+  if not r.ok then
+    hg.fail { kind = "usage", message = ("%s: cannot be unpacked (%s)"):format(file,
+      r.err:match("[^\n]+") or "tar failed") }
+  end
   local top = fs.list(dir)
-  if #top == 1 and fs.stat(dir .. "/" .. top[1]).type == "dir" then
+  if #top == 1 and fs.lstat(dir .. "/" .. top[1]).type == "dir" then
     return dir .. "/" .. top[1], top[1]
   end
   return dir, nil
 end
 
+local function find_all(dir, words)
+  return proc.run({ "find", dir, table.unpack(words) },
+    { timeout = 300, max_output = 64 * 1024 * 1024 }).out
+end
+
 local function newest_mtime(dir)
-  local r = proc.run({ "find", dir, "-path", dir .. "/.hg", "-prune", "-o", "-type", "f", "-printf",
-    "%T@\n" }, { timeout = 300, max_output = 64 * 1024 * 1024 })
   local newest = 0
-  for t in r.out:gmatch("(%d+)[%d.]*\n") do
+  for t in find_all(dir, { "-type", "f", "-printf", "%T@\n" }):gmatch("(%d+)[%d.]*\n") do
     newest = math.max(newest, math.tointeger(t))
   end
   return newest
 end
 
-local function links_stay_inside(dir)
-  local r = proc.run({ "find", dir, "-type", "l", "-printf", "%p\t%l\n" }, { timeout = 300 })
-  for path, target in r.out:gmatch("([^\t\n]+)\t([^\n]+)") do
-    if target:sub(1, 1) == "/" or ("/" .. target):find("/../../", 1, true) then
-      hg.fail { kind = "usage", message = ("refused, the link %s leads to %s"):format(
-        path:sub(#dir + 2), target) }
+-- Whether a link at PATH (relative) leads out of the tree, by its text alone.
+local function leaves(path, target)
+  local _, depth = path:gsub("/", "")
+  if target:sub(1, 1) == "/" then
+    return true
+  end
+  for part in target:gmatch("[^/]+") do
+    depth = depth + (part == ".." and -1 or part == "." and 0 or 1)
+    if depth < 0 then
+      return true
+    end
+  end
+  return false
+end
+
+-- Only files, directories, and links that stay inside.
+local function check_tree(dir)
+  local text = find_all(dir, { "-not", "-type", "f", "-not", "-type", "d", "-printf",
+    "%P\\0%y\\0%l\\0" })
+  for path, kind, target in text:gmatch("(%Z*)%z(%Z*)%z(%Z*)%z") do
+    if kind ~= "l" then
+      hg.fail { kind = "usage", message = ("refused, %s is neither file nor directory"):format(path) }
+    elseif leaves(path, target) then
+      hg.fail { kind = "usage", message = ("refused, the link %s leads to %s"):format(path, target) }
     end
   end
 end
@@ -225,9 +298,7 @@ end
 local function commit_tree(cmd, dir, version)
   local date = ("%d 0"):format(newest_mtime(dir))
   for _, name in ipairs(JUNK) do
-    if fs.exists(dir .. "/" .. name) then
-      fs.remove(dir .. "/" .. name, { tree = true })
-    end
+    fs.remove(dir .. "/" .. name, { tree = true })
   end
   for _, name in ipairs(fs.list(dir)) do
     if name:match("%.egg%-info$") then
@@ -235,62 +306,78 @@ local function commit_tree(cmd, dir, version)
     end
   end
   local who = "hgauto import <hgauto@localhost>"
-  local o = { cwd = dir, env = CLEAN }
-  run_hg(cmd, { "init" }, o)
-  run_hg(cmd, { "add", "-q" }, o)
-  run_hg(cmd, { "commit", "-q", "-m", "import of mercurial-" .. version, "-u", who, "-d", date }, o)
-  run_hg(cmd, { "tag", "-u", who, "-d", date, version }, o)
-  run_hg(cmd, { "phase", "-q", "-p", "-r", "all()" }, { cwd = dir, env = CLEAN, accept = { [1] = true } })
-  run_hg(cmd, { "update", "-q", version }, o)
+  -- A .hgsub among the files stays one file: nothing is fetched for it.
+  local o = { cwd = dir, env = CLEAN, accept = {} }
+  local function run(...)
+    run_hg(cmd, { "--config", "subrepos.allowed=no", ... }, o)
+  end
+  run("init")
+  run("add", "-q")
+  run("commit", "-q", "-m", "import of mercurial-" .. version, "-u", who, "-d", date)
+  run("tag", "-u", who, "-d", date, "--", version)
+  o.accept[1] = true
+  run("phase", "-q", "-p", "-r", "all()")
+  o.accept[1] = nil
+  run("update", "-q", "-r", version)
 end
 
 local function directory_key(dir)
-  local r = proc.run({ "find", dir, "-type", "f", "-printf", "%P\t%m\n" },
-    { timeout = 300, max_output = 64 * 1024 * 1024 })
-  local lines = {}
-  for path, mode in r.out:gmatch("([^\t\n]+)\t(%d+)\n") do
+  local list = {}
+  local text = find_all(dir, { "-type", "f", "-printf", "%P\\0%m\\0" })
+  for path, mode in text:gmatch("(%Z*)%z(%d+)%z") do
     local x = tonumber(mode, 8) & 73 ~= 0 and "x" or "-"
-    lines[#lines + 1] = ("%s\t%s\t%s"):format(path, x, fs.sha256(dir .. "/" .. path))
+    list[#list + 1] = ("%s\t%s\t%s"):format(path, x, fs.sha256(dir .. "/" .. path))
   end
-  table.sort(lines)
-  return crypto.sha256(table.concat(lines, "\n"))
+  text = find_all(dir, { "-type", "l", "-printf", "%P\\0%l\\0" })
+  for path, target in text:gmatch("(%Z*)%z(%Z*)%z") do
+    list[#list + 1] = ("%s\tl\t%s"):format(path, target)
+  end
+  table.sort(list)
+  return crypto.sha256(table.concat(list, "\n"))
+end
+
+local function not_source(path)
+  hg.fail { kind = "usage", hint = "--source DIR, TARBALL or apt",
+    message = ("%s is no Mercurial source (no setup.py and mercurial/)"):format(path) }
+end
+
+-- The tree of an archive or a copy of a directory below tmp, and its own name.
+local function unpack(path, is_dir, tmp)
+  if not is_dir then
+    return unpack_tar(path, tmp)
+  end
+  proc.run({ "cp", "-a", "--", path .. "/.", tmp }, { timeout = 600 })
+  return tmp, path:match("[^/]+$")
 end
 
 local function import(o, path, is_dir)
-  local key = (is_dir and directory_key(path) or fs.sha256(path)):sub(1, 16)
+  if not is_dir and fs.stat(path).type ~= "file" then
+    hg.fail { kind = "usage", message = ("--source %s: neither file nor directory"):format(path) }
+  end
+  local content = is_dir and directory_key(path) or fs.sha256(path)
+  local key = (o.version_hint and crypto.sha256(content .. " " .. o.version_hint) or content)
+    :sub(1, 16)
   local cache = session.state.path .. "/cache/source"
   fs.mkdir(cache, { parents = true })
   local final = cache .. "/" .. key
-  local lock <close> = fs.lock(cache .. "/" .. key .. ".lock", { wait = 600 }) -- luacheck: ignore
+  local _lock <close> = fs.lock(cache .. "/" .. key .. ".lock", { wait = 600 })
   if fs.exists(final .. "/repo/.hg") then
     return final .. "/repo"
   end
   need_hg(o.hg)
   out.note(("importing %s"):format(path:match("[^/]+$")))
-  local tmp = fs.tmpdir(cache, key .. ".tmp-")
-  local ok, err = pcall(function()
+  with_tmpdir(cache, key .. ".tmp-", function(tmp)
     fs.mkdir(tmp .. "/x")
-    local tree, name
-    if is_dir then
-      proc.run({ "cp", "-a", path .. "/.", tmp .. "/x" }, { timeout = 600 })
-      tree, name = tmp .. "/x", path:match("[^/]+$")
-    else
-      tree, name = unpack_tar(path, tmp .. "/x")
-    end
-    links_stay_inside(tree)
+    local tree, name = unpack(path, is_dir, tmp .. "/x")
+    check_tree(tree)
     if not has_source(tree) then
-      hg.fail { kind = "usage", message = ("%s is no Mercurial source (no setup.py and mercurial/)")
-        :format(path) }
+      not_source(path)
     end
     commit_tree(o.hg, tree, version_of(tree, name or path:match("[^/]+$"), o.version_hint))
     fs.mkdir(tmp .. "/final")
     fs.rename(tree, tmp .. "/final/repo")
     fs.rename(tmp .. "/final", final)
   end)
-  fs.remove(tmp, { tree = true })
-  if not ok then
-    error(err, 0)
-  end
   return final .. "/repo"
 end
 
@@ -305,7 +392,8 @@ local function find_repo(o)
     end
     return checkout_of(here) or import(o, here, true)
   end
-  local suite = s == "apt" and "trixie" or s:match("^apt:([%w.-]+)$")
+  local suite = s == "apt" and hg.facts.images[hg.facts.default_image].suite
+    or s:match("^apt:(%a[%w-]*)$")
   if suite then
     return import(o, from_apt(suite), false)
   end
@@ -320,8 +408,7 @@ local function find_repo(o)
   if fs.stat(s).type == "dir" then
     local repo = checkout_of(s)
     if not repo and not has_source(s) then
-      hg.fail { kind = "usage", message = ("%s is no Mercurial source (no setup.py and mercurial/)")
-        :format(s), hint = "--source DIR, TARBALL or apt" }
+      not_source(s)
     end
     return repo or import(o, s, true)
   end
@@ -342,7 +429,7 @@ local function split0(text)
 end
 
 local function cat(o, repo, node, path)
-  local r = run_hg(o.hg, { "-R", repo, "cat", "-r", node, repo .. "/" .. path },
+  local r = run_hg(o.hg, { "-R", repo, "cat", "-r", node, "path:" .. path },
     { accept = { [1] = true } })
   return r.ok and r.out or nil
 end
@@ -353,9 +440,28 @@ local function check_supported(o, repo, source)
     hg.fail { kind = "usage", message = ("%s is no Mercurial source (no mercurial/hg.py in %s)")
       :format(repo, source.node:sub(1, 12)) }
   end
-  if not text or not text:find("setuptools-scm", 1, true) and not text:find("setuptools_scm", 1, true) then
-    hg.fail { kind = "usage", message = ("revision %s predates 7.0 (no setuptools-scm in pyproject.toml)")
-      :format(source.tag or source.node:sub(1, 12)) }
+  if not text or not text:find("setuptools[-_]scm") then
+    hg.fail { kind = "usage", message = ("revision %s predates 7.0 (no setuptools-scm in"
+      .. " pyproject.toml)"):format(source.tag or source.node:sub(1, 12)) }
+  end
+end
+
+-- The release tag among the tags of one changeset.
+local function release_tag(tags)
+  for tag in tags:gmatch("[^:]+") do
+    if tag:find("^%d[%w.]*$") then
+      return tag
+    end
+  end
+  return nil
+end
+
+-- What --dirty carries are changes against the revision, so it must be the parent.
+local function check_dirty(o, repo, source)
+  local r = run_hg(o.hg, { "-R", repo, "log", "-r", "p1() + p2()", "-T", "{node}\n" }, {})
+  if r.out ~= source.node .. "\n" then
+    hg.fail { kind = "usage", message = "--dirty needs the working directory's one parent as"
+      .. " revision" }
   end
 end
 
@@ -367,7 +473,7 @@ end
 function M.resolve(o)
   need_hg(o.hg)
   local repo = find_repo(o)
-  local r = run_hg(o.hg, { "-R", repo, "log", "-r", o.revision, "-T", TEMPLATE },
+  local r = run_hg(o.hg, { "-R", repo, "log", "--rev=" .. o.revision, "-T", TEMPLATE },
     { kind = "usage", exit = 2 })
   local f = split0(r.out)
   if #f == 0 then
@@ -377,15 +483,18 @@ function M.resolve(o)
       :format(o.revision, #f // 7) }
   end
   local source = { repo = repo, node = f[1], branch = f[2], date = f[3], description = f[7],
-    hg = o.hg, dirty = o.dirty, tag = f[5] == "0" and f[4] ~= "null" and f[4] or nil }
+    hg = o.hg, dirty = o.dirty, tag = f[5] == "0" and release_tag(f[4]) or nil }
   check_supported(o, repo, source)
-  if o.revision == "." and not o.dirty then
+  if o.dirty then
+    check_dirty(o, repo, source)
+  elseif o.revision == "." then
     local status = run_hg(o.hg, { "-R", repo, "diff", "--stat" }, {})
     if status.out:match("%S") then
       out.warn("uncommitted changes are not sent (--dirty sends them)")
     end
   end
-  out.note(("%s %s %s"):format(source.node:sub(1, 12), source.tag or "", source.description))
+  out.note(require("hgauto.term").filter(("%s %s %s"):format(source.node:sub(1, 12),
+    source.tag or "", source.description)))
   return source
 end
 

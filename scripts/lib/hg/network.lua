@@ -4,9 +4,39 @@ local session = require "hg.session"
 
 local M = {}
 
-local function caller_cidr(allow)
+-- The widest network that may be let in.
+local WIDEST = 8
+
+--- Checks and completes an IPv4 network; host bits are cleared as EC2 does it.
+-- @param text string ADDRESS or ADDRESS/BITS
+-- @return string ADDRESS/BITS
+-- @raise usage it is none, or nearly everybody
+function M.cidr(text)
+  local a, b, c, d, bits = text:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)/?(%d*)$")
+  local n = bits == "" and not text:find("/", 1, true) and 32 or tonumber(bits)
+  local parts = { tonumber(a), tonumber(b), tonumber(c), tonumber(d) }
+  if #parts ~= 4 or math.max(table.unpack(parts)) > 255 or not n or n > 32 then
+    hg.fail { kind = "usage", message = ("--allow-cidr %s: expected an IPv4 network such as"
+      .. " 203.0.113.9/32"):format(text) }
+  end
+  if n < WIDEST then
+    hg.fail {
+      kind = "usage", message = ("--allow-cidr %s would open the machines to everybody"):format(text),
+      hint = "name your own address or network",
+    }
+  end
+  local v = parts[1] << 24 | parts[2] << 16 | parts[3] << 8 | parts[4]
+  v = v & ~((1 << (32 - n)) - 1)
+  return ("%d.%d.%d.%d/%d"):format(v >> 24, v >> 16 & 255, v >> 8 & 255, v & 255, n)
+end
+
+local function caller_cidrs(allow)
   if allow and #allow > 0 then
-    return allow
+    local list = {}
+    for i, text in ipairs(allow) do
+      list[i] = M.cidr(text)
+    end
+    return list
   end
   if session.local_cloud then
     return { "127.0.0.1/32" }
@@ -22,18 +52,7 @@ local function caller_cidr(allow)
       hint = "give it with --allow-cidr ADDRESS/32",
     }
   end
-  return { a .. "/32" }
-end
-
-local function check_world(cidrs)
-  for _, c in ipairs(cidrs) do
-    if c == "0.0.0.0/0" or c == "::/0" then
-      hg.fail {
-        kind = "usage", message = ("--allow-cidr %s would open the machines to everybody"):format(c),
-        hint = "name your own address or network",
-      }
-    end
-  end
+  return { M.cidr(a .. "/32") }
 end
 
 --- The VPC for machines: the subnet's, or the default one.
@@ -62,48 +81,84 @@ local function find(ec2, name, vpc)
   return r.SecurityGroups[1]
 end
 
-local function rule_key(port, cidr)
-  return port .. " " .. cidr
-end
+-- The four kinds of source that a permission can list, and what names one.
+local SOURCES = {
+  { "IpRanges", "CidrIp" }, { "Ipv6Ranges", "CidrIpv6" }, { "PrefixListIds", "PrefixListId" },
+  { "UserIdGroupPairs", "GroupId", "UserId" },
+}
 
--- Ingress becomes exactly the wanted set: missing rules first, then the rest goes.
-local function assert_rules(ec2, group, ports, cidrs)
-  local want, have = {}, {}
-  for _, port in ipairs(ports) do
-    for _, cidr in ipairs(cidrs) do
-      want[rule_key(port, cidr)] = { port, cidr }
-    end
-  end
-  local revoke = {}
-  for _, p in ipairs(group.IpPermissions or {}) do
-    for _, range in ipairs(p.IpRanges or {}) do
-      local key = p.FromPort == p.ToPort and p.IpProtocol == "tcp"
-        and rule_key(p.FromPort, range.CidrIp) or nil
-      if key and want[key] then
-        have[key] = true
-      else
-        revoke[#revoke + 1] = { IpProtocol = p.IpProtocol, FromPort = p.FromPort,
-          ToPort = p.ToPort, IpRanges = { { CidrIp = range.CidrIp } } }
+-- A group's permissions, one table per single rule: { params=, key= }; key only
+-- for what we could have asked for ourselves.
+local function single_rules(permissions)
+  local list = {}
+  for _, p in ipairs(permissions or {}) do
+    for _, kind in ipairs(SOURCES) do
+      for _, source in ipairs(p[kind[1]] or {}) do
+        local named = { [kind[2]] = source[kind[2]] }
+        if kind[3] then
+          named[kind[3]] = source[kind[3]]
+        end
+        list[#list + 1] = {
+          params = { IpProtocol = p.IpProtocol, FromPort = p.FromPort, ToPort = p.ToPort,
+            [kind[1]] = { named } },
+          key = kind[1] == "IpRanges" and p.IpProtocol == "tcp" and p.FromPort == p.ToPort
+            and p.FromPort .. " " .. source.CidrIp or nil,
+        }
       end
     end
   end
-  local add = {}
-  for key, rule in pairs(want) do
-    if not have[key] then
-      add[#add + 1] = { IpProtocol = "tcp", FromPort = rule[1], ToPort = rule[1],
-        IpRanges = { { CidrIp = rule[2] } } }
+  return list
+end
+
+-- Another run may have made the same change meanwhile; one rule per call, since
+-- one that is there already fails a whole list.
+local function change(ec2, method, group, params, harmless)
+  local ok, err = pcall(ec2[method], ec2, { GroupId = group.GroupId, IpPermissions = { params } })
+  if not ok and not (type(err) == "table" and err.code == harmless) then
+    error(err, 0)
+  end
+end
+
+-- Whether another run of this directory lives, whose machines use the group.
+local function others_live()
+  for _, id in ipairs(session.state:runs()) do
+    if not (session.run and id == session.run.id) and session.state:run_alive(id) then
+      return true
     end
   end
-  if #add > 0 then
-    local ok, err = pcall(ec2.authorize_security_group_ingress, ec2,
-      { GroupId = group.GroupId, IpPermissions = add })
-    -- Another run of this directory may have added the same rule meanwhile.
-    if not ok and not (type(err) == "table" and err.code == "InvalidPermission.Duplicate") then
-      error(err, 0)
+  return false
+end
+
+-- Ingress becomes exactly the wanted set: missing rules first, then the rest
+-- goes, unless another run may need it.
+local function assert_rules(ec2, group, ports, cidrs)
+  local have, want = {}, {}
+  local rules = single_rules(group.IpPermissions)
+  for _, rule in ipairs(rules) do
+    have[rule.key or ""] = true
+  end
+  for _, port in ipairs(ports) do
+    for _, cidr in ipairs(cidrs) do
+      local key = port .. " " .. cidr
+      if not have[key] and not want[key] then
+        change(ec2, "authorize_security_group_ingress", group, { IpProtocol = "tcp",
+          FromPort = port, ToPort = port, IpRanges = { { CidrIp = cidr } } },
+          "InvalidPermission.Duplicate")
+      end
+      want[key] = true
     end
   end
-  if #revoke > 0 then
-    ec2:revoke_security_group_ingress { GroupId = group.GroupId, IpPermissions = revoke }
+  local shared
+  for _, rule in ipairs(rules) do
+    if not want[rule.key or ""] then
+      if shared == nil then
+        shared = others_live()
+      end
+      if not shared then
+        change(ec2, "revoke_security_group_ingress", group, rule.params,
+          "InvalidPermission.NotFound")
+      end
+    end
   end
 end
 
@@ -111,29 +166,27 @@ end
 -- @param ec2 table client
 -- @param o table ports=integer[], allow=cidr[]|nil, subnet=string|nil, os="linux"
 -- @return string group id
--- @raise exists a group of that name is not ours
+-- @raise exists a group of that name is not ours; usage --allow-cidr
 -- @waits
 function M.ensure(ec2, o)
-  local sid = session.state.sid
-  local name = ("hg-%s-dev-%s"):format(o.os or "linux", sid)
+  local name = ("hg-%s-dev-%s"):format(o.os or "linux", session.state.sid)
+  local cidrs = caller_cidrs(o.allow)
   local vpc = M.vpc(ec2, o.subnet)
-  local cidrs = caller_cidr(o.allow)
-  check_world(cidrs)
-  local lock <close> = hg.ledger.lock(("group %s %s"):format(vpc, name), 60) -- luacheck: ignore
-  local group = find(ec2, name, vpc)
+  local _lock <close> = hg.ledger.lock(("group %s %s"):format(vpc, name), 60)
+  local function search()
+    return find(ec2, name, vpc)
+  end
+  local group = search()
   if not group then
     hg.ledger.create {
-      kind = "group", name = name,
+      kind = "group", name = name, find = search,
       call = function()
         return ec2:create_security_group({
           GroupName = name, VpcId = vpc, Description = "machines of hgauto",
         }, { keep = true })
       end,
-      find = function()
-        return find(ec2, name, vpc)
-      end,
     }
-    group = find(ec2, name, vpc)
+    group = hg.wait { what = "security group " .. name, timeout = 60, poll = search, every = 0.5 }
   end
   if not hg.ledger.is_ours(group.Tags) then
     hg.fail { kind = "exists", message = ("security group %s exists but is not ours"):format(name),

@@ -1,5 +1,6 @@
 --- Launching and ending one EC2 instance, crash-safe.
 local async = require "hgauto.async"
+local crypto = require "hgauto.crypto"
 local hg = require "hg"
 local json = require "hgauto.json"
 local session = require "hg.session"
@@ -38,8 +39,8 @@ end
 local function launch_params(o, expires)
   return {
     ImageId = o.image.id, MinCount = 1, MaxCount = 1, InstanceType = o.instance_type,
-    KeyName = o.key_name, SecurityGroupIds = o.subnet and nil or { o.group },
-    SubnetId = nil, UserData = M.user_data(o.host_key, expires),
+    KeyName = o.key_name, SecurityGroupIds = { o.group }, SubnetId = o.subnet,
+    UserData = M.user_data(o.host_key, expires),
     InstanceInitiatedShutdownBehavior = "terminate",
     MetadataOptions = { HttpTokens = "required", HttpPutResponseHopLimit = 1 },
     BlockDeviceMappings = { {
@@ -67,6 +68,21 @@ local function describe(ec2, id)
   error(r, 0)
 end
 
+-- Instances that EC2 has shown once: for these, NotFound means gone.
+local seen = {}
+
+-- Why an instance is not usable yet, in AWS's words where it says so.
+local function why_not_yet(i)
+  if not i then
+    return "not visible yet"
+  end
+  local reason = i.StateReason or {}
+  if reason.Message and reason.Message ~= "" then
+    return ("%s: %s"):format(i.State.Name, reason.Message)
+  end
+  return i.State.Name == "running" and "running, but without a public address" or i.State.Name
+end
+
 --- Waits until an instance runs and has an address.
 -- @param ec2 table client
 -- @param id string
@@ -79,6 +95,7 @@ function M.wait_running(ec2, id, timeout)
     what = id .. " to run", timeout = timeout, every = 0.5, max_every = 5,
     poll = function()
       local i = describe(ec2, id)
+      seen[id] = seen[id] or i ~= nil
       local state = i and i.State.Name
       if state == "running" and i.PublicIpAddress then
         return i
@@ -88,7 +105,7 @@ function M.wait_running(ec2, id, timeout)
         hg.fail { kind = "task", code = reason.Code,
           message = ("%s ended while starting: %s"):format(id, reason.Message or state) }
       end
-      return nil, state or "not visible yet"
+      return nil, why_not_yet(i)
     end,
   }
 end
@@ -100,9 +117,12 @@ local function with_news(fn, ...)
   end
   local args = table.pack(...)
   return async.scope(function(s)
-    local news = s:spawn(require("localcloud.client").watch, {
-      state = session.state.path, progress = hg.output.note,
-    })
+    local news = s:spawn(function()
+      -- Without news the launch goes on.
+      pcall(require("localcloud.client").watch, {
+        state = session.state.path, progress = hg.output.note,
+      })
+    end)
     local results = table.pack(fn(table.unpack(args, 1, args.n)))
     news:cancel("launched")
     return table.unpack(results, 1, results.n)
@@ -110,6 +130,8 @@ local function with_news(fn, ...)
 end
 
 --- Launches one instance and waits until it runs.
+-- Whatever ends this early (a lost answer, Ctrl-C, a refusal): the instance
+-- that may have come into being is looked up by its token and terminated.
 -- @param ec2 table client
 -- @param o table image group key_name host_key instance_type name root_gb max_age subnet
 -- @return table instance as described
@@ -117,68 +139,78 @@ end
 -- @waits
 function M.launch(ec2, o)
   local expires = math.floor(time.now() + o.max_age)
-  local params = launch_params(o, expires)
-  if o.subnet then
-    params.SubnetId = o.subnet
-    params.SecurityGroupIds = { o.group }
-  end
-  hg.ledger.count_open(session, 1)
-  local sent, r = pcall(ec2.run_instances, ec2, params, { expires = expires })
-  if not sent then
-    -- Cancelled or unanswered after it left: it may have started one.
-    local _d <close> = async.defer(function()
-      hg.gc.settle(session.run.id)
-    end, 30)
-    error(r, 0)
-  end
-  local id = r.Instances[1].InstanceId
-  hg.ledger.count_open(session)
-  local ok, instance = pcall(with_news, M.wait_running, ec2, id, 600)
-  if not ok then
-    local _d <close> = async.defer(function()
+  local op, id = crypto.token(), nil
+  local undo <close> = async.defer(function()
+    if id then
       M.terminate(ec2, id)
-    end, 60)
-    error(instance, 0)
-  end
+    else
+      hg.gc.settle(op)
+    end
+    hg.ledger.count_open(session)
+  end, 60)
+  hg.ledger.count_open(session, 1)
+  local r = ec2:run_instances(launch_params(o, expires), { expires = expires, op = op })
+  id = r.Instances[1].InstanceId
+  hg.ledger.count_open(session)
+  local instance = with_news(M.wait_running, ec2, id, 600)
+  undo:keep()
   return instance, expires
 end
 
 local function mark(id, state, fields)
   if not session.ledger then
-    return
+    return nil
   end
+  local found
   for _, row in ipairs(session.ledger:list { kinds = { "instance" } }) do
     if row.id == id and row.state ~= "gone" then
       session.ledger:set(row.op, state, fields or {})
+      found = row
     end
   end
   hg.ledger.count_open(session)
+  return found
+end
+
+--- Whether NotFound about an instance may only mean "not visible yet".
+-- @param row table|nil ledger row
+-- @return boolean
+function M.too_young(row)
+  return row ~= nil and not seen[row.id] and (row.endpoint or ""):sub(1, 6) ~= "local:"
+    and time.now() - (row.t_live or 0) < 300
 end
 
 --- Terminates an instance and confirms that it is going.
--- Already gone is success.
+-- Already gone is success; a new one that EC2 does not know yet is asked for again.
 -- @param ec2 table client
 -- @param id string
 -- @return string last state seen
 -- @waits
 function M.terminate(ec2, id)
-  mark(id, "deleting")
-  local ok, r = pcall(ec2.terminate_instances, ec2, { InstanceIds = { id } })
-  if not ok then
-    if type(r) == "table" and r.code == "InvalidInstanceID.NotFound" then
+  local row = mark(id, "deleting")
+  local delay = 2
+  while true do
+    local ok, r = pcall(ec2.terminate_instances, ec2, { InstanceIds = { id } })
+    if ok then
+      local state = r.TerminatingInstances[1].CurrentState.Name
+      if state == "terminated" or state == "shutting-down" then
+        mark(id, "gone")
+      end
+      return state
+    end
+    local missing = type(r) == "table" and r.code == "InvalidInstanceID.NotFound"
+    if missing and not M.too_young(row) then
       mark(id, "gone")
       return "terminated"
+    elseif not missing then
+      if type(r) == "table" and r.kind == "aws" then
+        mark(id, "live", { error = tostring(r) })
+      end
+      error(r, 0)
     end
-    if type(r) == "table" and r.kind == "aws" then
-      mark(id, "live", { error = tostring(r) })
-    end
-    error(r, 0)
+    async.sleep(delay)
+    delay = math.min(delay * 2, 15)
   end
-  local state = r.TerminatingInstances[1].CurrentState.Name
-  if state == "terminated" or state == "shutting-down" then
-    mark(id, "gone")
-  end
-  return state
 end
 
 --- Records that a machine shall outlive the run.

@@ -35,6 +35,10 @@ end
 -- @waits
 function M.new(given)
   local o = hg.opts(given, OPTS, "hg.machines.linux")
+  if o.max_age < 60 or o.max_age > 86400 then
+    hg.fail { kind = "usage", message = ("max-age %s: from 1m to 24h"):format(
+      hg.format.duration(o.max_age)) }
+  end
   local fact = hg.facts.images[o.distro]
   local ec2 = require("hgauto.aws").client("ec2")
   local image = hg.images.base(ec2, o.distro, o.base_image)
@@ -66,12 +70,11 @@ function M.new(given)
     address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
   }
   m.record = record or {}
-  local ok, s = pcall(connect, m, m.user)
-  if not ok then
+  local undo <close> = async.defer(function()
     m:close()
-    error(s, 0)
-  end
-  m.ssh = s
+  end, 60)
+  m.ssh = connect(m, m.user)
+  undo:keep()
   out.note(("%s at %s, logged in as %s"):format(m.id, m.address, m.user))
   return m
 end
@@ -108,8 +111,12 @@ function Machine:exec(cmd, given)
       out.remote(self.label, stream, line)
     end
   end
+  local env = { LC_ALL = "C.UTF-8" }
+  for k, v in pairs(o.env or {}) do
+    env[k] = v
+  end
   return self.ssh:exec(cmd, {
-    cwd = o.cwd, env = o.env, stdin = o.stdin, timeout = o.timeout, check = o.check,
+    cwd = o.cwd, env = env, stdin = o.stdin, timeout = o.timeout, check = o.check,
     sudo = o.sudo, on_line = show, max_output = o.max_output,
   })
 end
@@ -171,27 +178,24 @@ function Machine:keep()
 end
 
 --- Ends the machine and confirms it; a second call does nothing.
+-- Not stopped by cancellation.  When it fails, the end of the scope tries again.
 -- @waits
 function Machine:close()
   if self.closed or self.kept then
     return
   end
-  async.disown(self)
   if self.ssh then
     local s = self.ssh
     self.ssh = nil
     pcall(s.close, s)
   end
-  local state = ec2m.terminate(self.ec2, self.id)
+  local state = async.shield(60, ec2m.terminate, self.ec2, self.id)
   self.closed = true
+  async.disown(self)
   self.record.state, self.record.ended = "terminated", time.iso(time.now(), { ms = true })
   out.note(("%s %s"):format(self.id, state == "terminated" and state or "terminating"))
 end
 
-Machine.__close = function(self)
-  local _d <close> = async.defer(function()
-    self:close()
-  end, 60)
-end
+Machine.__close = Machine.close
 
 return M

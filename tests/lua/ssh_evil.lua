@@ -1,0 +1,152 @@
+-- hgauto.ssh: SFTP servers that lie, full disks; nothing lands outside, nothing wrong is success.
+local async = require "hgauto.async"
+local fs = require "hgauto.fs"
+local host = require "hgauto.host"
+local proc = require "hgauto.proc"
+local ssh = require "hgauto.ssh"
+local t = require "hg.tap"
+local time = require "hgauto.time"
+
+local dir = t.tmpdir()
+local program = (host.getenv("HGAUTO") or fs.readlink("/proc/self/exe")):gsub("[^/]+$", "")
+  .. "servers/evil_sftp"
+if not fs.exists(program) then
+  t.skip("needs servers/evil_sftp (make tests-build)")
+end
+local sshd = dofile("tests/servers/sshd.lua")
+
+local function count(path)
+  return tonumber(proc.run({ "sh", "-c", "find . -type f | wc -l" }, { cwd = path }).out)
+end
+
+--- Runs fn against the server in that mode; it must fail within 5 s like this.
+local function evil(mode, fn, want)
+  local d = sshd.start(dir, { "Subsystem sftp " .. program .. " " .. mode, "LogLevel ERROR" })
+  local box = ("%s/box-%s"):format(dir, mode)
+  fs.mkdir(box .. "/in", { parents = true })
+  local s = ssh.connect("127.0.0.1", d:args())
+  local t0 = time.mono()
+  local e
+  if want then
+    e = t.raises(function() fn(s, box .. "/in") end, want, mode)
+    t.is(count(box), 0, mode .. ": no file is left, inside or outside")
+  else
+    fn(s, box .. "/in")
+  end
+  t.ok(time.mono() - t0 < 5, mode .. ": at once")
+  s:close()
+  d:stop()
+  return e
+end
+
+local function tree(s, to)
+  s:get("/some.dir", to .. "/t")
+end
+local function file(s, to)
+  s:get("/some.file", to .. "/f")
+end
+
+local UNSAFE = { kind = "protocol", code = "UnsafeName" }
+local SHORT = { kind = "protocol", code = "ShortTransfer" }
+local BAD = { kind = "protocol", code = "Malformed" }
+
+t.test("names", function()
+  for _, mode in ipairs { "up", "abs", "slash", "ctl", "utf8", "long", "dup", "empty" } do
+    evil(mode, tree, UNSAFE)
+  end
+  local e = evil("ctl", tree, UNSAFE)
+  t.ok(not tostring(e):find("\27"), "no escape in the message")
+  evil("count", tree, BAD)
+  evil("loop", tree, { kind = "protocol", code = "TooLarge" })
+  evil("link", function(s, to)
+    local r = s:get("/some.dir", to .. "/t")
+    t.is({ r.files, r.skipped }, { 1, { "link" } }, "a link is skipped")
+  end)
+end)
+
+t.test("contents", function()
+  local e = evil("short", file, SHORT)
+  t.like(tostring(e), "got 10 of 1,048,576 bytes", "the text")
+  evil("more", file, SHORT)
+  evil("huge", file, { kind = "protocol", code = "TooLarge" })
+  evil("id", file, BAD)
+  evil("type", file, BAD)
+  evil("frame", file, BAD)
+  evil("more", function(s) s:read("/some.file", { max = 1 << 20 }) end,
+    { kind = "protocol", code = "TooLarge" })
+  evil("one", function(s, to)
+    s:get("/some.file", to .. "/f")
+    t.is(fs.read(to .. "/f"), ("d"):rep(3000), "one byte a read")
+  end)
+  evil("silent", function(s, to)
+    async.timeout(1, file, s, to)
+  end, { kind = "timeout" })
+end)
+
+t.test("an endless listing", function()
+  local d = sshd.start(dir, { "Subsystem sftp " .. program .. " endless", "LogLevel ERROR" })
+  local s = ssh.connect("127.0.0.1", d:args())
+  t.raises(function() s:list("/some.dir") end, { code = "TooLarge" }, "endless")
+  s:close()
+  d:stop()
+end)
+
+t.test("the names of local files are ours", function()
+  local d = sshd.start(dir)
+  local s = ssh.connect("127.0.0.1", d:args())
+  fs.mkdir(dir .. "/remote/sub", { parents = true })
+  fs.write(dir .. "/remote/sub/f", "new")
+  fs.mkdir(dir .. "/here")
+  fs.mkdir(dir .. "/elsewhere")
+  fs.symlink(dir .. "/elsewhere", dir .. "/here/sub")
+  t.raises(function() s:get(dir .. "/remote", dir .. "/here") end, { kind = "io" },
+    "a link in the place of a directory")
+  t.is(fs.list(dir .. "/elsewhere"), {}, "is not followed")
+  fs.write(dir .. "/victim", "old")
+  fs.symlink(dir .. "/victim", dir .. "/link")
+  s:get(dir .. "/remote/sub/f", dir .. "/link")
+  t.is({ fs.read(dir .. "/victim"), fs.lstat(dir .. "/link").type }, { "old", "file" },
+    "a link in the place of a file is replaced")
+  s:close()
+  d:stop()
+end)
+
+t.test("full disks", function()
+  fs.mkdir(dir .. "/mnt")
+  local ok = proc.run({ "unshare", "-m", "true" }, { check = false }).ok
+  if not ok then
+    t.skip("needs unshare")
+  end
+  local d = sshd.start(dir)
+  fs.mkdir(dir .. "/small")
+  if not proc.run({ "mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", dir .. "/small" },
+    { check = false }).ok then
+    d:stop()
+    t.skip("cannot mount a tmpfs")
+  end
+  local _u <close> = async.defer(function()
+    proc.run({ "umount", dir .. "/small" }, { check = false })
+  end)
+  local s = ssh.connect("127.0.0.1", d:args())
+  fs.write(dir .. "/large", ("x"):rep(20000000))
+  fs.write(dir .. "/small/target", "old")
+  local e = t.raises(function() s:get(dir .. "/large", dir .. "/small/target") end,
+    { kind = "io", code = "NoSpace" }, "local disk")
+  t.is({ fs.list(dir .. "/small"), fs.read(dir .. "/small/target") }, { { "target" }, "old" },
+    "no part, the old file is intact")
+  s:close()
+  d:stop()
+  -- a server started now sees the small disk, too
+  d = sshd.start(dir)
+  s = ssh.connect("127.0.0.1", d:args())
+  e = t.raises(function() s:put(dir .. "/large", dir .. "/small/target") end,
+    { kind = "remote", code = "NoSpace", match = "no space left on the remote disk after %d" },
+    "remote disk")
+  t.like(e.path, "small/target$", "path")
+  t.is({ fs.list(dir .. "/small"), fs.read(dir .. "/small/target") }, { { "target" }, "old" },
+    "no part, the old file is intact")
+  s:close()
+  d:stop()
+end)
+
+return t.done()
