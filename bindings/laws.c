@@ -55,14 +55,14 @@ static int shared_open(lua_State *L, struct shared *s, struct hga_err *err)
 
 	if (f == NULL)
 		return hga_fail(err, HGA_NOTFOUND, 0, NULL,
-				"no AWS models are built in");
+		                "no AWS models are built in");
 	rc = hga_aws_image_open(&s->img, f->data, f->len, true, err);
 	if (rc < 0)
 		return rc;
 	a.loop = host_loop(L);
 	a.img = s->img;
-	a.agent = "hgauto/" HGA_VERSION
-		  " ua/2.1 os/linux lang/lua#5.4 md/libcurl";
+	a.agent =
+	    "hgauto/" HGA_VERSION " ua/2.1 os/linux lang/lua#5.4 md/libcurl";
 	return hga_aws_new(&s->aws, &a, err);
 }
 
@@ -70,7 +70,7 @@ static int shared_open(lua_State *L, struct shared *s, struct hga_err *err)
 static struct hga_aws *shared_of(lua_State *L)
 {
 	static const luaL_Reg methods[] = {{"close", shared_close},
-					   {NULL, NULL}};
+	                                   {NULL, NULL}};
 	struct hga_err err = {0};
 	struct shared *s;
 
@@ -100,15 +100,15 @@ static const struct hga_aws_svc *check_svc(lua_State *L, struct hga_str name)
 	best = hga_aws_suggest_svc(img, name);
 	if (best.s != NULL)
 		lb_fail(L, HGA_USAGE, "UnknownService",
-			"Unknown service: '%.*s'; did you mean %.*s?",
-			HGA_STRF(name), HGA_STRF(best));
+		        "Unknown service: '%.*s'; did you mean %.*s?",
+		        HGA_STRF(name), HGA_STRF(best));
 	lb_fail(L, HGA_USAGE, "UnknownService", "Unknown service: '%.*s'",
-		HGA_STRF(name));
+	        HGA_STRF(name));
 	return NULL;
 }
 
 struct hga_aws_op laws_check_op(lua_State *L, const struct hga_aws_svc *svc,
-				struct hga_str name)
+                                struct hga_str name)
 {
 	struct hga_aws_op op = hga_aws_op_find(svc, name);
 	const char *service = hga_aws_cstr(svc, svc->r->name);
@@ -119,10 +119,10 @@ struct hga_aws_op laws_check_op(lua_State *L, const struct hga_aws_svc *svc,
 	best = hga_aws_suggest_op(svc, name);
 	if (best.s != NULL)
 		lb_fail(L, HGA_USAGE, "UnknownOperation",
-			"%s has no operation \"%.*s\"; did you mean %.*s?",
-			service, HGA_STRF(name), HGA_STRF(best));
+		        "%s has no operation \"%.*s\"; did you mean %.*s?",
+		        service, HGA_STRF(name), HGA_STRF(best));
 	lb_fail(L, HGA_USAGE, "UnknownOperation",
-		"%s has no operation \"%.*s\"", service, HGA_STRF(name));
+	        "%s has no operation \"%.*s\"", service, HGA_STRF(name));
 	return op;
 }
 
@@ -178,10 +178,10 @@ static int strict_index(lua_State *L)
 	best = hga_aws_suggest_member(svc, shape, name);
 	if (best.s != NULL)
 		return lb_fail(L, HGA_USAGE, "UnknownField",
-			       "%.*s has no field %.*s; did you mean %.*s?",
-			       HGA_STRF(own), HGA_STRF(name), HGA_STRF(best));
+		               "%.*s has no field %.*s; did you mean %.*s?",
+		               HGA_STRF(own), HGA_STRF(name), HGA_STRF(best));
 	return lb_fail(L, HGA_USAGE, "UnknownField", "%.*s has no field %.*s",
-		       HGA_STRF(own), HGA_STRF(name));
+	               HGA_STRF(own), HGA_STRF(name));
 }
 
 struct shaping {
@@ -191,7 +191,7 @@ struct shaping {
 };
 
 static void new_shape_meta(lua_State *L, const struct shaping *s,
-			   uint16_t shape)
+                           uint16_t shape)
 {
 	lua_createtable(L, 0, 1);
 	if (s->strict) {
@@ -219,13 +219,13 @@ static void on_shape(lua_State *L, uint16_t shape, void *data)
 }
 
 void laws_pushanswer(lua_State *L, const struct laws_client *c,
-		     struct hga_vtape *tape)
+                     struct hga_vtape *tape)
 {
 	const struct hga_aws_svc *svc = hga_aws_client_svc(c->c);
 	struct shaping s = {svc, 0, c->strict};
 
 	luaL_getsubtable(L, LUA_REGISTRYINDEX,
-			 c->strict ? SHAPES : SHAPES ".loose");
+	                 c->strict ? SHAPES : SHAPES ".loose");
 	luaL_getsubtable(L, -1, hga_aws_cstr(svc, svc->r->name));
 	s.metas = lua_gettop(L);
 	lbval_drain(L, tape, on_shape, &s);
@@ -300,34 +300,31 @@ static struct hga_str secret_field(lua_State *L, const char *name)
 	struct hga_str text = {"", 0};
 
 	/* The value stays alive in the caller's table. */
-	if (lua_getfield(L, -1, name) != LUA_TNIL &&
-	    !lb_tosecret(L, -1, &text))
-		lb_fail(L, HGA_USAGE, NULL,
-			"credentials.%s must be a string", name);
+	if (lua_getfield(L, -1, name) != LUA_TNIL && !lb_tosecret(L, -1, &text))
+		lb_fail(L, HGA_USAGE, NULL, "credentials.%s must be a string",
+		        name);
 	lua_pop(L, 1);
 	return text;
 }
 
 static void check_cred_keys(lua_State *L)
 {
-	static const char *const known[] = {"access_key_id",
-					    "secret_access_key",
-					    "session_token", NULL};
+	static const char *const known[] = {
+	    "access_key_id", "secret_access_key", "session_token", NULL};
 
 	for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
-		const char *k = lua_type(L, -2) == LUA_TSTRING
-					? lua_tostring(L, -2)
-					: "?";
+		const char *k =
+		    lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
 		size_t i = 0;
 
 		while (known[i] != NULL && strcmp(known[i], k) != 0)
 			i++;
 		if (known[i] == NULL)
 			lb_fail(L, HGA_USAGE, NULL,
-				"credentials: unknown key \"%s\"; expected "
-				"access_key_id, secret_access_key, "
-				"session_token",
-				k);
+			        "credentials: unknown key \"%s\"; expected "
+			        "access_key_id, secret_access_key, "
+			        "session_token",
+			        k);
 	}
 }
 
@@ -369,28 +366,28 @@ struct client_opts {
 };
 
 static const struct lb_opt client_defs[] = {
-	{"service", LB_STR, offsetof(struct client_opts, service)},
-	{"profile", LB_STR, offsetof(struct client_opts, a.profile)},
-	{"region", LB_STR, offsetof(struct client_opts, a.region)},
-	{"endpoint_url", LB_STR, offsetof(struct client_opts, a.endpoint_url)},
-	{"retry_mode", LB_STR, offsetof(struct client_opts, a.retry_mode)},
-	{"ca_bundle", LB_STR, offsetof(struct client_opts, a.ca_bundle)},
-	{"user_agent_extra", LB_STR,
-	 offsetof(struct client_opts, a.user_agent_extra)},
-	{"max_attempts", LB_INT, offsetof(struct client_opts, a.max_attempts)},
-	{"timeout", LB_MS, offsetof(struct client_opts, a.timeout_ms)},
-	{"read_timeout", LB_MS, offsetof(struct client_opts, a.read_ms)},
-	{"connect_timeout", LB_MS, offsetof(struct client_opts, a.connect_ms)},
-	{"max_response", LB_INT, offsetof(struct client_opts, a.max_response)},
-	{"max_concurrency", LB_INT,
-	 offsetof(struct client_opts, a.max_concurrency)},
-	{"use_fips", LB_ANY, offsetof(struct client_opts, fips)},
-	{"use_dualstack", LB_ANY, offsetof(struct client_opts, dualstack)},
-	{"credentials", LB_ANY, offsetof(struct client_opts, credentials)},
-	{"validate", LB_BOOL, offsetof(struct client_opts, validate)},
-	{"strict", LB_BOOL, offsetof(struct client_opts, strict)},
-	{"eventual", LB_BOOL, offsetof(struct client_opts, eventual)},
-	{NULL, LB_ANY, 0},
+    {"service", LB_STR, offsetof(struct client_opts, service)},
+    {"profile", LB_STR, offsetof(struct client_opts, a.profile)},
+    {"region", LB_STR, offsetof(struct client_opts, a.region)},
+    {"endpoint_url", LB_STR, offsetof(struct client_opts, a.endpoint_url)},
+    {"retry_mode", LB_STR, offsetof(struct client_opts, a.retry_mode)},
+    {"ca_bundle", LB_STR, offsetof(struct client_opts, a.ca_bundle)},
+    {"user_agent_extra", LB_STR,
+     offsetof(struct client_opts, a.user_agent_extra)},
+    {"max_attempts", LB_INT, offsetof(struct client_opts, a.max_attempts)},
+    {"timeout", LB_MS, offsetof(struct client_opts, a.timeout_ms)},
+    {"read_timeout", LB_MS, offsetof(struct client_opts, a.read_ms)},
+    {"connect_timeout", LB_MS, offsetof(struct client_opts, a.connect_ms)},
+    {"max_response", LB_INT, offsetof(struct client_opts, a.max_response)},
+    {"max_concurrency", LB_INT,
+     offsetof(struct client_opts, a.max_concurrency)},
+    {"use_fips", LB_ANY, offsetof(struct client_opts, fips)},
+    {"use_dualstack", LB_ANY, offsetof(struct client_opts, dualstack)},
+    {"credentials", LB_ANY, offsetof(struct client_opts, credentials)},
+    {"validate", LB_BOOL, offsetof(struct client_opts, validate)},
+    {"strict", LB_BOOL, offsetof(struct client_opts, strict)},
+    {"eventual", LB_BOOL, offsetof(struct client_opts, eventual)},
+    {NULL, LB_ANY, 0},
 };
 
 static int tri_state(lua_State *L, int idx, const char *name, int given)
@@ -424,8 +421,8 @@ static int l_client(lua_State *L)
 	o.a.use_dualstack = tri_state(L, 1, "use_dualstack", o.dualstack);
 	o.a.no_eventual = !o.eventual;
 	if (o.credentials && lua_getfield(L, 1, "credentials") != LUA_TNIL)
-		o.a.creds = ((struct laws_creds *)lb_check(L, -1, LAWS_CREDS))
-				    ->c;
+		o.a.creds =
+		    ((struct laws_creds *)lb_check(L, -1, LAWS_CREDS))->c;
 	c = lb_newobj(L, sizeof(*c), 0, LAWS_CLIENT);
 	c->strict = o.strict;
 	if (hga_aws_client_new(aws, &o.a, &c->c, &err) < 0)
@@ -456,7 +453,7 @@ static int l_info(lua_State *L)
 		return lb_raise(L, &err);
 	e = hga_aws_client_endpoint(c);
 	(void)snprintf(url, sizeof(url), "%s://%s%s",
-		       e->https ? "https" : "http", e->host, e->base);
+	               e->https ? "https" : "http", e->host, e->base);
 	lua_createtable(L, 0, 8);
 	set_text(L, "service", hga_aws_cstr(svc, svc->r->name));
 	set_text(L, "api_version", hga_aws_cstr(svc, svc->r->version));
@@ -471,7 +468,7 @@ static int l_info(lua_State *L)
 
 /* Raises NoCredentials with the reasons of each provider. */
 static int no_creds(lua_State *L, const struct hga_err *err,
-		    const struct hga_buf *tried)
+                    const struct hga_buf *tried)
 {
 	lb_pusherr(L, err);
 	set_text(L, "tried", hga_buf_text(tried));
@@ -514,8 +511,8 @@ static int l_config(lua_State *L)
 		enum hga_aws_setting s = (enum hga_aws_setting)i;
 		struct hga_aws_value v;
 
-		if (hga_aws_config_get(hga_aws_client_config(c), s, &v,
-				       &err) < 0)
+		if (hga_aws_config_get(hga_aws_client_config(c), s, &v, &err) <
+		    0)
 			return lb_raise(L, &err);
 		lua_createtable(L, 0, 2);
 		set_text(L, "value", v.text);
@@ -550,9 +547,9 @@ static int pager_close(lua_State *L)
 }
 
 static void push_strings(lua_State *L, const struct hga_pager *p, uint32_t n,
-			 struct hga_str (*get)(const struct hga_pager *,
-					       uint32_t),
-			 const char *field)
+                         struct hga_str (*get)(const struct hga_pager *,
+                                               uint32_t),
+                         const char *field)
 {
 	lua_createtable(L, (int)n, 0);
 	for (uint32_t i = 0; i < n; i++) {
@@ -586,21 +583,20 @@ static void push_paging(lua_State *L, struct hga_aws_op op)
 		lb_raise(L, &err);
 	lua_setfield(L, -2, "pager");
 	push_strings(L, p->p, hga_pager_tokens(p->p), hga_pager_input,
-		     "inputs");
+	             "inputs");
 	push_strings(L, p->p, hga_pager_tokens(p->p), hga_pager_output,
-		     "outputs");
+	             "outputs");
 	push_strings(L, p->p, hga_pager_results(p->p), hga_pager_result,
-		     "results");
+	             "results");
 	push_strings(L, p->p, hga_pager_fixed(p->p), hga_pager_fixed_key,
-		     "fixed");
+	             "fixed");
 	push_optional(L, hga_pager_limit(p->p), "limit");
 	push_optional(L, hga_pager_more(p->p), "more");
 }
 
 static bool has_input(struct hga_aws_op op, struct hga_str name)
 {
-	const struct hga_img_shape *in =
-		hga_aws_shape(op.svc, op.r->input);
+	const struct hga_img_shape *in = hga_aws_shape(op.svc, op.r->input);
 
 	return in != NULL && hga_aws_member_find(op.svc, in, name) != NULL;
 }
@@ -609,7 +605,7 @@ static bool has_input(struct hga_aws_op op, struct hga_str name)
 static int l_operation(lua_State *L)
 {
 	const struct hga_aws_svc *svc =
-		hga_aws_client_svc(laws_check_client(L, 1)->c);
+	    hga_aws_client_svc(laws_check_client(L, 1)->c);
 	struct hga_aws_op op = laws_check_op(L, svc, lb_checkstr(L, 2));
 
 	lua_createtable(L, 0, 5);
@@ -652,7 +648,7 @@ static int waiter_close(lua_State *L)
 }
 
 static int named_waiter(lua_State *L, const struct hga_aws_svc *svc,
-			struct hga_waiter **out, struct hga_err *err)
+                        struct hga_waiter **out, struct hga_err *err)
 {
 	struct hga_str name = lb_checkstr(L, 2), best;
 	const struct hga_img_waiter *w = hga_aws_waiter_find(svc, name);
@@ -663,18 +659,18 @@ static int named_waiter(lua_State *L, const struct hga_aws_svc *svc,
 	best = hga_aws_suggest_waiter(svc, name);
 	if (best.s != NULL)
 		return hga_fail(err, HGA_USAGE, 0, "UnknownWaiter",
-				"%s has no waiter \"%.*s\"; did you mean "
-				"%.*s?",
-				service, HGA_STRF(name), HGA_STRF(best));
+		                "%s has no waiter \"%.*s\"; did you mean "
+		                "%.*s?",
+		                service, HGA_STRF(name), HGA_STRF(best));
 	return hga_fail(err, HGA_USAGE, 0, "UnknownWaiter",
-			"%s has no waiter \"%.*s\"", service, HGA_STRF(name));
+	                "%s has no waiter \"%.*s\"", service, HGA_STRF(name));
 }
 
 /* core.waiter(client, name or description) -> waiter, {name, ...} */
 static int l_waiter(lua_State *L)
 {
 	const struct hga_aws_svc *svc =
-		hga_aws_client_svc(laws_check_client(L, 1)->c);
+	    hga_aws_client_svc(laws_check_client(L, 1)->c);
 	struct laws_waiter *w;
 	struct hga_err err = {0};
 	int rc;
@@ -685,7 +681,7 @@ static int l_waiter(lua_State *L)
 		struct held *h = hold(L, 2);
 
 		rc = hga_waiter_custom(&w->w, svc, HGA_STR("custom"),
-				       hga_vtape_root(h->in), &err);
+		                       hga_vtape_root(h->in), &err);
 	} else {
 		rc = named_waiter(L, svc, &w->w, &err);
 	}
@@ -695,7 +691,7 @@ static int l_waiter(lua_State *L)
 	lua_createtable(L, 0, 4);
 	set_text(L, "name", hga_waiter_name(w->w));
 	set_text(L, "operation",
-		 hga_aws_cstr(svc, hga_waiter_op(w->w).r->name));
+	         hga_aws_cstr(svc, hga_waiter_op(w->w).r->name));
 	lua_pushnumber(L, hga_waiter_delay_s(w->w));
 	lua_setfield(L, -2, "delay");
 	lua_pushinteger(L, hga_waiter_attempts(w->w));
@@ -749,7 +745,7 @@ static int l_presign(lua_State *L)
 {
 	struct hga_aws_client *c = laws_check_client(L, 1)->c;
 	struct hga_aws_op op =
-		laws_check_op(L, hga_aws_client_svc(c), lb_checkstr(L, 2));
+	    laws_check_op(L, hga_aws_client_svc(c), lb_checkstr(L, 2));
 	lua_Integer expires = luaL_optinteger(L, 4, 3600);
 	struct hga_err err = {0};
 	struct held *h;
@@ -762,14 +758,14 @@ static int l_presign(lua_State *L)
 	h = hold(L, 3);
 	if (expires < 1 || expires > 604800)
 		return lb_fail(L, HGA_USAGE, NULL,
-			       "presign: expires must be from 1 to 604800 "
-			       "seconds");
+		               "presign: expires must be from 1 to 604800 "
+		               "seconds");
 	if (hga_aws_validate(op, hga_vtape_root(h->in), &h->text, NULL, &err) <
 	    0)
 		return lb_raise(L, &err);
 	hga_buf_clear(&h->text);
-	if (hga_aws_presign_url(c, op, hga_vtape_root(h->in),
-				(unsigned)expires, &h->text, &err) < 0)
+	if (hga_aws_presign_url(c, op, hga_vtape_root(h->in), (unsigned)expires,
+	                        &h->text, &err) < 0)
 		return lb_raise(L, &err);
 	lua_pushlstring(L, hga_buf_text(&h->text), h->text.len);
 	return 1;
@@ -821,8 +817,8 @@ static int l_operations(lua_State *L)
 
 	lua_createtable(L, (int)n, 0);
 	for (uint32_t i = 0; i < n; i++) {
-		lb_pushstr(L, hga_aws_text(
-				      svc, hga_aws_op_at(svc, i).r->snake));
+		lb_pushstr(L,
+		           hga_aws_text(svc, hga_aws_op_at(svc, i).r->snake));
 		lua_rawseti(L, -2, i + 1);
 	}
 	return 1;
@@ -865,8 +861,8 @@ static int l_iso(lua_State *L)
 	double t = luaL_checknumber(L, 1);
 	char text[HGA_TIME_TEXT];
 
-	lua_pushstring(L, hga_time_text(text, (int64_t)(t * 1e6),
-					HGA_TIME_ISO_AUTO));
+	lua_pushstring(
+	    L, hga_time_text(text, (int64_t)(t * 1e6), HGA_TIME_ISO_AUTO));
 	return 1;
 }
 
@@ -880,34 +876,34 @@ static int l_seconds(lua_State *L)
 int luaopen_hgauto_aws_core(lua_State *L)
 {
 	static const luaL_Reg client[] = {{"close", client_close},
-					  {NULL, NULL}};
+	                                  {NULL, NULL}};
 	static const luaL_Reg creds[] = {{"close", creds_close}, {NULL, NULL}};
 	static const luaL_Reg pager[] = {{"close", pager_close}, {NULL, NULL}};
 	static const luaL_Reg waiter[] = {{"close", waiter_close},
-					  {NULL, NULL}};
+	                                  {NULL, NULL}};
 	static const luaL_Reg functions[] = {
-		{"credentials", l_credentials},
-		{"client", l_client},
-		{"info", l_info},
-		{"creds", l_creds},
-		{"config", l_config},
-		{"only", l_only},
-		{"operation", l_operation},
-		{"call", laws_call},
-		{"creates", laws_creates},
-		{"pager_next", l_pager_next},
-		{"waiter", l_waiter},
-		{"waiter_step", l_waiter_step},
-		{"presign", l_presign},
-		{"query", l_query},
-		{"services", l_services},
-		{"operations", l_operations},
-		{"waiters", l_waiters},
-		{"metas", l_metas},
-		{"list_methods", l_list_methods},
-		{"iso", l_iso},
-		{"seconds", l_seconds},
-		{NULL, NULL},
+	    {"credentials", l_credentials},
+	    {"client", l_client},
+	    {"info", l_info},
+	    {"creds", l_creds},
+	    {"config", l_config},
+	    {"only", l_only},
+	    {"operation", l_operation},
+	    {"call", laws_call},
+	    {"creates", laws_creates},
+	    {"pager_next", l_pager_next},
+	    {"waiter", l_waiter},
+	    {"waiter_step", l_waiter_step},
+	    {"presign", l_presign},
+	    {"query", l_query},
+	    {"services", l_services},
+	    {"operations", l_operations},
+	    {"waiters", l_waiters},
+	    {"metas", l_metas},
+	    {"list_methods", l_list_methods},
+	    {"iso", l_iso},
+	    {"seconds", l_seconds},
+	    {NULL, NULL},
 	};
 
 	lb_newclass(L, LAWS_CLIENT, client, NULL);

@@ -37,13 +37,13 @@ struct laws_waiter {
 struct laws_client *laws_check_client(lua_State *L, int idx);
 /* Operation of a service by any spelling; raises usage with a suggestion. */
 struct hga_aws_op laws_check_op(lua_State *L, const struct hga_aws_svc *svc,
-				struct hga_str name);
+                                struct hga_str name);
 /* Pushes the weak table answer -> meta. [-0, +1, m] */
 void laws_pushmetas(lua_State *L);
 /* Drains the tape into a table whose structures know their fields.
  * [-0, +1, m] */
 void laws_pushanswer(lua_State *L, const struct laws_client *c,
-		     struct hga_vtape *tape);
+                     struct hga_vtape *tape);
 
 /* core.call(client, operation, params, opts); waits. */
 int laws_call(lua_State *L);

@@ -9,6 +9,7 @@
 #include "aws/jmespath.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/redact.h"
 #include "lb.h"
 #include "lbval.h"
 #include "sched.h"
@@ -29,12 +30,12 @@ struct hga_ledger *lstate_ledger(lua_State *L, int idx);
 
 struct creates {
 	const char *service, *op, *kind, *cls, *token, *name, *tags, *types,
-		*path, *ids, *prefix;
+	    *path, *ids, *prefix;
 };
 
 static const struct creates creates[] = {
 #define CREATE(service, op, kind, cls, token, name, tags, types, path, ids,    \
-	       prefix)                                                         \
+               prefix)                                                         \
 	{service, op, kind, cls, token, name, tags, types, path, ids, prefix},
 #include "creates.def"
 #undef CREATE
@@ -82,7 +83,7 @@ struct gate {
 	struct hga_ledger *led; /* NULL: no gate; anchored by the options */
 	struct hga_ledger_intent in; /* texts: views of the options' strings */
 	const char *ids, *prefix;
-	struct hga_err bad;     /* success whose answer cannot be believed */
+	struct hga_err bad; /* success whose answer cannot be believed */
 };
 
 struct l_call {
@@ -96,7 +97,7 @@ static int gate_open(void *data, struct hga_aws_call *call, struct hga_err *err)
 	struct gate *g = data;
 	char hash[65];
 	int rc = hga_hash_hex(HGA_SHA256, call->req.body.data,
-			      call->req.body.len, hash, err);
+	                      call->req.body.len, hash, err);
 
 	if (rc < 0)
 		return rc;
@@ -107,7 +108,7 @@ static int gate_open(void *data, struct hga_aws_call *call, struct hga_err *err)
 }
 
 static int gate_resend(void *data, struct hga_aws_call *call,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	struct gate *g = data;
 
@@ -125,7 +126,7 @@ static bool is_id(struct hga_str s, const char *prefix)
 		return false;
 	for (size_t i = n; i < s.n; i++) {
 		bool hex = (s.s[i] >= '0' && s.s[i] <= '9') ||
-			   (s.s[i] >= 'a' && s.s[i] <= 'f');
+		           (s.s[i] >= 'a' && s.s[i] <= 'f');
 
 		if (!hex)
 			return false;
@@ -136,14 +137,13 @@ static bool is_id(struct hga_str s, const char *prefix)
 static int not_believed(struct gate *g, const char *why)
 {
 	return hga_fail(&g->bad, HGA_PROTOCOL, 0, "Garbled",
-			"the answer cannot be believed: %s", why);
+	                "the answer cannot be believed: %s", why);
 }
 
 /* EC2 repeats the token of the request in what it made. */
 static int check_token(struct gate *g, struct hga_val answer)
 {
-	struct hga_val first =
-		hga_val_at(hga_val_get(answer, "Instances"), 0);
+	struct hga_val first = hga_val_at(hga_val_get(answer, "Instances"), 0);
 	struct hga_val token = hga_val_get(first, "ClientToken");
 
 	if (g->in.token.n == 0 || !hga_val_is(token, HGA_V_STR) ||
@@ -155,7 +155,7 @@ static int check_token(struct gate *g, struct hga_val answer)
 
 /* Views into the tape t, which holds a text or a list of texts. */
 static int list_ids(struct gate *g, const struct hga_vtape *t,
-		    struct hga_str *ids, size_t *n)
+                    struct hga_str *ids, size_t *n)
 {
 	struct hga_val root = hga_vtape_root(t);
 	struct hga_vit it;
@@ -178,7 +178,7 @@ static int list_ids(struct gate *g, const struct hga_vtape *t,
 }
 
 static int record_live(struct gate *g, const struct hga_str *ids, size_t n,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	struct hga_ledger_child kids[GATE_IDS];
 	struct hga_ledger_change change = {0};
@@ -196,7 +196,7 @@ static int record_live(struct gate *g, const struct hga_str *ids, size_t n,
 }
 
 static int record_success(struct gate *g, struct hga_val answer,
-			  struct hga_err *err)
+                          struct hga_err *err)
 {
 	struct hga_str ids[GATE_IDS];
 	struct hga_vtape *found = NULL;
@@ -213,7 +213,7 @@ static int record_success(struct gate *g, struct hga_val answer,
 	} else {
 		change.error = hga_str(g->bad.msg);
 		rc = hga_ledger_set(g->led, g->in.op, HGA_LEDGER_UNKNOWN,
-				    &change, err);
+		                    &change, err);
 	}
 	hga_vtape_free(found);
 	return rc;
@@ -227,24 +227,24 @@ static void gate_settled(void *data, struct hga_aws_call *call)
 	int rc = 0;
 
 	change.error = call->message.len > 0 ? hga_buf_str(&call->message)
-					     : hga_str(call->base.err.msg);
+	                                     : hga_str(call->base.err.msg);
 	switch (hga_aws_call_outcome(call)) {
 	case HGA_CALL_DONE:
 		rc = record_success(g, hga_aws_call_answer(call), &err);
 		break;
 	case HGA_CALL_NOTHING:
 		rc = hga_ledger_set(g->led, g->in.op, HGA_LEDGER_ABSENT,
-				    &change, &err);
+		                    &change, &err);
 		break;
 	case HGA_CALL_UNKNOWN:
 		rc = hga_ledger_set(g->led, g->in.op, HGA_LEDGER_UNKNOWN,
-				    &change, &err);
+		                    &change, &err);
 		break;
 	}
 	if (rc < 0)
 		hga_log(HGA_LOG_ERROR, "ledger",
-			"the outcome of %.*s %.*s was not recorded: %s",
-			HGA_STRF(g->in.kind), HGA_STRF(g->in.op), err.msg);
+		        "the outcome of %.*s %.*s was not recorded: %s",
+		        HGA_STRF(g->in.kind), HGA_STRF(g->in.op), err.msg);
 }
 
 /* ---- metadata and errors ---- */
@@ -280,7 +280,7 @@ static void push_headers(lua_State *L, const struct hga_http *h)
 
 		if (colon > 0) {
 			struct hga_str v = hga_strn(head.s + colon + 1,
-						    len - (size_t)colon - 1);
+			                            len - (size_t)colon - 1);
 
 			lua_pushlstring(L, head.s, (size_t)colon);
 			lb_pushstr(L, hga_str_trim(v));
@@ -329,7 +329,7 @@ static void push_meta(lua_State *L, const struct l_call *x)
 }
 
 /* err.response = modelled members and {Error = {Code, Message}}. */
-static void set_response(lua_State *L, const struct hga_aws_call *c)
+static void set_response(lua_State *L, struct hga_aws_call *c)
 {
 	const struct hga_aws_error *e = hga_aws_out_error(c->out);
 	struct hga_val members = hga_aws_out_members(c->out);
@@ -342,7 +342,11 @@ static void set_response(lua_State *L, const struct hga_aws_call *c)
 		lua_createtable(L, 0, 1);
 	lua_createtable(L, 0, 2);
 	set_text(L, "Code", e->code);
-	set_text(L, "Message", hga_buf_text(&e->message));
+	/* The service may quote what it was sent. */
+	hga_buf_clear(&c->report);
+	if (hga_redact_text(hga_log_redact(), hga_buf_str(&e->message),
+	                    &c->report, NULL) == 0)
+		set_text(L, "Message", hga_buf_text(&c->report));
 	lua_setfield(L, -2, "Error");
 	lua_setfield(L, -2, "response");
 	set_text(L, "host_id", e->host_id);
@@ -382,7 +386,7 @@ static void set_fate(lua_State *L, const struct hga_aws_call *c)
 
 static int raise_failed(lua_State *L, struct l_call *x)
 {
-	const struct hga_aws_call *c = &x->c;
+	struct hga_aws_call *c = &x->c;
 
 	lb_pusherr(L, &c->base.err);
 	if (c->message.len > 0)
@@ -402,7 +406,7 @@ static int raise_failed(lua_State *L, struct l_call *x)
 
 /* The call did not start. */
 static int raise_unstarted(lua_State *L, struct l_call *x,
-			   const struct hga_err *err)
+                           const struct hga_err *err)
 {
 	const struct hga_aws_call *c = &x->c;
 
@@ -412,8 +416,8 @@ static int raise_unstarted(lua_State *L, struct l_call *x,
 	if (strcmp(err->code, "NoCredentials") == 0) {
 		set_text(L, "tried", hga_buf_text(&c->tried));
 		set_text(L, "hint",
-			 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-			 "add the profile to ~/.aws/credentials");
+		         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+		         "add the profile to ~/.aws/credentials");
 	}
 	set_place(L, c);
 	set_bool(L, "sent", false);
@@ -439,15 +443,15 @@ struct call_opts {
 };
 
 static const struct lb_opt call_defs[] = {
-	{"timeout", LB_MS, offsetof(struct call_opts, timeout_ms)},
-	{"read_timeout", LB_MS, offsetof(struct call_opts, read_ms)},
-	{"max_attempts", LB_INT, offsetof(struct call_opts, max_attempts)},
-	{"validate", LB_BOOL, offsetof(struct call_opts, validate)},
-	{"eventual", LB_BOOL, offsetof(struct call_opts, eventual)},
-	{"extra", LB_TABLE, offsetof(struct call_opts, extra)},
-	{"pager", LB_ANY, offsetof(struct call_opts, pager)},
-	{"gate", LB_TABLE, offsetof(struct call_opts, gate)},
-	{NULL, LB_ANY, 0},
+    {"timeout", LB_MS, offsetof(struct call_opts, timeout_ms)},
+    {"read_timeout", LB_MS, offsetof(struct call_opts, read_ms)},
+    {"max_attempts", LB_INT, offsetof(struct call_opts, max_attempts)},
+    {"validate", LB_BOOL, offsetof(struct call_opts, validate)},
+    {"eventual", LB_BOOL, offsetof(struct call_opts, eventual)},
+    {"extra", LB_TABLE, offsetof(struct call_opts, extra)},
+    {"pager", LB_ANY, offsetof(struct call_opts, pager)},
+    {"gate", LB_TABLE, offsetof(struct call_opts, gate)},
+    {NULL, LB_ANY, 0},
 };
 
 struct gate_opts {
@@ -457,17 +461,17 @@ struct gate_opts {
 };
 
 static const struct lb_opt gate_defs[] = {
-	{"ledger", LB_ANY, offsetof(struct gate_opts, ledger)},
-	{"op", LB_STR, offsetof(struct gate_opts, in.op)},
-	{"run", LB_STR, offsetof(struct gate_opts, in.run)},
-	{"kind", LB_STR, offsetof(struct gate_opts, in.kind)},
-	{"cls", LB_STR, offsetof(struct gate_opts, in.cls)},
-	{"place", LB_INT, offsetof(struct gate_opts, in.place)},
-	{"name", LB_STR, offsetof(struct gate_opts, in.name)},
-	{"token", LB_STR, offsetof(struct gate_opts, in.token)},
-	{"expires", LB_NUM, offsetof(struct gate_opts, in.expires)},
-	{"detail", LB_STR, offsetof(struct gate_opts, in.detail)},
-	{NULL, LB_ANY, 0},
+    {"ledger", LB_ANY, offsetof(struct gate_opts, ledger)},
+    {"op", LB_STR, offsetof(struct gate_opts, in.op)},
+    {"run", LB_STR, offsetof(struct gate_opts, in.run)},
+    {"kind", LB_STR, offsetof(struct gate_opts, in.kind)},
+    {"cls", LB_STR, offsetof(struct gate_opts, in.cls)},
+    {"place", LB_INT, offsetof(struct gate_opts, in.place)},
+    {"name", LB_STR, offsetof(struct gate_opts, in.name)},
+    {"token", LB_STR, offsetof(struct gate_opts, in.token)},
+    {"expires", LB_NUM, offsetof(struct gate_opts, in.expires)},
+    {"detail", LB_STR, offsetof(struct gate_opts, in.detail)},
+    {NULL, LB_ANY, 0},
 };
 
 /* Row of an operation in creates.def or NULL. */
@@ -489,8 +493,10 @@ static void read_gate(lua_State *L, struct l_call *x, struct hga_aws_op op)
 	const struct creates *row = find_creates(op);
 	struct gate_opts o;
 
-	if (row == NULL)
+	if (row == NULL) {
 		lb_fail(L, HGA_BUG, NULL, "no ledger row for this operation");
+		return; /* never: it raised */
+	}
 	memset(&o, 0, sizeof(o));
 	lua_getfield(L, 4, "gate");
 	lb_opts(L, -1, "aws gate", gate_defs, &o);
@@ -520,7 +526,7 @@ static void push_next(lua_State *L, struct l_call *x, bool *more)
 		hga_fail_mem(&err);
 	if (err.kind != HGA_OK ||
 	    hga_pager_next(p->p, hga_aws_call_answer(&x->c), x->next, more,
-			   &err) < 0)
+	                   &err) < 0)
 		lb_raise(L, &err);
 	lbval_push(L, hga_vtape_root(x->next));
 }
@@ -566,7 +572,7 @@ static int call_k(lua_State *L, int status, lua_KContext ctx)
 
 /* Tape of the table at idx in *t; nothing for other values. */
 static int tape_of(lua_State *L, int idx, struct hga_vtape **t,
-		   struct hga_val *root, struct hga_err *err)
+                   struct hga_val *root, struct hga_err *err)
 {
 	int rc;
 
@@ -586,7 +592,7 @@ static int tape_of(lua_State *L, int idx, struct hga_vtape **t,
 /* Parameters at 3, extra ones at 6.  The tapes live only here; raises
  * nothing. */
 static int start(lua_State *L, struct l_call *x, struct hga_aws_call_args *a,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	struct hga_vtape *params = NULL, *extra = NULL;
 	int rc = tape_of(L, 3, &params, &a->params, err);
@@ -605,8 +611,8 @@ static void check_here(lua_State *L, struct hga_aws_op op)
 	char what[160];
 
 	(void)snprintf(what, sizeof(what), "%s:%s",
-		       hga_aws_cstr(op.svc, op.svc->r->name),
-		       hga_aws_cstr(op.svc, op.r->snake));
+	               hga_aws_cstr(op.svc, op.svc->r->name),
+	               hga_aws_cstr(op.svc, op.r->snake));
 	sched_check_effect(L, what);
 	sched_check_wait(L, what);
 }
@@ -614,8 +620,8 @@ static void check_here(lua_State *L, struct hga_aws_op op)
 int laws_call(lua_State *L)
 {
 	struct laws_client *client = laws_check_client(L, 1);
-	struct hga_aws_op op = laws_check_op(L, hga_aws_client_svc(client->c),
-					     lb_checkstr(L, 2));
+	struct hga_aws_op op =
+	    laws_check_op(L, hga_aws_client_svc(client->c), lb_checkstr(L, 2));
 	struct call_opts o = {0};
 	struct hga_aws_call_args a = {0};
 	struct hga_err err = {0};
@@ -624,8 +630,8 @@ int laws_call(lua_State *L)
 	lua_settop(L, 4);
 	if (!lua_isnil(L, 3) && !lua_istable(L, 3))
 		return lb_fail(L, HGA_USAGE, NULL,
-			       "%s: parameters must be a table",
-			       hga_aws_cstr(op.svc, op.r->snake));
+		               "%s: parameters must be a table",
+		               hga_aws_cstr(op.svc, op.r->snake));
 	o.validate = true;
 	o.eventual = true;
 	lb_opts(L, 4, hga_aws_cstr(op.svc, op.r->snake), call_defs, &o);

@@ -9,6 +9,7 @@
 #include "aws/valid.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/redact.h"
 #include "base/time.h"
 
 #include <inttypes.h>
@@ -16,11 +17,11 @@
 #include <string.h>
 
 enum {
-	TIMEOUT_MS = 300000,    /* a call with all its attempts */
-	READ_MS = 60000,        /* silence of the service */
-	RESEND_MS = 60000,      /* age of a notice to the ledger */
-	SKEW_US = 240000000,    /* difference of clocks that matters */
-	EVENTUAL_MS = 300000,   /* how long a new thing may be unknown */
+	TIMEOUT_MS = 300000,  /* a call with all its attempts */
+	READ_MS = 60000,      /* silence of the service */
+	RESEND_MS = 60000,    /* age of a notice to the ledger */
+	SKEW_US = 240000000,  /* difference of clocks that matters */
+	EVENTUAL_MS = 300000, /* how long a new thing may be unknown */
 	EVENTUAL_IAM_MS = 60000
 };
 
@@ -31,7 +32,7 @@ static const struct {
 	const char *service, *op;
 	int64_t timeout_ms, read_ms;
 } slow_ops[] = {
-	{"lambda", "Invoke", 960000, 910000},
+    {"lambda", "Invoke", 960000, 910000},
 };
 
 static void on_timer(struct hga_timer *t);
@@ -137,25 +138,61 @@ static void finish(struct hga_aws_call *c)
 	hga_op_finish(&c->base);
 }
 
+/* A service may quote what it was sent. */
+static void redact_message(struct hga_aws_call *c)
+{
+	struct hga_buf clean;
+
+	hga_buf_init(&clean, c->message.max);
+	if (hga_redact_text(hga_log_redact(), hga_buf_str(&c->message), &clean,
+	                    NULL) < 0) {
+		hga_buf_release(&clean);
+		hga_buf_clear(&c->message);
+		return;
+	}
+	hga_buf_release(&c->message);
+	c->message = clean;
+}
+
+/* The most frequent failure in plain words. */
+static void say_refused(const struct hga_aws_call *c, char *out, size_t size)
+{
+	const char *host = c->host->name, *colon = strrchr(host, ':');
+
+	if (colon == NULL || strchr(colon, ']') != NULL)
+		(void)snprintf(out, size,
+		               "cannot connect to %s: connection refused",
+		               host);
+	else
+		(void)snprintf(out, size,
+		               "cannot connect to %.*s port %s: connection "
+		               "refused",
+		               (int)(colon - host), host, colon + 1);
+}
+
 /* One line: what, how often, how long. */
 static void describe(struct hga_aws_call *c)
 {
 	const char *msg = c->base.err.msg, *name = op_name(c);
 	size_t n = strlen(name);
-	char tail[64] = "";
+	char tail[64] = "", refused[512];
 
 	/* The reader of answers names the operation itself. */
 	if (strncmp(msg, name, n) == 0 && strncmp(msg + n, ": ", 2) == 0)
 		msg += n + 2;
+	if (strcmp(c->base.err.code, "Refused") == 0) {
+		say_refused(c, refused, sizeof(refused));
+		msg = refused;
+	}
 
 	if (c->attempts > 1)
 		(void)snprintf(tail, sizeof(tail), " (%u attempts, %.1f s)",
-			       c->attempts,
-			       (double)(now_ms() - c->started_ms) / 1000);
+		               c->attempts,
+		               (double)(now_ms() - c->started_ms) / 1000);
 	hga_buf_clear(&c->message);
 	/* A message that does not fit in memory is the short one in err. */
-	(void)!hga_buf_addf(&c->message, NULL, "%s %s: %s%s", svc_name(c),
-			    name, msg, tail);
+	(void)!hga_buf_addf(&c->message, NULL, "%s %s: %s%s", svc_name(c), name,
+	                    msg, tail);
 }
 
 /* Fails the call with err, which is about the way, not from the service. */
@@ -194,8 +231,8 @@ static void set_limits(struct hga_aws_call *c)
 	c->args.read_ms = pick(c->args.read_ms, cl->read_ms, read);
 	c->args.timeout_ms = timeout;
 	c->deadline_ms = c->started_ms + timeout;
-	c->max_attempts = (unsigned)pick(c->args.max_attempts,
-					 cl->max_attempts, 1);
+	c->max_attempts =
+	    (unsigned)pick(c->args.max_attempts, cl->max_attempts, 1);
 }
 
 static bool ends_with(struct hga_str s, const char *a, const char *b)
@@ -205,8 +242,8 @@ static bool ends_with(struct hga_str s, const char *a, const char *b)
 
 static bool is_creating(const struct hga_aws_call *c)
 {
-	static const char *const verbs[] = {"Create",	"Run",	    "Import",
-					    "Allocate", "Register", "Copy"};
+	static const char *const verbs[] = {"Create",   "Run",      "Import",
+	                                    "Allocate", "Register", "Copy"};
 	struct hga_str name = hga_aws_op_name(c->op);
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++) {
@@ -245,11 +282,11 @@ static int check_params(struct hga_aws_call *c, struct hga_err *err)
 	if (c->args.no_validate)
 		return 0;
 	hga_buf_init(&warnings, 1 << 16);
-	rc = hga_aws_validate(c->op, c->args.params, &c->report, &warnings,
-			      err);
+	rc =
+	    hga_aws_validate(c->op, c->args.params, &c->report, &warnings, err);
 	if (rc == 0 && warnings.len > 0)
 		hga_log(HGA_LOG_WARN, LABEL, "%s %s: %s", svc_name(c),
-			op_name(c), hga_buf_text(&warnings));
+		        op_name(c), hga_buf_text(&warnings));
 	hga_buf_release(&warnings);
 	return rc;
 }
@@ -262,13 +299,13 @@ static int add_headers(struct hga_aws_call *c, struct hga_err *err)
 
 	if (rc == 0)
 		rc = hga_aws_pairs_set(h, HGA_STR("User-Agent"),
-				       hga_str(c->client->agent), err);
+		                       hga_str(c->client->agent), err);
 	if (rc == 0)
 		rc = hga_aws_pairs_set(h, HGA_STR("Accept-Encoding"),
-				       HGA_STR("identity"), err);
+		                       HGA_STR("identity"), err);
 	if (rc == 0)
 		rc = hga_aws_pairs_set(h, HGA_STR("amz-sdk-invocation-id"),
-				       hga_str(c->invocation), err);
+		                       hga_str(c->invocation), err);
 	return rc;
 }
 
@@ -282,10 +319,10 @@ static int prepare(struct hga_aws_call *c, struct hga_err *err)
 		rc = check_params(c, err);
 	if (rc == 0)
 		rc = aws_serialize(c->client, c->op, c->args.params,
-				   c->args.extra, &c->req, err);
+		                   c->args.extra, &c->req, err);
 	if (rc == 0)
 		rc = aws_place_request(c->client, &c->req, host, sizeof(host),
-				       err);
+		                       err);
 	if (rc == 0)
 		rc = add_headers(c, err);
 	if (rc < 0)
@@ -318,8 +355,8 @@ static void on_cancel(struct hga_op *op)
 }
 
 int hga_aws_call_start(struct hga_aws_call *c,
-		       const struct hga_aws_call_args *args,
-		       struct hga_err *err)
+                       const struct hga_aws_call_args *args,
+                       struct hga_err *err)
 {
 	const struct hga_val none = {NULL, 0};
 	int rc;
@@ -380,7 +417,7 @@ static int on_head(void *data, struct hga_err *err)
 	struct hga_aws_call *c = data;
 
 	return hga_aws_out_head(c->out, c->http.status,
-				hga_buf_str(&c->http.head), err);
+	                        hga_buf_str(&c->http.head), err);
 }
 
 static int on_body(void *data, const void *p, size_t n, struct hga_err *err)
@@ -390,9 +427,9 @@ static int on_body(void *data, const void *p, size_t n, struct hga_err *err)
 
 	if ((uint64_t)c->http.received + n > max)
 		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-				"answer above the limit of %zu bytes "
-				"(max_response)",
-				max);
+		                "answer above the limit of %zu bytes "
+		                "(max_response)",
+		                max);
 	return hga_aws_out_feed(c->out, p, n, err);
 }
 
@@ -403,7 +440,7 @@ static int new_reader(struct hga_aws_call *c, struct hga_err *err)
 	hga_vtape_free(c->tape);
 	c->out = NULL;
 	c->tape = hga_vtape_new(&c->op.svc->names,
-				2 * c->client->max_response + (16u << 20));
+	                        2 * c->client->max_response + (16u << 20));
 	if (c->tape != NULL)
 		c->out = hga_aws_out_new(c->op, NULL, c->tape);
 	return c->out != NULL ? 0 : hga_fail_mem(err);
@@ -416,9 +453,9 @@ static int sign(struct hga_aws_call *c, struct hga_err *err)
 	int rc;
 
 	(void)snprintf(text, sizeof(text), "attempt=%u; max=%u",
-		       c->attempts + 1, c->max_attempts);
+	               c->attempts + 1, c->max_attempts);
 	rc = hga_aws_pairs_set(&c->req.headers, HGA_STR("amz-sdk-request"),
-			       hga_str(text), err);
+	                       hga_str(text), err);
 	if (rc < 0 || c->creds == NULL)
 		return rc;
 	a = aws_sign_args(c->client, c->creds, c->host, c->host->name);
@@ -428,11 +465,11 @@ static int sign(struct hga_aws_call *c, struct hga_err *err)
 }
 
 static int make_url(const struct hga_aws_call *c, struct hga_buf *url,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	int rc = hga_buf_addf(url, err, "%s://%s",
-			      c->client->endpoint.https ? "https" : "http",
-			      c->host->name);
+	                      c->client->endpoint.https ? "https" : "http",
+	                      c->host->name);
 
 	if (rc == 0)
 		rc = hga_buf_addstr(url, hga_buf_str(&c->req.path), err);
@@ -440,7 +477,7 @@ static int make_url(const struct hga_aws_call *c, struct hga_buf *url,
 		rc = hga_buf_addc(url, '?', err);
 		if (rc == 0)
 			rc = hga_buf_addstr(url, hga_buf_str(&c->req.query),
-					    err);
+			                    err);
 	}
 	return rc;
 }
@@ -448,7 +485,7 @@ static int make_url(const struct hga_aws_call *c, struct hga_buf *url,
 static void on_http(struct hga_op *op);
 
 static int start_http(struct hga_aws_call *c, const char *url,
-		      const struct hga_http_hdr *headers, struct hga_err *err)
+                      const struct hga_http_hdr *headers, struct hga_err *err)
 {
 	struct hga_http_args a = {0};
 	bool unsafe = c->op.r->repeat == HGA_REPEAT_UNSAFE;
@@ -463,7 +500,7 @@ static int start_http(struct hga_aws_call *c, const char *url,
 	/* A pooled connection may be dead already: fine for what can be
 	 * repeated, not for the rest. */
 	a.fresh = unsafe || c->force_fresh ||
-		  (!c->req.has_body && c->op.r->repeat != HGA_REPEAT_READ);
+	          (!c->req.has_body && c->op.r->repeat != HGA_REPEAT_READ);
 	a.connect_ms = c->client->connect_ms;
 	a.idle_ms = c->args.read_ms;
 	a.total_ms = c->deadline_ms - now_ms();
@@ -538,8 +575,8 @@ static void time_out(struct hga_aws_call *c, const char *what)
 	struct hga_err err = {0};
 
 	(void)hga_fail(&err, HGA_TIMEOUT, 0, "CallTimeout",
-		       "no answer within %.3g s (%s)",
-		       (double)c->args.timeout_ms / 1000, what);
+	               "no answer within %.3g s (%s)",
+	               (double)c->args.timeout_ms / 1000, what);
 	fail(c, &err);
 }
 
@@ -551,7 +588,7 @@ static void on_timer(struct hga_timer *t)
 
 	if (now_ms() >= c->deadline_ms) {
 		time_out(c, c->queued ? "waiting for other requests"
-				      : "before the request was sent");
+		                      : "before the request was sent");
 		return;
 	}
 	if (c->in_slot || h->inflight < c->client->max_concurrency) {
@@ -588,7 +625,7 @@ static bool is_document(const struct hga_aws_error *e)
 }
 
 static enum hga_retry_harm harm_of_error(const struct hga_aws_error *e,
-					 enum hga_retry_cost class)
+                                         enum hga_retry_cost class)
 {
 	static const struct hga_str capacity = {"Insufficient*Capacity", 21};
 
@@ -628,7 +665,7 @@ static void read_error(struct hga_aws_call *c, struct finding *f)
 	f->fact.model_retryable = e->retryable;
 	f->fact.model_throttling = e->throttling;
 	f->fact.after_ms = hga_retry_after(header(c, "x-amz-retry-after"),
-					   header(c, "retry-after"));
+	                                   header(c, "retry-after"));
 	f->harm = harm_of_error(e, hga_retry_policy(&f->fact, 0).class);
 	c->answered = true;
 }
@@ -646,7 +683,7 @@ static void read_failure(struct hga_aws_call *c, struct finding *f)
 		return;
 	/* A cut or broken answer is as good as none. */
 	if (e->kind == HGA_PROTOCOL && (strcmp(e->code, "ShortBody") == 0 ||
-					strcmp(e->code, "Malformed") == 0))
+	                                strcmp(e->code, "Malformed") == 0))
 		return;
 	f->fact.network = false;
 }
@@ -666,7 +703,7 @@ static bool judge(struct hga_aws_call *c, struct finding *f)
 	}
 	rc = hga_aws_out_finish(c->out, &kind, &f->err);
 	(void)snprintf(c->request_id, sizeof(c->request_id), "%s",
-		       hga_aws_out_request_id(c->out));
+	               hga_aws_out_request_id(c->out));
 	if (rc == 0 && kind == HGA_ANSWER_OK)
 		return true;
 	f->harm = HGA_HARM_AMBIGUOUS;
@@ -713,9 +750,9 @@ static void tell_skew(const struct hga_aws_call *c)
 		return;
 	c->host->skew_told = true;
 	hga_log(HGA_LOG_WARN, LABEL,
-		"the local clock differs from that of %s by %" PRId64
-		" s; requests are signed with the service's time",
-		c->host->name, c->host->skew_us / 1000000);
+	        "the local clock differs from that of %s by %" PRId64
+	        " s; requests are signed with the service's time",
+	        c->host->name, c->host->skew_us / 1000000);
 }
 
 static bool fix_skew(struct hga_aws_call *c, const struct finding *f)
@@ -739,7 +776,7 @@ static bool resend_fresh(struct hga_aws_call *c, const struct finding *f)
 	if (c->resent_fresh || strcmp(f->err.code, "Send") != 0 ||
 	    f->err.kind != HGA_NET ||
 	    !hga_retry_gate(HGA_HARM_AMBIGUOUS,
-			    (enum hga_repeat)c->op.r->repeat))
+	                    (enum hga_repeat)c->op.r->repeat))
 		return false;
 	c->resent_fresh = true;
 	c->force_fresh = true;
@@ -747,7 +784,7 @@ static bool resend_fresh(struct hga_aws_call *c, const struct finding *f)
 }
 
 static bool is_not_found(const struct hga_aws_call *c, struct hga_str code,
-			 int64_t *window_ms)
+                         int64_t *window_ms)
 {
 	*window_ms = EVENTUAL_MS;
 	if (hga_str_starts(code, "Invalid") && hga_str_ends(code, ".NotFound"))
@@ -757,13 +794,12 @@ static bool is_not_found(const struct hga_aws_call *c, struct hga_str code,
 	       hga_str_eqc(code, "NoSuchEntity");
 }
 
-static bool names_profile(const struct hga_aws_call *c,
-			  const struct finding *f)
+static bool names_profile(const struct hga_aws_call *c, const struct finding *f)
 {
 	return strcmp(op_name(c), "RunInstances") == 0 &&
 	       hga_str_eqc(f->fact.code, "InvalidParameterValue") &&
 	       hga_str_find(hga_buf_str(&f->error->message),
-			    HGA_STR("nstance")) >= 0;
+	                    HGA_STR("nstance")) >= 0;
 }
 
 /*
@@ -782,12 +818,12 @@ static int64_t patience(struct hga_aws_call *c, const struct finding *f)
 		r = aws_recent_in(aws, hga_buf_str(&f->error->message), false);
 		if (r == NULL)
 			r = aws_recent_in(aws, hga_buf_str(&c->req.body),
-					  false);
+			                  false);
 	} else if (names_profile(c, f)) {
 		r = aws_recent_in(aws, hga_buf_str(&c->req.body), true);
 	}
-	pause = (int64_t)1000 << (c->eventual_tries < 3 ? c->eventual_tries
-							: 3);
+	pause = (int64_t)1000
+	        << (c->eventual_tries < 3 ? c->eventual_tries : 3);
 	if (r == NULL || now + pause > r->at_ms + window ||
 	    now + pause > c->deadline_ms)
 		return -1;
@@ -802,7 +838,7 @@ static void again(struct hga_aws_call *c, int64_t delay_ms, const char *why)
 	struct hga_err err = {0};
 
 	hga_log(HGA_LOG_DEBUG, LABEL, "%s %s: again in %" PRId64 " ms: %s",
-		svc_name(c), op_name(c), delay_ms, why);
+	        svc_name(c), op_name(c), delay_ms, why);
 	/* A long pause must not block the others at this host. */
 	if (delay_ms > 0)
 		drop_slot(c);
@@ -812,11 +848,11 @@ static void again(struct hga_aws_call *c, int64_t delay_ms, const char *why)
 
 /* Policy, quota and harm agree; *delay_ms is set. */
 static bool may_retry(struct hga_aws_call *c, const struct finding *f,
-		      int64_t *delay_ms)
+                      int64_t *delay_ms)
 {
 	struct hga_retry_quota *q = &c->client->quota;
 	struct hga_retry_verdict v =
-		hga_retry_policy(&f->fact, aws_random(c->client->aws));
+	    hga_retry_policy(&f->fact, aws_random(c->client->aws));
 	int cost = hga_retry_quota_cost(&f->fact, v.class, f->timed_out);
 
 	c->retryable = v.class != HGA_RETRY_NO;
@@ -830,7 +866,7 @@ static bool may_retry(struct hga_aws_call *c, const struct finding *f,
 		return false;
 	if (!hga_retry_quota_take(q, cost)) {
 		hga_log(HGA_LOG_DEBUG, LABEL, "%s %s: retry quota used up",
-			svc_name(c), op_name(c));
+		        svc_name(c), op_name(c));
 		return false;
 	}
 	c->last_cost = cost;
@@ -839,30 +875,31 @@ static bool may_retry(struct hga_aws_call *c, const struct finding *f,
 
 /* The boto3 sentence. */
 static void describe_error(struct hga_aws_call *c,
-			   const struct hga_aws_error *e)
+                           const struct hga_aws_error *e)
 {
 	char tries[48] = "";
 	struct hga_str location = header(c, "location");
 
 	if (c->exhausted)
 		(void)snprintf(tries, sizeof(tries),
-			       " (reached max retries: %u)", c->attempts - 1);
+		               " (reached max retries: %u)", c->attempts - 1);
 	hga_buf_clear(&c->message);
 	(void)!hga_buf_addf(&c->message, NULL,
-			    "An error occurred (%s) when calling the %s "
-			    "operation%s: %s",
-			    e->code, op_name(c), tries,
-			    hga_buf_text(&e->message));
+	                    "An error occurred (%s) when calling the %s "
+	                    "operation%s: %s",
+	                    e->code, op_name(c), tries,
+	                    hga_buf_text(&e->message));
 	if (e->status >= 300 && e->status < 400 && location.s != NULL)
 		(void)!hga_buf_addf(&c->message, NULL,
-				    " (redirect to %.*s was not followed)",
-				    HGA_STRF(location));
+		                    " (redirect to %.*s was not followed)",
+		                    HGA_STRF(location));
+	redact_message(c);
 }
 
 static bool is_repeat_answer(const char *code)
 {
 	static const char *const globs[] = {"*Duplicate*", "*AlreadyExists*",
-					    "*NotFound*", "NoSuchEntity"};
+	                                    "*NotFound*", "NoSuchEntity"};
 
 	for (size_t i = 0; i < sizeof(globs) / sizeof(*globs); i++) {
 		if (hga_str_glob(hga_str(globs[i]), hga_str(code)))
@@ -878,13 +915,13 @@ static void fail_answer(struct hga_aws_call *c, const struct finding *f)
 	describe_error(c, e);
 	set_code(c, e->code);
 	(void)hga_fail(&c->base.err, HGA_AWS, 0, NULL, "%s",
-		       hga_buf_text(&c->message));
+	               hga_buf_text(&c->message));
 	(void)snprintf(c->base.err.code, sizeof(c->base.err.code), "%.63s",
-		       e->code);
+	               e->code);
 	c->ambiguous = c->any_ambiguous && c->op.r->repeat != HGA_REPEAT_READ;
 	c->maybe_done = c->any_ambiguous && is_repeat_answer(e->code);
 	hga_log(HGA_LOG_INFO, LABEL, "%s %s: %s", svc_name(c), op_name(c),
-		hga_buf_text(&c->message));
+	        hga_buf_text(&c->message));
 	finish(c);
 }
 
@@ -896,7 +933,7 @@ static void fail_finding(struct hga_aws_call *c, struct finding *f)
 	}
 	if (f->err.kind == HGA_TIMEOUT && strcmp(f->err.code, "Total") == 0) {
 		time_out(c, c->http.sent ? "the request was sent"
-					 : "the request was not sent");
+		                         : "the request was not sent");
 		return;
 	}
 	fail(c, &f->err);
@@ -925,8 +962,7 @@ static void decide(struct hga_aws_call *c, struct finding *f)
 		return;
 	}
 	if (may_retry(c, f, &delay)) {
-		again(c, delay,
-		      f->error != NULL ? f->error->code : f->err.msg);
+		again(c, delay, f->error != NULL ? f->error->code : f->err.msg);
 		return;
 	}
 	fail_finding(c, f);
@@ -938,7 +974,7 @@ static void decide(struct hga_aws_call *c, struct finding *f)
 static bool is_deleting(const struct hga_aws_call *c)
 {
 	static const char *const verbs[] = {"Delete", "Deregister", "Terminate",
-					    "Release"};
+	                                    "Release"};
 	struct hga_str name = hga_aws_op_name(c->op);
 
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++) {
@@ -954,19 +990,19 @@ static bool is_profile_op(const struct hga_aws_call *c)
 }
 
 static void remember_value(struct hga_aws_call *c, struct hga_str name,
-			   struct hga_val v, int64_t now)
+                           struct hga_val v, int64_t now)
 {
 	/* What the request named existed before. */
 	if (hga_val_is(v, HGA_V_STR) && ends_with(name, "Id", "Name") &&
 	    hga_str_find(hga_buf_str(&c->req.body), hga_val_str(v)) < 0)
 		aws_recent_add(c->client->aws, hga_val_str(v), now,
-			       is_profile_op(c));
+		               is_profile_op(c));
 }
 
 /* Ids in the answer, two containers deep: that is where creating operations
  * have them. */
 static void remember_answer(struct hga_aws_call *c, struct hga_val v, int depth,
-			    int64_t now)
+                            int64_t now)
 {
 	for (struct hga_vit it = hga_val_first(v); hga_val_more(it);
 	     it = hga_val_next(it)) {
@@ -989,7 +1025,7 @@ static void remember(struct hga_aws_call *c)
 		return;
 	for (size_t i = 0; i < 4; i++)
 		aws_recent_add(c->client->aws, hga_str(c->names[i]), now,
-			       is_profile_op(c));
+		               is_profile_op(c));
 	remember_answer(c, hga_vtape_root(c->tape), 2, now);
 }
 
@@ -998,7 +1034,7 @@ static void succeed(struct hga_aws_call *c)
 	int64_t offset;
 
 	hga_retry_quota_give(&c->client->quota,
-			     c->last_cost > 0 ? c->last_cost : 1);
+	                     c->last_cost > 0 ? c->last_cost : 1);
 	if (clock_differs(c, &offset)) {
 		c->host->skew_us = offset;
 		tell_skew(c);
@@ -1012,11 +1048,11 @@ static void log_attempt(const struct hga_aws_call *c)
 	if (!hga_log_wants(HGA_LOG_DEBUG))
 		return;
 	hga_log(HGA_LOG_DEBUG, LABEL,
-		"%s %s attempt %u of %u at %s: status %d, %" PRId64
-		" bytes, %.0f ms",
-		svc_name(c), op_name(c), c->attempts, c->max_attempts,
-		c->host->name, c->http.status, c->http.received,
-		c->http.t_total * 1000);
+	        "%s %s attempt %u of %u at %s: status %d, %" PRId64
+	        " bytes, %.0f ms",
+	        svc_name(c), op_name(c), c->attempts, c->max_attempts,
+	        c->host->name, c->http.status, c->http.received,
+	        c->http.t_total * 1000);
 }
 
 static void on_http(struct hga_op *op)

@@ -39,18 +39,18 @@ struct hga_aws_args {
 	struct hga_loop *loop;
 	const struct hga_aws_image *img;
 	const struct hga_aws_env *env; /* NULL: the real one */
-	const char *agent; /* "hgauto/1.0 ua/2.1 ..."; copied */
+	const char *agent;             /* "hgauto/1.0 ua/2.1 ..."; copied */
 };
 
 /* loop, img and env must outlive it. */
 int hga_aws_new(struct hga_aws **out, const struct hga_aws_args *args,
-		struct hga_err *err) HGA_MUST_USE;
+                struct hga_err *err) HGA_MUST_USE;
 /* All clients and calls must be gone; NULL is allowed. */
 void hga_aws_free(struct hga_aws *aws);
 /* From now on only this endpoint ("http://127.0.0.1:4566") may be talked to;
  * an empty view allows all again. */
 int hga_aws_only(struct hga_aws *aws, struct hga_str url,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 const struct hga_aws_image *hga_aws_images(const struct hga_aws *aws);
 const struct hga_aws_env *hga_aws_environment(const struct hga_aws *aws);
 
@@ -72,9 +72,9 @@ struct hga_aws_client_args {
 
 /* No I/O. */
 int hga_aws_client_new(struct hga_aws *aws,
-		       const struct hga_aws_client_args *args,
-		       struct hga_aws_client **out,
-		       struct hga_err *err) HGA_MUST_USE;
+                       const struct hga_aws_client_args *args,
+                       struct hga_aws_client **out,
+                       struct hga_err *err) HGA_MUST_USE;
 struct hga_aws_client *hga_aws_client_ref(struct hga_aws_client *c);
 /* Drops one reference; NULL is allowed. */
 void hga_aws_client_free(struct hga_aws_client *c);
@@ -85,8 +85,8 @@ void hga_aws_client_free(struct hga_aws_client *c);
  * config.h, endpoint.h, cred.h; *tried (may be NULL) as in hga_creds_find.
  */
 int hga_aws_client_ready(struct hga_aws_client *c, bool anonymous,
-			 struct hga_buf *tried,
-			 struct hga_err *err) HGA_MUST_USE;
+                         struct hga_buf *tried,
+                         struct hga_err *err) HGA_MUST_USE;
 const struct hga_aws_svc *hga_aws_client_svc(const struct hga_aws_client *c);
 struct hga_aws_config *hga_aws_client_config(struct hga_aws_client *c);
 /* After ready; creds may be NULL (anonymous). */
@@ -101,8 +101,8 @@ struct hga_aws_call;
 struct hga_aws_call_args {
 	struct hga_aws_client *client; /* a reference is taken */
 	struct hga_aws_op op;
-	struct hga_val params; /* read by start only */
-	struct hga_val extra;  /* raw parameters, or NONE */
+	struct hga_val params;       /* read by start only */
+	struct hga_val extra;        /* raw parameters, or NONE */
 	int64_t timeout_ms, read_ms; /* 0: the client's */
 	int64_t max_attempts;        /* 0: the client's */
 	bool no_validate, no_eventual;
@@ -114,7 +114,7 @@ struct hga_aws_call_args {
 	/* Before an attempt that leaves later than 60 s after the gate or the
 	 * last such notice.  < 0: it is not sent. */
 	int (*resend)(void *data, struct hga_aws_call *call,
-		      struct hga_err *err);
+	              struct hga_err *err);
 	/* The gate passed and the call is over (also by cancel): once, before
 	 * done.  hga_aws_call_outcome tells what is known. */
 	void (*settled)(void *data, struct hga_aws_call *call);
@@ -133,21 +133,21 @@ struct hga_aws_call {
 	/* ---- readable when finished, until release ---- */
 	struct hga_aws_client *client;
 	struct hga_aws_op op;
-	struct hga_vtape *tape;   /* success: the answer; may be taken */
-	struct hga_aws_out *out;  /* the last answer's reader or NULL */
+	struct hga_vtape *tape;     /* success: the answer; may be taken */
+	struct hga_aws_out *out;    /* the last answer's reader or NULL */
 	struct hga_aws_request req; /* tokens: filled in by us */
-	struct hga_http http;     /* the last attempt: status, head, times */
-	struct hga_buf report;    /* problems or warnings of the validation */
-	struct hga_buf tried;     /* NoCredentials: reasons by provider */
-	struct hga_buf message;   /* failure: the whole message */
-	char code[128];           /* failure: the service's or our code */
+	struct hga_http http;       /* the last attempt: status, head, times */
+	struct hga_buf report;      /* problems or warnings of the validation */
+	struct hga_buf tried;       /* NoCredentials: reasons by provider */
+	struct hga_buf message;     /* failure: the whole message */
+	char code[128];             /* failure: the service's or our code */
 	char request_id[128];
-	int status;               /* of the last answer, 0: none */
-	unsigned attempts;        /* that counted */
-	bool answered;            /* the service itself said no */
-	bool sent;                /* a byte of some attempt may have left */
-	bool ambiguous;           /* failure: may have had its effect */
-	bool maybe_done;          /* "exists"/"not found" after such a one */
+	int status;        /* of the last answer, 0: none */
+	unsigned attempts; /* that counted */
+	bool answered;     /* the service itself said no */
+	bool sent;         /* a byte of some attempt may have left */
+	bool ambiguous;    /* failure: may have had its effect */
+	bool maybe_done;   /* "exists"/"not found" after such a one */
 	bool retryable, throttling, exhausted;
 	int64_t started_ms, took_ms;
 
@@ -158,7 +158,7 @@ struct hga_aws_call {
 	struct hga_creds *creds;
 	struct aws_host *host;
 	char invocation[37];
-	char *names[4];            /* of the input, for later patience */
+	char *names[4]; /* of the input, for later patience */
 	int64_t deadline_ms, marked_ms;
 	unsigned max_attempts, eventual_tries;
 	int last_cost;
@@ -171,8 +171,8 @@ struct hga_aws_call {
  * and message may hold more than err.  The caller releases it in any case.
  */
 int hga_aws_call_start(struct hga_aws_call *call,
-		       const struct hga_aws_call_args *args,
-		       struct hga_err *err) HGA_MUST_USE;
+                       const struct hga_aws_call_args *args,
+                       struct hga_err *err) HGA_MUST_USE;
 /* Cancels a running call, frees everything; safe on a zeroed struct. */
 void hga_aws_call_release(struct hga_aws_call *call);
 /* Of a finished, failed or cancelled call; what a ledger may believe. */
@@ -185,7 +185,7 @@ struct hga_val hga_aws_call_answer(const struct hga_aws_call *call);
  * request is sent.  expires_s 1 to 604800.
  */
 int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
-			struct hga_val params, unsigned expires_s,
-			struct hga_buf *url, struct hga_err *err) HGA_MUST_USE;
+                        struct hga_val params, unsigned expires_s,
+                        struct hga_buf *url, struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONNECT_MS = 10000, MAX_RESPONSE = 32 << 20 };
+enum {
+	CONNECT_MS = 10000,
+	MAX_RESPONSE = 32 << 20
+};
 
 /* ---- shared state ---- */
 
@@ -26,7 +29,7 @@ static void read_seed(struct hga_aws *aws)
 }
 
 int hga_aws_new(struct hga_aws **out, const struct hga_aws_args *args,
-		struct hga_err *err)
+                struct hga_err *err)
 {
 	struct hga_aws *aws = hga_calloc(1, sizeof(*aws));
 
@@ -129,7 +132,7 @@ double aws_random(struct hga_aws *aws)
 /* ---- things just created ---- */
 
 void aws_recent_add(struct hga_aws *aws, struct hga_str text, int64_t now_ms,
-		    bool profile)
+                    bool profile)
 {
 	struct aws_recent *r = &aws->recent[aws->recent_at];
 	char *copy;
@@ -152,8 +155,7 @@ void aws_recent_forget(struct hga_aws *aws, struct hga_str text)
 	for (size_t i = 0; i < AWS_RECENT; i++) {
 		struct aws_recent *r = &aws->recent[i];
 
-		if (r->text == NULL ||
-		    hga_str_find(text, hga_str(r->text)) < 0)
+		if (r->text == NULL || hga_str_find(text, hga_str(r->text)) < 0)
 			continue;
 		hga_free(r->text);
 		r->text = NULL;
@@ -161,7 +163,7 @@ void aws_recent_forget(struct hga_aws *aws, struct hga_str text)
 }
 
 const struct aws_recent *aws_recent_in(const struct hga_aws *aws,
-				       struct hga_str text, bool profile)
+                                       struct hga_str text, bool profile)
 {
 	const struct aws_recent *best = NULL;
 
@@ -180,38 +182,37 @@ const struct aws_recent *aws_recent_in(const struct hga_aws *aws,
 /* ---- clients ---- */
 
 static int set_bool(struct hga_aws_config *c, enum hga_aws_setting s, int v,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	if (v == 0)
 		return 0;
-	return hga_aws_config_arg(c, s, hga_str(v > 0 ? "true" : "false"),
-				  err);
+	return hga_aws_config_arg(c, s, hga_str(v > 0 ? "true" : "false"), err);
 }
 
 static int set_args(struct hga_aws_client *c,
-		    const struct hga_aws_client_args *a, struct hga_err *err)
+                    const struct hga_aws_client_args *a, struct hga_err *err)
 {
 	const struct {
 		enum hga_aws_setting set;
 		struct hga_str value;
 	} list[] = {
-		{HGA_SET_PROFILE, a->profile},
-		{HGA_SET_REGION, a->region},
-		{HGA_SET_ENDPOINT_URL, a->endpoint_url},
-		{HGA_SET_RETRY_MODE, a->retry_mode},
-		{HGA_SET_CA_BUNDLE, a->ca_bundle},
+	    {HGA_SET_PROFILE, a->profile},
+	    {HGA_SET_REGION, a->region},
+	    {HGA_SET_ENDPOINT_URL, a->endpoint_url},
+	    {HGA_SET_RETRY_MODE, a->retry_mode},
+	    {HGA_SET_CA_BUNDLE, a->ca_bundle},
 	};
 	int rc = set_bool(&c->config, HGA_SET_FIPS, a->use_fips, err);
 
 	if (rc == 0)
 		rc = set_bool(&c->config, HGA_SET_DUALSTACK, a->use_dualstack,
-			      err);
+		              err);
 	for (size_t i = 0; i < sizeof(list) / sizeof(*list) && rc == 0; i++)
 		rc = hga_aws_config_arg(&c->config, list[i].set, list[i].value,
-					err);
+		                        err);
 	if (rc == 0 && a->user_agent_extra.n > 0) {
-		c->agent_extra = hga_memdup0(a->user_agent_extra.s,
-					     a->user_agent_extra.n);
+		c->agent_extra =
+		    hga_memdup0(a->user_agent_extra.s, a->user_agent_extra.n);
 		if (c->agent_extra == NULL)
 			rc = hga_fail_mem(err);
 	}
@@ -224,7 +225,7 @@ static int64_t or_default(int64_t v, int64_t def)
 }
 
 int hga_aws_client_new(struct hga_aws *aws, const struct hga_aws_client_args *a,
-		       struct hga_aws_client **out, struct hga_err *err)
+                       struct hga_aws_client **out, struct hga_err *err)
 {
 	struct hga_aws_client *c = hga_calloc(1, sizeof(*c));
 	int rc;
@@ -242,7 +243,7 @@ int hga_aws_client_new(struct hga_aws *aws, const struct hga_aws_client_args *a,
 	c->connect_ms = or_default(a->connect_ms, CONNECT_MS);
 	c->max_response = (size_t)or_default(a->max_response, MAX_RESPONSE);
 	c->max_concurrency =
-		(unsigned)or_default(a->max_concurrency, AWS_INFLIGHT);
+	    (unsigned)or_default(a->max_concurrency, AWS_INFLIGHT);
 	c->eventual = !a->no_eventual;
 	if (a->creds != NULL) {
 		c->creds = hga_creds_ref(a->creds);
@@ -301,25 +302,24 @@ const struct hga_creds *hga_aws_client_creds(const struct hga_aws_client *c)
 static int find_endpoint(struct hga_aws_client *c, struct hga_err *err)
 {
 	struct hga_aws_endpoint_args a = {0};
-	struct hga_aws_value region, url, sts;
+	struct hga_aws_value region = {0}, url = {0}, sts = {0};
 	const char *insecure =
-		hga_aws_env_get(c->config.env, "HGAUTO_INSECURE_ENDPOINT");
+	    hga_aws_env_get(c->config.env, "HGAUTO_INSECURE_ENDPOINT");
 	int rc;
 
 	rc = hga_aws_config_get(&c->config, HGA_SET_REGION, &region, err);
 	if (rc == 0)
 		rc = hga_aws_config_endpoint(
-			&c->config, hga_aws_text(c->svc, c->svc->r->id), &url,
-			err);
+		    &c->config, hga_aws_text(c->svc, c->svc->r->id), &url, err);
 	if (rc == 0)
-		rc = hga_aws_config_bool(&c->config, HGA_SET_FIPS, &a.fips,
-					 err);
+		rc =
+		    hga_aws_config_bool(&c->config, HGA_SET_FIPS, &a.fips, err);
 	if (rc == 0)
 		rc = hga_aws_config_bool(&c->config, HGA_SET_DUALSTACK,
-					 &a.dualstack, err);
+		                         &a.dualstack, err);
 	if (rc == 0)
 		rc = hga_aws_config_get(&c->config, HGA_SET_STS_REGIONAL, &sts,
-					err);
+		                        err);
 	if (rc < 0)
 		return rc;
 	a.svc = c->svc;
@@ -338,8 +338,8 @@ static int check_only(const struct hga_aws_client *c, struct hga_err *err)
 	if (only == NULL || strcmp(only, c->endpoint.host) == 0)
 		return 0;
 	return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-			"this run may only talk to %s, not to %s", only,
-			c->endpoint.host);
+	                "this run may only talk to %s, not to %s", only,
+	                c->endpoint.host);
 }
 
 static int find_retry(struct hga_aws_client *c, struct hga_err *err)
@@ -352,9 +352,9 @@ static int find_retry(struct hga_aws_client *c, struct hga_err *err)
 		return rc;
 	if (!hga_retry_mode_find(hga_str_trim(hga_str(v.text)), &c->mode))
 		return hga_fail(err, HGA_USAGE, 0, NULL,
-				"retry_mode: \"%s\" is not one of standard, "
-				"standard-v1, legacy, adaptive (from %s)",
-				v.text, v.where);
+		                "retry_mode: \"%s\" is not one of standard, "
+		                "standard-v1, legacy, adaptive (from %s)",
+		                v.text, v.where);
 	rc = hga_aws_config_get(&c->config, HGA_SET_MAX_ATTEMPTS, &v, err);
 	if (rc < 0)
 		return rc;
@@ -362,14 +362,14 @@ static int find_retry(struct hga_aws_client *c, struct hga_err *err)
 		if (!hga_str_uint(hga_str_trim(hga_str(v.text)), &n) ||
 		    n == 0 || n > 1000)
 			return hga_fail(err, HGA_USAGE, 0, NULL,
-					"max_attempts: \"%s\" is not a number "
-					"from 1 to 1000 (from %s)",
-					v.text, v.where);
+			                "max_attempts: \"%s\" is not a number "
+			                "from 1 to 1000 (from %s)",
+			                v.text, v.where);
 		c->max_attempts = (unsigned)n;
 	}
 	if (c->max_attempts == 0)
 		c->max_attempts = hga_retry_attempts(
-			c->mode, hga_aws_cstr(c->svc, c->svc->r->name));
+		    c->mode, hga_aws_cstr(c->svc, c->svc->r->name));
 	return 0;
 }
 
@@ -386,7 +386,7 @@ static int find_tls(struct hga_aws_client *c, struct hga_err *err)
 
 /* Header texts must stay on one line, whoever configured them. */
 static int add_plain(struct hga_buf *b, const char *prefix, const char *text,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	int rc;
 
@@ -395,7 +395,7 @@ static int add_plain(struct hga_buf *b, const char *prefix, const char *text,
 	rc = hga_buf_adds(b, prefix, err);
 	for (; *text != '\0' && rc == 0; text++)
 		rc = hga_buf_addc(b, *text > ' ' && *text < 127 ? *text : '-',
-				  err);
+		                  err);
 	return rc;
 }
 
@@ -409,7 +409,7 @@ static int make_agent(struct hga_aws_client *c, struct hga_err *err)
 		return rc;
 	hga_buf_init(&b, 1024);
 	rc = hga_buf_addf(&b, err, "%s cfg/retry-mode#%s", c->aws->agent,
-			  hga_retry_mode_name(c->mode));
+	                  hga_retry_mode_name(c->mode));
 	if (rc == 0)
 		rc = add_plain(&b, " app/", app.text, err);
 	if (rc == 0)
@@ -437,7 +437,7 @@ static int make_ready(struct hga_aws_client *c, struct hga_err *err)
 }
 
 int hga_aws_client_ready(struct hga_aws_client *c, bool anonymous,
-			 struct hga_buf *tried, struct hga_err *err)
+                         struct hga_buf *tried, struct hga_err *err)
 {
 	int rc = 0;
 
@@ -454,18 +454,18 @@ int hga_aws_client_ready(struct hga_aws_client *c, bool anonymous,
 /* ---- requests ---- */
 
 int aws_place_request(const struct hga_aws_client *c,
-		      struct hga_aws_request *req, char *host, size_t size,
-		      struct hga_err *err)
+                      struct hga_aws_request *req, char *host, size_t size,
+                      struct hga_err *err)
 {
 	const struct hga_aws_endpoint *e = &c->endpoint;
 	struct hga_buf path;
 	int n, rc;
 
 	n = snprintf(host, size, "%s%s", hga_buf_text(&req->host_prefix),
-		     e->host);
+	             e->host);
 	if (n < 0 || (size_t)n >= size)
 		return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-				"host name too long");
+		                "host name too long");
 	if (e->base[0] == '\0')
 		return 0;
 	hga_buf_init(&path, AWS_REQUEST_MAX);
@@ -482,9 +482,9 @@ int aws_place_request(const struct hga_aws_client *c,
 }
 
 struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
-				   const struct hga_creds *creds,
-				   const struct aws_host *host,
-				   const char *host_name)
+                                   const struct hga_creds *creds,
+                                   const struct aws_host *host,
+                                   const char *host_name)
 {
 	struct hga_sign_args a = {0};
 	const struct hga_aws_env *env = &c->aws->env;
@@ -492,9 +492,9 @@ struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
 	a.creds = hga_creds_view(creds);
 	a.region = hga_str(c->endpoint.region);
 	a.service = hga_str(c->endpoint.service);
-	a.time_s = (env->wall_us(env->data) +
-		    (host != NULL ? host->skew_us : 0)) /
-		   1000000;
+	a.time_s =
+	    (env->wall_us(env->data) + (host != NULL ? host->skew_us : 0)) /
+	    1000000;
 	a.host = hga_str(host_name);
 	a.raw_path = strcmp(a.service.s, "s3") == 0;
 	a.content_sha256 = a.raw_path;
@@ -503,7 +503,7 @@ struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
 
 /* RunInstances wants user data in base64; scripts give the text itself. */
 static int encode_user_data(struct hga_val params, struct hga_vtape **out,
-			    struct hga_err *err)
+                            struct hga_err *err)
 {
 	struct hga_str text = hga_val_str(hga_val_get(params, "UserData"));
 	struct hga_vtape *t = hga_vtape_new(NULL, AWS_REQUEST_MAX);
@@ -544,8 +544,8 @@ static int make_token(void *data, char out[37], struct hga_err *err)
 }
 
 int aws_serialize(struct hga_aws_client *c, struct hga_aws_op op,
-		  struct hga_val params, struct hga_val extra,
-		  struct hga_aws_request *req, struct hga_err *err)
+                  struct hga_val params, struct hga_val extra,
+                  struct hga_aws_request *req, struct hga_err *err)
 {
 	struct hga_aws_tokens tokens = {make_token, c->aws};
 	struct hga_aws_ser s = {op, params, extra, &tokens, AWS_REQUEST_MAX};
@@ -586,8 +586,7 @@ static int body_into_query(struct hga_aws_request *req, struct hga_err *err)
 }
 
 static int presign(struct hga_aws_client *c, struct hga_aws_request *req,
-		   unsigned expires_s, struct hga_buf *url,
-		   struct hga_err *err)
+                   unsigned expires_s, struct hga_buf *url, struct hga_err *err)
 {
 	struct hga_sign_args a;
 	char host[400];
@@ -604,26 +603,24 @@ static int presign(struct hga_aws_client *c, struct hga_aws_request *req,
 	rc = hga_aws_presign(req, &a, &c->aws->keys, NULL, err);
 	if (rc < 0)
 		return rc;
-	return hga_buf_addf(url, err, "%s://%s%s?%s",
-			    c->endpoint.https ? "https" : "http", host,
-			    hga_buf_text(&req->path),
-			    hga_buf_text(&req->query));
+	return hga_buf_addf(
+	    url, err, "%s://%s%s?%s", c->endpoint.https ? "https" : "http",
+	    host, hga_buf_text(&req->path), hga_buf_text(&req->query));
 }
 
 int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
-			struct hga_val params, unsigned expires_s,
-			struct hga_buf *url, struct hga_err *err)
+                        struct hga_val params, unsigned expires_s,
+                        struct hga_buf *url, struct hga_err *err)
 {
 	const struct hga_val none = {NULL, 0};
-	enum hga_aws_protocol p =
-		(enum hga_aws_protocol)op.svc->r->protocol;
+	enum hga_aws_protocol p = (enum hga_aws_protocol)op.svc->r->protocol;
 	struct hga_aws_request req = {0};
 	int rc;
 
 	if (p != HGA_AWS_EC2 && p != HGA_AWS_QUERY)
 		return hga_fail(err, HGA_USAGE, 0, "Unsupported",
-				"presign: %s does not speak a query protocol",
-				hga_aws_cstr(op.svc, op.svc->r->name));
+		                "presign: %s does not speak a query protocol",
+		                hga_aws_cstr(op.svc, op.svc->r->name));
 	rc = hga_aws_client_ready(client, false, NULL, err);
 	if (rc == 0)
 		rc = aws_serialize(client, op, params, none, &req, err);

@@ -10,9 +10,9 @@
 #include "aws/call.h"
 #include "aws/sign.h"
 
-#define AWS_INFLIGHT 16         /* requests per host at a time */
-#define AWS_RECENT 1024         /* things remembered */
-#define AWS_RECENT_TEXT 160     /* bytes of a remembered name */
+#define AWS_INFLIGHT 16     /* requests per host at a time */
+#define AWS_RECENT 1024     /* things remembered */
+#define AWS_RECENT_TEXT 160 /* bytes of a remembered name */
 #define AWS_REQUEST_MAX ((size_t)64 << 20)
 
 /* One endpoint host of the process. */
@@ -71,28 +71,28 @@ struct aws_host *aws_host_ensure(struct hga_aws *aws, const char *name);
 double aws_random(struct hga_aws *aws);
 /* Remembers a text (long ones are not). */
 void aws_recent_add(struct hga_aws *aws, struct hga_str text, int64_t now_ms,
-		    bool profile);
+                    bool profile);
 /* Forgets whatever text names. */
 void aws_recent_forget(struct hga_aws *aws, struct hga_str text);
 /* Youngest thing that text names; NULL: none. */
 const struct aws_recent *aws_recent_in(const struct hga_aws *aws,
-				       struct hga_str text, bool profile);
+                                       struct hga_str text, bool profile);
 /*
  * Makes req ready for the endpoint: host prefix into host (of size bytes),
  * base path before the path.
  */
 int aws_place_request(const struct hga_aws_client *c,
-		      struct hga_aws_request *req, char *host, size_t size,
-		      struct hga_err *err) HGA_MUST_USE;
+                      struct hga_aws_request *req, char *host, size_t size,
+                      struct hga_err *err) HGA_MUST_USE;
 /* Signing arguments for now (with the host's clock offset). */
 struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
-				   const struct hga_creds *creds,
-				   const struct aws_host *host,
-				   const char *host_name);
+                                   const struct hga_creds *creds,
+                                   const struct aws_host *host,
+                                   const char *host_name);
 /* Serialises with the customisations of the operation. */
 int aws_serialize(struct hga_aws_client *c, struct hga_aws_op op,
-		  struct hga_val params, struct hga_val extra,
-		  struct hga_aws_request *req,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_val params, struct hga_val extra,
+                  struct hga_aws_request *req,
+                  struct hga_err *err) HGA_MUST_USE;
 
 #endif

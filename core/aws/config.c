@@ -16,7 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FILE_MAX = 1 << 20 };
+enum {
+	FILE_MAX = 1 << 20
+};
 
 /* ---- the real world ---- */
 
@@ -27,7 +29,7 @@ static const char *real_getenv(void *data, const char *name)
 }
 
 static int real_read(void *data, const char *path, struct hga_buf *out,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	(void)data;
 	return hga_fs_read(path, FILE_MAX, out, err);
@@ -65,8 +67,7 @@ static int real_uuid(void *data, char out[37], struct hga_err *err)
 }
 
 const struct hga_aws_env hga_aws_env_real = {
-	NULL, real_getenv, real_read, real_home,
-	real_wall, real_random, real_uuid,
+    NULL, real_getenv, real_read, real_home, real_wall, real_random, real_uuid,
 };
 
 const char *hga_aws_env_get(const struct hga_aws_env *env, const char *name)
@@ -88,59 +89,58 @@ struct setting {
 };
 
 static const struct setting settings[HGA_SET_COUNT] = {
-	[HGA_SET_PROFILE] = {"profile",
-			     {"AWS_DEFAULT_PROFILE", "AWS_PROFILE"},
-			     NULL,
-			     "default"},
-	[HGA_SET_REGION] = {"region",
-			    {"AWS_REGION", "AWS_DEFAULT_REGION"},
-			    "region",
-			    NULL},
-	[HGA_SET_CONFIG_FILE] = {"config_file",
-				 {"AWS_CONFIG_FILE", NULL},
-				 NULL,
-				 NULL},
-	[HGA_SET_CREDENTIALS_FILE] = {"shared_credentials_file",
-				      {"AWS_SHARED_CREDENTIALS_FILE", NULL},
-				      NULL,
-				      NULL},
-	[HGA_SET_ENDPOINT_URL] = {"endpoint_url",
-				  {"AWS_ENDPOINT_URL", NULL},
-				  "endpoint_url",
-				  NULL},
-	[HGA_SET_IGNORE_ENDPOINTS] =
-		{"ignore_configured_endpoint_urls",
-		 {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", NULL},
-		 "ignore_configured_endpoint_urls",
-		 "false"},
-	[HGA_SET_FIPS] = {"use_fips",
-			  {"AWS_USE_FIPS_ENDPOINT", NULL},
-			  "use_fips_endpoint",
-			  "false"},
-	[HGA_SET_DUALSTACK] = {"use_dualstack",
-			       {"AWS_USE_DUALSTACK_ENDPOINT", NULL},
-			       "use_dualstack_endpoint",
-			       "false"},
-	[HGA_SET_RETRY_MODE] = {"retry_mode",
-				{"AWS_RETRY_MODE", NULL},
-				"retry_mode",
-				"standard"},
-	[HGA_SET_MAX_ATTEMPTS] = {"max_attempts",
-				  {"AWS_MAX_ATTEMPTS", NULL},
-				  "max_attempts",
-				  NULL},
-	[HGA_SET_CA_BUNDLE] = {"ca_bundle",
-			       {"AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"},
-			       "ca_bundle",
-			       NULL},
-	[HGA_SET_STS_REGIONAL] = {"sts_regional_endpoints",
-				  {"AWS_STS_REGIONAL_ENDPOINTS", NULL},
-				  "sts_regional_endpoints",
-				  "regional"},
-	[HGA_SET_APP_ID] = {"sdk_ua_app_id",
-			    {"AWS_SDK_UA_APP_ID", NULL},
-			    "sdk_ua_app_id",
-			    NULL},
+    [HGA_SET_PROFILE] = {"profile",
+                         {"AWS_DEFAULT_PROFILE", "AWS_PROFILE"},
+                         NULL,
+                         "default"},
+    [HGA_SET_REGION] = {"region",
+                        {"AWS_REGION", "AWS_DEFAULT_REGION"},
+                        "region",
+                        NULL},
+    [HGA_SET_CONFIG_FILE] = {"config_file",
+                             {"AWS_CONFIG_FILE", NULL},
+                             NULL,
+                             NULL},
+    [HGA_SET_CREDENTIALS_FILE] = {"shared_credentials_file",
+                                  {"AWS_SHARED_CREDENTIALS_FILE", NULL},
+                                  NULL,
+                                  NULL},
+    [HGA_SET_ENDPOINT_URL] = {"endpoint_url",
+                              {"AWS_ENDPOINT_URL", NULL},
+                              "endpoint_url",
+                              NULL},
+    [HGA_SET_IGNORE_ENDPOINTS] = {"ignore_configured_endpoint_urls",
+                                  {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", NULL},
+                                  "ignore_configured_endpoint_urls",
+                                  "false"},
+    [HGA_SET_FIPS] = {"use_fips",
+                      {"AWS_USE_FIPS_ENDPOINT", NULL},
+                      "use_fips_endpoint",
+                      "false"},
+    [HGA_SET_DUALSTACK] = {"use_dualstack",
+                           {"AWS_USE_DUALSTACK_ENDPOINT", NULL},
+                           "use_dualstack_endpoint",
+                           "false"},
+    [HGA_SET_RETRY_MODE] = {"retry_mode",
+                            {"AWS_RETRY_MODE", NULL},
+                            "retry_mode",
+                            "standard"},
+    [HGA_SET_MAX_ATTEMPTS] = {"max_attempts",
+                              {"AWS_MAX_ATTEMPTS", NULL},
+                              "max_attempts",
+                              NULL},
+    [HGA_SET_CA_BUNDLE] = {"ca_bundle",
+                           {"AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"},
+                           "ca_bundle",
+                           NULL},
+    [HGA_SET_STS_REGIONAL] = {"sts_regional_endpoints",
+                              {"AWS_STS_REGIONAL_ENDPOINTS", NULL},
+                              "sts_regional_endpoints",
+                              "regional"},
+    [HGA_SET_APP_ID] = {"sdk_ua_app_id",
+                        {"AWS_SDK_UA_APP_ID", NULL},
+                        "sdk_ua_app_id",
+                        NULL},
 };
 
 const char *hga_aws_setting_name(enum hga_aws_setting s)
@@ -149,7 +149,7 @@ const char *hga_aws_setting_name(enum hga_aws_setting s)
 }
 
 void hga_aws_config_init(struct hga_aws_config *c,
-			 const struct hga_aws_env *env)
+                         const struct hga_aws_env *env)
 {
 	memset(c, 0, sizeof(*c));
 	c->env = env;
@@ -169,15 +169,15 @@ void hga_aws_config_release(struct hga_aws_config *c)
 }
 
 int hga_aws_config_arg(struct hga_aws_config *c, enum hga_aws_setting s,
-		       struct hga_str value, struct hga_err *err)
+                       struct hga_str value, struct hga_err *err)
 {
 	char *copy = NULL;
 
 	if (value.n > 0) {
 		if (memchr(value.s, '\0', value.n) != NULL)
 			return hga_fail(err, HGA_USAGE, 0, NULL,
-					"%s contains a zero byte",
-					settings[s].name);
+			                "%s contains a zero byte",
+			                settings[s].name);
 		copy = hga_memdup0(value.s, value.n);
 		if (copy == NULL)
 			return hga_fail_mem(err);
@@ -189,7 +189,7 @@ int hga_aws_config_arg(struct hga_aws_config *c, enum hga_aws_setting s,
 
 /* Argument or environment; false when neither has it. */
 static bool direct(const struct hga_aws_config *c, enum hga_aws_setting s,
-		   struct hga_aws_value *out)
+                   struct hga_aws_value *out)
 {
 	const struct setting *d = &settings[s];
 
@@ -210,7 +210,7 @@ static bool direct(const struct hga_aws_config *c, enum hga_aws_setting s,
 		out->text = v;
 		out->from = HGA_FROM_ENVIRONMENT;
 		(void)snprintf(out->where, sizeof(out->where), "%s",
-			       d->vars[i]);
+		               d->vars[i]);
 		return true;
 	}
 	return false;
@@ -219,8 +219,8 @@ static bool direct(const struct hga_aws_config *c, enum hga_aws_setting s,
 /* ---- files ---- */
 
 int hga_aws_default_path(const struct hga_aws_env *env, bool windows,
-			 const char *file, struct hga_buf *out,
-			 struct hga_err *err)
+                         const char *file, struct hga_buf *out,
+                         struct hga_err *err)
 {
 	const char *home = hga_aws_env_get(env, "HOME");
 	const char *sep = windows ? "\\" : "/";
@@ -233,19 +233,19 @@ int hga_aws_default_path(const struct hga_aws_env *env, bool windows,
 
 		if (drive != NULL && path != NULL)
 			return hga_buf_addf(out, err, "%s%s\\.aws\\%s", drive,
-					    path, file);
+			                    path, file);
 	}
 	if (home == NULL && !windows)
 		home = env->home(env->data);
 	if (home == NULL)
 		return hga_fail(err, HGA_NOTFOUND, 0, NULL,
-				"no home directory");
+		                "no home directory");
 	return hga_buf_addf(out, err, "%s%s.aws%s%s", home, sep, sep, file);
 }
 
 /* "~/x" -> home/x; everything else as it is. */
 static int expand(const struct hga_aws_config *c, const char *path, char **out,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	const char *home;
 	struct hga_buf b;
@@ -271,7 +271,7 @@ static int expand(const struct hga_aws_config *c, const char *path, char **out,
 
 /* Path of one of the two files; *out NULL when there is no home. */
 static int find_path(struct hga_aws_config *c, enum hga_aws_setting s,
-		     const char *file, char **out, struct hga_err *err)
+                     const char *file, char **out, struct hga_err *err)
 {
 	struct hga_aws_value v;
 	struct hga_buf b;
@@ -288,7 +288,7 @@ static int find_path(struct hga_aws_config *c, enum hga_aws_setting s,
 }
 
 static int load_file(struct hga_aws_config *c, const char *path,
-		     struct hga_ini *ini, struct hga_err *err)
+                     struct hga_ini *ini, struct hga_err *err)
 {
 	struct hga_buf text;
 	int rc;
@@ -305,7 +305,7 @@ static int load_file(struct hga_aws_config *c, const char *path,
 
 const struct hga_ini_section *
 hga_aws_config_find(const struct hga_aws_config *c, bool credentials,
-		    const char *profile)
+                    const char *profile)
 {
 	const struct hga_ini_section *s;
 
@@ -324,7 +324,7 @@ hga_aws_config_section(const struct hga_aws_config *c, bool credentials)
 }
 
 static void suggest_from(const struct hga_ini *ini, const char *type,
-			 struct hga_suggest *s)
+                         struct hga_suggest *s)
 {
 	for (size_t i = 0; i < ini->n; i++) {
 		if (strcmp(ini->sections[i].type, type) == 0)
@@ -343,12 +343,12 @@ static int no_profile(const struct hga_aws_config *c, struct hga_err *err)
 	best = hga_suggest_best(&s);
 	if (best.s == NULL)
 		return hga_fail(err, HGA_USAGE, 0, "ProfileNotFound",
-				"The config profile (%s) could not be found",
-				c->profile);
+		                "The config profile (%s) could not be found",
+		                c->profile);
 	return hga_fail(err, HGA_USAGE, 0, "ProfileNotFound",
-			"The config profile (%s) could not be found; "
-			"did you mean %.*s?",
-			c->profile, HGA_STRF(best));
+	                "The config profile (%s) could not be found; "
+	                "did you mean %.*s?",
+	                c->profile, HGA_STRF(best));
 }
 
 static int load(struct hga_aws_config *c, struct hga_err *err)
@@ -363,7 +363,7 @@ static int load(struct hga_aws_config *c, struct hga_err *err)
 	rc = find_path(c, HGA_SET_CONFIG_FILE, "config", &c->config_path, err);
 	if (rc == 0)
 		rc = find_path(c, HGA_SET_CREDENTIALS_FILE, "credentials",
-			       &c->credentials_path, err);
+		               &c->credentials_path, err);
 	if (rc == 0)
 		rc = load_file(c, c->config_path, &c->config, err);
 	if (rc == 0)
@@ -408,28 +408,27 @@ int hga_aws_config_load(struct hga_aws_config *c, struct hga_err *err)
 
 /* Property of the profile in use and where it stands. */
 static bool from_profile(const struct hga_aws_config *c, const char *key,
-			 struct hga_aws_value *out)
+                         struct hga_aws_value *out)
 {
 	for (int cred = 1; cred >= 0; cred--) {
-		const struct hga_ini_prop *p = hga_ini_prop(
-			hga_aws_config_section(c, cred != 0), key);
+		const struct hga_ini_prop *p =
+		    hga_ini_prop(hga_aws_config_section(c, cred != 0), key);
 
 		if (p == NULL)
 			continue;
 		out->text = p->value;
 		out->from = HGA_FROM_PROFILE;
 		(void)snprintf(out->where, sizeof(out->where),
-			       "profile %s (%s:%u)", c->profile,
-			       cred != 0 ? c->credentials_path
-					 : c->config_path,
-			       p->line);
+		               "profile %s (%s:%u)", c->profile,
+		               cred != 0 ? c->credentials_path : c->config_path,
+		               p->line);
 		return true;
 	}
 	return false;
 }
 
 const char *hga_aws_config_prop(const struct hga_aws_config *c,
-				const char *name)
+                                const char *name)
 {
 	struct hga_aws_value v;
 
@@ -437,23 +436,23 @@ const char *hga_aws_config_prop(const struct hga_aws_config *c,
 }
 
 static int check_value(enum hga_aws_setting s, const struct hga_aws_value *v,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	static const char ok[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
 
 	if (s == HGA_SET_REGION && v->text[strspn(v->text, ok)] != '\0')
 		return hga_fail(err, HGA_USAGE, 0, "InvalidRegion",
-				"Provided region_name '%s' doesn't match a "
-				"supported format (from %s)",
-				v->text, v->where);
+		                "Provided region_name '%s' doesn't match a "
+		                "supported format (from %s)",
+		                v->text, v->where);
 	if (s == HGA_SET_CA_BUNDLE && v->text[0] == '\0')
 		return hga_fail(err, HGA_USAGE, 0, NULL,
-				"ca_bundle is empty (from %s)", v->where);
+		                "ca_bundle is empty (from %s)", v->where);
 	return 0;
 }
 
 int hga_aws_config_get(struct hga_aws_config *c, enum hga_aws_setting s,
-		       struct hga_aws_value *out, struct hga_err *err)
+                       struct hga_aws_value *out, struct hga_err *err)
 {
 	const struct setting *d = &settings[s];
 	int rc;
@@ -479,7 +478,7 @@ int hga_aws_config_get(struct hga_aws_config *c, enum hga_aws_setting s,
 }
 
 int hga_aws_config_bool(struct hga_aws_config *c, enum hga_aws_setting s,
-			bool *out, struct hga_err *err)
+                        bool *out, struct hga_err *err)
 {
 	struct hga_aws_value v;
 	struct hga_str t;
@@ -492,8 +491,8 @@ int hga_aws_config_bool(struct hga_aws_config *c, enum hga_aws_setting s,
 	if (*out || t.n == 0 || hga_str_ieqc(t, "false"))
 		return 0;
 	return hga_fail(err, HGA_USAGE, 0, NULL,
-			"%s: \"%.*s\" is neither true nor false (from %s)",
-			settings[s].name, HGA_STRF(t), v.where);
+	                "%s: \"%.*s\" is neither true nor false (from %s)",
+	                settings[s].name, HGA_STRF(t), v.where);
 }
 
 /* ---- endpoints ---- */
@@ -518,8 +517,8 @@ static void fold_id(struct hga_str id, bool upper, char *out, size_t size)
 }
 
 static bool endpoint_from_env(const struct hga_aws_config *c,
-			      struct hga_str service_id,
-			      struct hga_aws_value *out)
+                              struct hga_str service_id,
+                              struct hga_aws_value *out)
 {
 	char name[96] = "AWS_ENDPOINT_URL_";
 	const size_t at = sizeof("AWS_ENDPOINT_URL_") - 1;
@@ -539,9 +538,9 @@ static bool endpoint_from_env(const struct hga_aws_config *c,
 
 /* [services S] of the profile.  1: found. */
 static int endpoint_from_services(struct hga_aws_config *c,
-				  struct hga_str service_id,
-				  struct hga_aws_value *out,
-				  struct hga_err *err)
+                                  struct hga_str service_id,
+                                  struct hga_aws_value *out,
+                                  struct hga_err *err)
 {
 	const char *name = hga_aws_config_prop(c, "services");
 	const struct hga_ini_section *s;
@@ -564,12 +563,12 @@ static int endpoint_from_services(struct hga_aws_config *c,
 	out->text = c->nested;
 	out->from = HGA_FROM_PROFILE;
 	(void)snprintf(out->where, sizeof(out->where), "services %s (%s:%u)",
-		       name, c->config_path, p->line);
+	               name, c->config_path, p->line);
 	return 1;
 }
 
 int hga_aws_config_endpoint(struct hga_aws_config *c, struct hga_str service_id,
-			    struct hga_aws_value *out, struct hga_err *err)
+                            struct hga_aws_value *out, struct hga_err *err)
 {
 	bool ignore;
 	int rc;

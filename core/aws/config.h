@@ -27,7 +27,7 @@ struct hga_aws_env {
 	const char *(*getenv)(void *data, const char *name);
 	/* Appends a whole file; a missing one is -HGA_NOTFOUND. */
 	int (*read)(void *data, const char *path, struct hga_buf *out,
-		    struct hga_err *err);
+	            struct hga_err *err);
 	/* Home directory from the password file or NULL. */
 	const char *(*home)(void *data);
 	int64_t (*wall_us)(void *data);
@@ -67,7 +67,7 @@ struct hga_aws_value {
 	const char *text; /* NULL: not set; the configuration's */
 	enum hga_aws_from from;
 	char where[128]; /* "argument", "AWS_REGION", "profile hg
-			  * (~/.aws/config:3)", "default" */
+	                  * (~/.aws/config:3)", "default" */
 };
 
 struct hga_aws_config {
@@ -83,12 +83,12 @@ struct hga_aws_config {
 
 /* env must outlive it.  No I/O. */
 void hga_aws_config_init(struct hga_aws_config *c,
-			 const struct hga_aws_env *env);
+                         const struct hga_aws_env *env);
 /* Wipes and frees; safe on a zeroed struct. */
 void hga_aws_config_release(struct hga_aws_config *c);
 /* Sets an argument (copied); an empty view unsets it. */
 int hga_aws_config_arg(struct hga_aws_config *c, enum hga_aws_setting s,
-		       struct hga_str value, struct hga_err *err) HGA_MUST_USE;
+                       struct hga_str value, struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Reads the profile files (once).  Fails with usage for a malformed file
@@ -96,17 +96,17 @@ int hga_aws_config_arg(struct hga_aws_config *c, enum hga_aws_setting s,
  * with a suggestion), io for an unreadable one.  Missing files are empty.
  */
 int hga_aws_config_load(struct hga_aws_config *c,
-			struct hga_err *err) HGA_MUST_USE;
+                        struct hga_err *err) HGA_MUST_USE;
 
 /* Name of a setting as in the documentation, "region". */
 const char *hga_aws_setting_name(enum hga_aws_setting s);
 /* Value of a setting; loads when neither argument nor environment has it. */
 int hga_aws_config_get(struct hga_aws_config *c, enum hga_aws_setting s,
-		       struct hga_aws_value *out,
-		       struct hga_err *err) HGA_MUST_USE;
+                       struct hga_aws_value *out,
+                       struct hga_err *err) HGA_MUST_USE;
 /* Truth of a setting; anything but true and false is -HGA_USAGE. */
 int hga_aws_config_bool(struct hga_aws_config *c, enum hga_aws_setting s,
-			bool *out, struct hga_err *err) HGA_MUST_USE;
+                        bool *out, struct hga_err *err) HGA_MUST_USE;
 
 /*
  * Configured endpoint of a service (service id, "EC2"): argument, then
@@ -114,19 +114,19 @@ int hga_aws_config_bool(struct hga_aws_config *c, enum hga_aws_setting s,
  * the profile's endpoint_url.  out->text NULL: none configured.
  */
 int hga_aws_config_endpoint(struct hga_aws_config *c, struct hga_str service_id,
-			    struct hga_aws_value *out,
-			    struct hga_err *err) HGA_MUST_USE;
+                            struct hga_aws_value *out,
+                            struct hga_err *err) HGA_MUST_USE;
 
 /* Property of the profile in use (merged), or NULL.  After loading. */
 const char *hga_aws_config_prop(const struct hga_aws_config *c,
-				const char *name);
+                                const char *name);
 /* The profile's section in one file, or NULL.  After loading. */
 const struct hga_ini_section *
 hga_aws_config_section(const struct hga_aws_config *c, bool credentials);
 /* Any section of a profile by name in one file, or NULL. */
 const struct hga_ini_section *
 hga_aws_config_find(const struct hga_aws_config *c, bool credentials,
-		    const char *profile);
+                    const char *profile);
 
 /* Non-blank value of an environment variable or NULL. */
 const char *hga_aws_env_get(const struct hga_aws_env *env, const char *name);
@@ -135,7 +135,7 @@ const char *hga_aws_env_get(const struct hga_aws_env *env, const char *name);
  * rules of Windows are only there for the shared test cases.  Appends.
  */
 int hga_aws_default_path(const struct hga_aws_env *env, bool windows,
-			 const char *file, struct hga_buf *out,
-			 struct hga_err *err) HGA_MUST_USE;
+                         const char *file, struct hga_buf *out,
+                         struct hga_err *err) HGA_MUST_USE;
 
 #endif

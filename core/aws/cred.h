@@ -27,14 +27,14 @@ struct hga_secret {
 
 /* Copies and registers for redaction; the old content is wiped. */
 int hga_secret_set(struct hga_secret *s, struct hga_str text,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* Wipes and frees; safe on a zeroed struct. */
 void hga_secret_release(struct hga_secret *s);
 
 struct hga_creds {
 	unsigned refs;
-	char provider[24];  /* "argument", "environment", "profile" */
-	char where[160];    /* variable, or file and profile */
+	char provider[24]; /* "argument", "environment", "profile" */
+	char where[160];   /* variable, or file and profile */
 	char *access_key_id;
 	struct hga_secret secret, token;
 	char account_id[16]; /* "" unless the configuration told it */
@@ -46,8 +46,8 @@ struct hga_creds {
  * are dropped; an empty id or secret is -HGA_AUTH "PartialCredentials".
  */
 int hga_creds_new(struct hga_creds **out, const char *provider,
-		  struct hga_str access_key_id, struct hga_str secret,
-		  struct hga_str token, struct hga_err *err) HGA_MUST_USE;
+                  struct hga_str access_key_id, struct hga_str secret,
+                  struct hga_str token, struct hga_err *err) HGA_MUST_USE;
 struct hga_creds *hga_creds_ref(struct hga_creds *c);
 /* Drops one reference; NULL is allowed. */
 void hga_creds_free(struct hga_creds *c);
@@ -62,6 +62,6 @@ struct hga_aws_creds hga_creds_view(const struct hga_creds *c);
  * "PartialCredentials", naming the key or variable.
  */
 int hga_creds_find(struct hga_aws_config *cfg, struct hga_creds **out,
-		   struct hga_buf *tried, struct hga_err *err) HGA_MUST_USE;
+                   struct hga_buf *tried, struct hga_err *err) HGA_MUST_USE;
 
 #endif

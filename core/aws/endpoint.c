@@ -15,43 +15,43 @@ struct partition {
 };
 
 static const struct partition partitions[] = {
-	{"aws",
-	 {"us-", "eu-", "ap-", "sa-", "ca-", "me-", "af-", "il-", "mx-",
-	  "aws-global", NULL},
-	 "amazonaws.com",
-	 "api.aws",
-	 "us-east-1"},
-	{"aws-cn",
-	 {"cn-", "aws-cn-global", NULL},
-	 "amazonaws.com.cn",
-	 "api.amazonwebservices.com.cn",
-	 "cn-north-1"},
-	{"aws-us-gov",
-	 {"us-gov-", "aws-us-gov-global", NULL},
-	 "amazonaws.com",
-	 "api.aws",
-	 "us-gov-west-1"},
-	{"aws-iso",
-	 {"us-iso-", "aws-iso-global", NULL},
-	 "c2s.ic.gov",
-	 NULL,
-	 "us-iso-east-1"},
-	{"aws-iso-b",
-	 {"us-isob-", "aws-iso-b-global", NULL},
-	 "sc2s.sgov.gov",
-	 NULL,
-	 "us-isob-east-1"},
-	{"aws-iso-e",
-	 {"eu-isoe-", "aws-iso-e-global", NULL},
-	 "cloud.adc-e.uk",
-	 NULL,
-	 "eu-isoe-west-1"},
-	{"aws-iso-f",
-	 {"us-isof-", "aws-iso-f-global", NULL},
-	 "csp.hci.ic.gov",
-	 NULL,
-	 "us-isof-south-1"},
-	{"aws-eusc", {"eusc-", NULL}, "amazonaws.eu", NULL, "eusc-de-east-1"},
+    {"aws",
+     {"us-", "eu-", "ap-", "sa-", "ca-", "me-", "af-", "il-", "mx-",
+      "aws-global", NULL},
+     "amazonaws.com",
+     "api.aws",
+     "us-east-1"},
+    {"aws-cn",
+     {"cn-", "aws-cn-global", NULL},
+     "amazonaws.com.cn",
+     "api.amazonwebservices.com.cn",
+     "cn-north-1"},
+    {"aws-us-gov",
+     {"us-gov-", "aws-us-gov-global", NULL},
+     "amazonaws.com",
+     "api.aws",
+     "us-gov-west-1"},
+    {"aws-iso",
+     {"us-iso-", "aws-iso-global", NULL},
+     "c2s.ic.gov",
+     NULL,
+     "us-iso-east-1"},
+    {"aws-iso-b",
+     {"us-isob-", "aws-iso-b-global", NULL},
+     "sc2s.sgov.gov",
+     NULL,
+     "us-isob-east-1"},
+    {"aws-iso-e",
+     {"eu-isoe-", "aws-iso-e-global", NULL},
+     "cloud.adc-e.uk",
+     NULL,
+     "eu-isoe-west-1"},
+    {"aws-iso-f",
+     {"us-isof-", "aws-iso-f-global", NULL},
+     "csp.hci.ic.gov",
+     NULL,
+     "us-isof-south-1"},
+    {"aws-eusc", {"eusc-", NULL}, "amazonaws.eu", NULL, "eusc-de-east-1"},
 };
 
 /* The longest matching prefix decides (us-gov- before us-). */
@@ -114,7 +114,7 @@ bool hga_aws_host_is_loopback(struct hga_str host)
 static bool host_chars_ok(struct hga_str host)
 {
 	static const char ok[] = "abcdefghijklmnopqrstuvwxyz"
-				 "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]";
+	                         "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]";
 
 	if (host.n == 0)
 		return false;
@@ -128,11 +128,11 @@ static bool host_chars_ok(struct hga_str host)
 static int bad_url(struct hga_str url, const char *why, struct hga_err *err)
 {
 	return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-			"Invalid endpoint: %.*s (%s)", HGA_STRF(url), why);
+	                "Invalid endpoint: %.*s (%s)", HGA_STRF(url), why);
 }
 
 static int set_host(struct hga_aws_endpoint *out, struct hga_str url,
-		    struct hga_str host, struct hga_err *err)
+                    struct hga_str host, struct hga_err *err)
 {
 	const char *def = out->https ? ":443" : ":80";
 	struct hga_str port;
@@ -162,7 +162,7 @@ static int set_host(struct hga_aws_endpoint *out, struct hga_str url,
 }
 
 int hga_aws_endpoint_parse(struct hga_str url, struct hga_aws_endpoint *out,
-			   struct hga_err *err)
+                           struct hga_err *err)
 {
 	struct hga_str rest = hga_str_trim(url), host, base;
 	ptrdiff_t slash;
@@ -170,8 +170,8 @@ int hga_aws_endpoint_parse(struct hga_str url, struct hga_aws_endpoint *out,
 
 	if (memchr(rest.s, '@', rest.n) != NULL)
 		return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-				"Invalid endpoint: user information in the "
-				"URL is not allowed");
+		                "Invalid endpoint: user information in the "
+		                "URL is not allowed");
 	out->https = hga_str_starts(rest, "https://");
 	if (!out->https && !hga_str_starts(rest, "http://"))
 		return bad_url(url, "expected http:// or https://", err);
@@ -183,7 +183,7 @@ int hga_aws_endpoint_parse(struct hga_str url, struct hga_aws_endpoint *out,
 	slash = hga_str_chr(rest, '/', 0);
 	host = slash < 0 ? rest : hga_strn(rest.s, (size_t)slash);
 	base = slash < 0 ? hga_str("")
-			 : hga_strn(rest.s + slash, rest.n - (size_t)slash);
+	                 : hga_strn(rest.s + slash, rest.n - (size_t)slash);
 	while (base.n > 0 && base.s[base.n - 1] == '/')
 		base.n--;
 	if (base.n >= sizeof(out->base))
@@ -193,10 +193,10 @@ int hga_aws_endpoint_parse(struct hga_str url, struct hga_aws_endpoint *out,
 }
 
 int hga_aws_endpoint_url(const struct hga_aws_endpoint *e, struct hga_buf *out,
-			 struct hga_err *err)
+                         struct hga_err *err)
 {
-	return hga_buf_addf(out, err, "%s://%s%s",
-			    e->https ? "https" : "http", e->host, e->base);
+	return hga_buf_addf(out, err, "%s://%s%s", e->https ? "https" : "http",
+	                    e->host, e->base);
 }
 
 /* ---- AWS itself ---- */
@@ -214,51 +214,51 @@ static bool is_global(const struct hga_aws_endpoint_args *a)
 }
 
 static int global_host(const struct hga_aws_endpoint_args *a,
-		       const struct partition *p, struct hga_aws_endpoint *out)
+                       const struct partition *p, struct hga_aws_endpoint *out)
 {
 	const char *prefix = hga_aws_cstr(a->svc, a->svc->r->prefix);
 	const char *fips = a->fips ? "-fips" : "";
 
 	(void)snprintf(out->region, sizeof(out->region), "%s",
-		       p->global_region);
+	               p->global_region);
 	if (strcmp(p->name, "aws") == 0)
-		return snprintf(out->host, sizeof(out->host), "%s%s.%s",
-				prefix, fips, p->suffix);
+		return snprintf(out->host, sizeof(out->host), "%s%s.%s", prefix,
+		                fips, p->suffix);
 	/* The government cloud's host is both at once. */
 	if (strcmp(p->name, "aws-us-gov") == 0)
 		return snprintf(out->host, sizeof(out->host), "%s.us-gov.%s",
-				prefix, p->suffix);
+		                prefix, p->suffix);
 	return snprintf(out->host, sizeof(out->host), "%s%s.%s.%s", prefix,
-			fips, p->global_region, p->suffix);
+	                fips, p->global_region, p->suffix);
 }
 
 static int aws_host(const struct hga_aws_endpoint_args *a,
-		    struct hga_aws_endpoint *out, struct hga_err *err)
+                    struct hga_aws_endpoint *out, struct hga_err *err)
 {
 	const struct partition *p = find_partition(a->region);
 	int n;
 
 	if (a->dualstack && p->dual_suffix == NULL)
 		return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-				"DualStack is enabled but this partition "
-				"(%s) does not support DualStack",
-				p->name);
+		                "DualStack is enabled but this partition "
+		                "(%s) does not support DualStack",
+		                p->name);
 	out->https = true;
 	if (is_global(a))
 		n = global_host(a, p, out);
 	else
 		n = snprintf(out->host, sizeof(out->host), "%s%s.%.*s.%s",
-			     hga_aws_cstr(a->svc, a->svc->r->prefix),
-			     a->fips ? "-fips" : "", HGA_STRF(a->region),
-			     a->dualstack ? p->dual_suffix : p->suffix);
+		             hga_aws_cstr(a->svc, a->svc->r->prefix),
+		             a->fips ? "-fips" : "", HGA_STRF(a->region),
+		             a->dualstack ? p->dual_suffix : p->suffix);
 	if (n < 0 || (size_t)n >= sizeof(out->host))
 		return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-				"region name too long");
+		                "region name too long");
 	return 0;
 }
 
 static int custom_host(const struct hga_aws_endpoint_args *a,
-		       struct hga_aws_endpoint *out, struct hga_err *err)
+                       struct hga_aws_endpoint *out, struct hga_err *err)
 {
 	int rc = hga_aws_endpoint_parse(hga_str(a->url), out, err);
 
@@ -272,26 +272,26 @@ static int custom_host(const struct hga_aws_endpoint_args *a,
 	    hga_aws_host_is_loopback(hga_str(out->host)))
 		return 0;
 	return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-			"%s: %s is plain http to another machine; use https, "
-			"or set HGAUTO_INSECURE_ENDPOINT=1",
-			a->origin != NULL ? a->origin : "endpoint", a->url);
+	                "%s: %s is plain http to another machine; use https, "
+	                "or set HGAUTO_INSECURE_ENDPOINT=1",
+	                a->origin != NULL ? a->origin : "endpoint", a->url);
 }
 
 int hga_aws_endpoint_find(const struct hga_aws_endpoint_args *a,
-			  struct hga_aws_endpoint *out, struct hga_err *err)
+                          struct hga_aws_endpoint *out, struct hga_err *err)
 {
 	const struct partition *p = find_partition(a->region);
 
 	memset(out, 0, sizeof(*out));
 	if (a->region.n == 0 && !is_global(a))
 		return hga_fail(err, HGA_USAGE, 0, "NoRegion",
-				"You must specify a region.");
+		                "You must specify a region.");
 	(void)snprintf(out->service, sizeof(out->service), "%s",
-		       hga_aws_cstr(a->svc, a->svc->r->signing));
+	               hga_aws_cstr(a->svc, a->svc->r->signing));
 	(void)snprintf(out->partition, sizeof(out->partition), "%s", p->name);
-	(void)snprintf(out->region, sizeof(out->region), "%.*s",
-		       HGA_STRF(a->region.n > 0 ? a->region
-						: hga_str(p->global_region)));
+	(void)snprintf(
+	    out->region, sizeof(out->region), "%.*s",
+	    HGA_STRF(a->region.n > 0 ? a->region : hga_str(p->global_region)));
 	if (a->url != NULL)
 		return custom_host(a, out, err);
 	return aws_host(a, out, err);

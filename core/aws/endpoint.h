@@ -22,8 +22,8 @@ struct hga_aws_endpoint_args {
 	const char *url;       /* configured endpoint or NULL */
 	const char *origin;    /* where url comes from, for messages */
 	bool fips, dualstack;
-	bool sts_global;       /* sts_regional_endpoints = legacy */
-	bool insecure_ok;      /* http:// to any host */
+	bool sts_global;  /* sts_regional_endpoints = legacy */
+	bool insecure_ok; /* http:// to any host */
 };
 
 struct hga_aws_endpoint {
@@ -37,19 +37,19 @@ struct hga_aws_endpoint {
 
 /* Kind usage, codes "NoRegion", "Endpoint". */
 int hga_aws_endpoint_find(const struct hga_aws_endpoint_args *a,
-			  struct hga_aws_endpoint *out,
-			  struct hga_err *err) HGA_MUST_USE;
+                          struct hga_aws_endpoint *out,
+                          struct hga_err *err) HGA_MUST_USE;
 
 /* Takes an http(s) URL apart into https, host and base; user information,
  * query and fragment are refused. */
 int hga_aws_endpoint_parse(struct hga_str url, struct hga_aws_endpoint *out,
-			   struct hga_err *err) HGA_MUST_USE;
+                           struct hga_err *err) HGA_MUST_USE;
 /* Host (with or without port, [v6] in brackets) is loopback by its text:
  * 127.0.0.0/8, ::1 or localhost. */
 bool hga_aws_host_is_loopback(struct hga_str host);
 /* Appends the whole URL "https://HOST/BASE". */
 int hga_aws_endpoint_url(const struct hga_aws_endpoint *e, struct hga_buf *out,
-			 struct hga_err *err) HGA_MUST_USE;
+                         struct hga_err *err) HGA_MUST_USE;
 /* Name of a region's partition; "aws" for unknown ones. */
 const char *hga_aws_partition_of(struct hga_str region);
 

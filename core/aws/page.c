@@ -6,7 +6,9 @@
 #include "aws/jmespath.h"
 #include "base/mem.h"
 
-enum { MAX_TOKENS = 8 };
+enum {
+	MAX_TOKENS = 8
+};
 
 struct hga_pager {
 	const struct hga_aws_svc *svc;
@@ -31,21 +33,20 @@ static int compile(struct hga_pager *p, struct hga_err *err)
 	const struct hga_img_page *r = p->page;
 	int rc = 0;
 
-	p->n = r->in_tokens.n < r->out_tokens.n ? r->in_tokens.n
-						: r->out_tokens.n;
+	p->n =
+	    r->in_tokens.n < r->out_tokens.n ? r->in_tokens.n : r->out_tokens.n;
 	if (p->n > MAX_TOKENS)
 		p->n = MAX_TOKENS;
 	for (uint32_t i = 0; i < p->n && rc == 0; i++)
 		rc = hga_jp_compile(&p->out[i], hga_pager_output(p, i), err);
 	if (rc == 0 && r->more_results != HGA_IMG_NONE)
 		rc = hga_jp_compile(&p->more,
-				    hga_aws_text(p->svc, r->more_results),
-				    err);
+		                    hga_aws_text(p->svc, r->more_results), err);
 	return rc;
 }
 
 int hga_pager_new(struct hga_pager **out, struct hga_aws_op op,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	const struct hga_img_page *page = hga_aws_page(op);
 	struct hga_pager *p;
@@ -69,7 +70,7 @@ int hga_pager_new(struct hga_pager **out, struct hga_aws_op op,
 }
 
 static struct hga_str item(const struct hga_pager *p, struct hga_img_range r,
-			   uint32_t i)
+                           uint32_t i)
 {
 	return hga_aws_text(p->svc, hga_aws_id(p->svc, r, i));
 }
@@ -128,7 +129,7 @@ struct hga_str hga_pager_fixed_key(const struct hga_pager *p, uint32_t i)
 
 /* Evaluates into a tape of its own; *t NULL: the expression does not fit. */
 static int eval(const struct hga_jp *jp, struct hga_val v, struct hga_vtape **t,
-		struct hga_err *err)
+                struct hga_err *err)
 {
 	struct hga_vtape *tape = hga_vtape_new(NULL, 64u << 20);
 	struct hga_err jerr = {0};
@@ -148,7 +149,7 @@ static int eval(const struct hga_jp *jp, struct hga_val v, struct hga_vtape **t,
 
 /* The answer itself says whether there is more. */
 static int says_more(const struct hga_pager *p, struct hga_val answer,
-		     bool *more, struct hga_err *err)
+                     bool *more, struct hga_err *err)
 {
 	struct hga_vtape *t;
 	int rc;
@@ -163,7 +164,7 @@ static int says_more(const struct hga_pager *p, struct hga_val answer,
 }
 
 int hga_pager_next(const struct hga_pager *p, struct hga_val answer,
-		   struct hga_vtape *out, bool *more, struct hga_err *err)
+                   struct hga_vtape *out, bool *more, struct hga_err *err)
 {
 	bool any = false;
 	int rc = says_more(p, answer, more, err);

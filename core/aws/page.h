@@ -17,7 +17,7 @@ struct hga_pager; /* opaque, immutable */
 
 /* Compiles the paginator of an operation; *out NULL when it has none. */
 int hga_pager_new(struct hga_pager **out, struct hga_aws_op op,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 void hga_pager_free(struct hga_pager *p);
 
 /* Number of tokens; name of input token i. */
@@ -43,7 +43,7 @@ struct hga_str hga_pager_fixed_key(const struct hga_pager *p, uint32_t i);
  * counts as empty; fails with memory only.
  */
 int hga_pager_next(const struct hga_pager *p, struct hga_val answer,
-		   struct hga_vtape *out, bool *more,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_vtape *out, bool *more,
+                   struct hga_err *err) HGA_MUST_USE;
 
 #endif

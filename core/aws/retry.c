@@ -4,7 +4,9 @@
  */
 #include "aws/retry.h"
 
-enum { QUOTA_MAX = 500 };
+enum {
+	QUOTA_MAX = 500
+};
 
 static const double DELAY_MAX = 20.0;
 /* Most that a service's wish may add to our own delay. */
@@ -68,28 +70,27 @@ unsigned hga_retry_attempts(enum hga_retry_mode mode, const char *service)
 /* ---- classification ---- */
 
 static const char *const throttle_codes[] = {
-	"Throttling",
-	"ThrottlingException",
-	"ThrottledException",
-	"RequestThrottledException",
-	"TooManyRequestsException",
-	"ProvisionedThroughputExceededException",
-	"TransactionInProgressException",
-	"RequestLimitExceeded",
-	"BandwidthLimitExceeded",
-	"LimitExceededException",
-	"RequestThrottled",
-	"SlowDown",
-	"PriorRequestNotComplete",
-	"EC2ThrottledException",
-	NULL};
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "ProvisionedThroughputExceededException",
+    "TransactionInProgressException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "LimitExceededException",
+    "RequestThrottled",
+    "SlowDown",
+    "PriorRequestNotComplete",
+    "EC2ThrottledException",
+    NULL};
 
 static enum hga_retry_cost classify_standard(const struct hga_retry_fact *f)
 {
-	static const char *const transient[] = {"RequestTimeout",
-						"RequestTimeoutException",
-						"PriorRequestNotComplete",
-						NULL};
+	static const char *const transient[] = {
+	    "RequestTimeout", "RequestTimeoutException",
+	    "PriorRequestNotComplete", NULL};
 
 	if (f->network || f->garbled)
 		return HGA_RETRY_TRANSIENT;
@@ -108,27 +109,24 @@ static enum hga_retry_cost classify_standard(const struct hga_retry_fact *f)
 
 struct legacy_rule {
 	const char *service; /* NULL: every service */
-	int status;
 	const char *code;
+	int status;
 	enum hga_retry_cost class;
 };
 
 static const struct legacy_rule legacy_rules[] = {
-	{NULL, 400, "Throttling", HGA_RETRY_THROTTLE},
-	{NULL, 400, "ThrottlingException", HGA_RETRY_THROTTLE},
-	{NULL, 400, "ThrottledException", HGA_RETRY_THROTTLE},
-	{NULL, 400, "RequestThrottledException", HGA_RETRY_THROTTLE},
-	{NULL, 400, "ProvisionedThroughputExceededException",
-	 HGA_RETRY_THROTTLE},
-	{"ec2", 503, "RequestLimitExceeded", HGA_RETRY_THROTTLE},
-	{"ec2", 503, "EC2ThrottledException", HGA_RETRY_THROTTLE},
-	{"s3", 400, "RequestTimeout", HGA_RETRY_TRANSIENT},
-	{"s3", 400, "BadDigest", HGA_RETRY_TRANSIENT},
-	{"sts", 400, "IDPCommunicationError", HGA_RETRY_TRANSIENT},
-	{"dynamodb", 400, "TransactionInProgressException",
-	 HGA_RETRY_THROTTLE},
-	{"dynamodb", 409, "ReplicatedWriteConflictException",
-	 HGA_RETRY_TRANSIENT},
+    {NULL, "Throttling", 400, HGA_RETRY_THROTTLE},
+    {NULL, "ThrottlingException", 400, HGA_RETRY_THROTTLE},
+    {NULL, "ThrottledException", 400, HGA_RETRY_THROTTLE},
+    {NULL, "RequestThrottledException", 400, HGA_RETRY_THROTTLE},
+    {NULL, "ProvisionedThroughputExceededException", 400, HGA_RETRY_THROTTLE},
+    {"ec2", "RequestLimitExceeded", 503, HGA_RETRY_THROTTLE},
+    {"ec2", "EC2ThrottledException", 503, HGA_RETRY_THROTTLE},
+    {"s3", "RequestTimeout", 400, HGA_RETRY_TRANSIENT},
+    {"s3", "BadDigest", 400, HGA_RETRY_TRANSIENT},
+    {"sts", "IDPCommunicationError", 400, HGA_RETRY_TRANSIENT},
+    {"dynamodb", "TransactionInProgressException", 400, HGA_RETRY_THROTTLE},
+    {"dynamodb", "ReplicatedWriteConflictException", 409, HGA_RETRY_TRANSIENT},
 };
 
 static enum hga_retry_cost classify_legacy(const struct hga_retry_fact *f)
@@ -172,7 +170,7 @@ static double smaller(double a, double b)
 }
 
 static double delay_standard(const struct hga_retry_fact *f,
-			     enum hga_retry_cost class, double random01)
+                             enum hga_retry_cost class, double random01)
 {
 	double base = is_dynamodb(f->service) ? 0.025 : 0.05;
 	double t, want;
@@ -188,7 +186,7 @@ static double delay_standard(const struct hga_retry_fact *f,
 }
 
 static double delay_of(const struct hga_retry_fact *f,
-		       enum hga_retry_cost class, double random01)
+                       enum hga_retry_cost class, double random01)
 {
 	switch (f->mode) {
 	case HGA_RETRY_STANDARD:
@@ -204,7 +202,7 @@ static double delay_of(const struct hga_retry_fact *f,
 }
 
 struct hga_retry_verdict hga_retry_policy(const struct hga_retry_fact *f,
-					  double random01)
+                                          double random01)
 {
 	struct hga_retry_verdict v = {HGA_RETRY_NO, false, 0};
 	unsigned max = f->max_attempts;
@@ -212,7 +210,7 @@ struct hga_retry_verdict hga_retry_policy(const struct hga_retry_fact *f,
 	if (max == 0)
 		max = hga_retry_attempts(f->mode, f->service);
 	v.class = f->mode == HGA_RETRY_LEGACY ? classify_legacy(f)
-					      : classify_standard(f);
+	                                      : classify_standard(f);
 	if (v.class == HGA_RETRY_NO || f->attempt >= max)
 		return v;
 	v.retry = true;
@@ -257,7 +255,7 @@ void hga_retry_quota_give(struct hga_retry_quota *q, int n)
 }
 
 int hga_retry_quota_cost(const struct hga_retry_fact *f,
-			 enum hga_retry_cost class, bool timed_out)
+                         enum hga_retry_cost class, bool timed_out)
 {
 	switch (f->mode) {
 	case HGA_RETRY_STANDARD:
@@ -289,21 +287,22 @@ bool hga_retry_gate(enum hga_retry_harm harm, enum hga_repeat repeat)
 
 bool hga_retry_is_skew_code(struct hga_str code)
 {
-	static const char *const list[] = {
-		"RequestTimeTooSkewed",      "RequestExpired",
-		"RequestInTheFuture",        "InvalidSignatureException",
-		"SignatureDoesNotMatch",     "AuthFailure",
-		NULL};
+	static const char *const list[] = {"RequestTimeTooSkewed",
+	                                   "RequestExpired",
+	                                   "RequestInTheFuture",
+	                                   "InvalidSignatureException",
+	                                   "SignatureDoesNotMatch",
+	                                   "AuthFailure",
+	                                   NULL};
 
 	return in_list(code, list);
 }
 
 bool hga_retry_is_expired_code(struct hga_str code)
 {
-	static const char *const list[] = {"ExpiredToken",
-					   "ExpiredTokenException",
-					   "RequestExpired",
-					   "InvalidClientTokenId", NULL};
+	static const char *const list[] = {
+	    "ExpiredToken", "ExpiredTokenException", "RequestExpired",
+	    "InvalidClientTokenId", NULL};
 
 	return in_list(code, list);
 }

@@ -24,7 +24,7 @@ enum hga_retry_mode {
 /* "standard", "standard-v1", "legacy", "adaptive" (= standard here, without
  * its client-side rate limiter); false for anything else. */
 bool hga_retry_mode_find(struct hga_str name,
-			 enum hga_retry_mode *out) HGA_MUST_USE;
+                         enum hga_retry_mode *out) HGA_MUST_USE;
 const char *hga_retry_mode_name(enum hga_retry_mode mode);
 
 /* Attempts in all (first one included) for a service id such as "ec2". */
@@ -45,7 +45,7 @@ struct hga_retry_fact {
 };
 
 enum hga_retry_cost {
-	HGA_RETRY_NO,       /* not retryable */
+	HGA_RETRY_NO, /* not retryable */
 	HGA_RETRY_TRANSIENT,
 	HGA_RETRY_THROTTLE
 };
@@ -58,7 +58,7 @@ struct hga_retry_verdict {
 
 /* The policy; random01 in [0, 1] scales the delay. */
 struct hga_retry_verdict hga_retry_policy(const struct hga_retry_fact *f,
-					  double random01);
+                                          double random01);
 
 /* x-amz-retry-after (milliseconds) or, when that is absent, Retry-After
  * (whole seconds; dates are not understood): milliseconds, or -1. */
@@ -75,7 +75,7 @@ bool hga_retry_quota_take(struct hga_retry_quota *q, int n) HGA_MUST_USE;
 void hga_retry_quota_give(struct hga_retry_quota *q, int n);
 /* Price of a retry. */
 int hga_retry_quota_cost(const struct hga_retry_fact *f,
-			 enum hga_retry_cost class, bool timed_out);
+                         enum hga_retry_cost class, bool timed_out);
 
 /* How an attempt failed, as far as harm of a repeat goes. */
 enum hga_retry_harm {

@@ -10,7 +10,9 @@
 
 #include <string.h>
 
-enum { MAX_ACCEPTORS = 64 };
+enum {
+	MAX_ACCEPTORS = 64
+};
 
 struct acceptor {
 	enum hga_aws_matcher matcher;
@@ -91,7 +93,7 @@ static enum hga_waiter_verdict verdict_of(enum hga_aws_accstate s)
 }
 
 static int from_model(struct acceptor *a, const struct hga_aws_svc *svc,
-		      const struct hga_img_acceptor *m, struct hga_err *err)
+                      const struct hga_img_acceptor *m, struct hga_err *err)
 {
 	a->matcher = (enum hga_aws_matcher)m->matcher;
 	a->state = verdict_of((enum hga_aws_accstate)m->state);
@@ -100,7 +102,7 @@ static int from_model(struct acceptor *a, const struct hga_aws_svc *svc,
 		return hga_fail_mem(err);
 	if (m->kind == 's')
 		hga_vt_str(a->expected, HGA_NO_NAME,
-			   hga_aws_text(svc, m->text));
+		           hga_aws_text(svc, m->text));
 	else if (m->kind == 'b')
 		hga_vt_bool(a->expected, HGA_NO_NAME, m->num != 0);
 	else
@@ -113,10 +115,10 @@ static int from_model(struct acceptor *a, const struct hga_aws_svc *svc,
 }
 
 int hga_waiter_new(struct hga_waiter **out, const struct hga_aws_svc *svc,
-		   const struct hga_img_waiter *m, struct hga_err *err)
+                   const struct hga_img_waiter *m, struct hga_err *err)
 {
 	struct hga_waiter *w =
-		new_waiter(m->acceptors.n, hga_aws_text(svc, m->name));
+	    new_waiter(m->acceptors.n, hga_aws_text(svc, m->name));
 	int rc = 0;
 
 	if (w == NULL)
@@ -125,8 +127,8 @@ int hga_waiter_new(struct hga_waiter **out, const struct hga_aws_svc *svc,
 	w->delay_s = m->delay_s;
 	w->attempts = m->max_attempts;
 	for (uint32_t i = 0; i < w->n && rc == 0; i++)
-		rc = from_model(&w->v[i], svc, hga_aws_acceptor(svc, m, i),
-				err);
+		rc =
+		    from_model(&w->v[i], svc, hga_aws_acceptor(svc, m, i), err);
 	if (rc < 0) {
 		hga_waiter_free(w);
 		return rc;
@@ -140,7 +142,7 @@ int hga_waiter_new(struct hga_waiter **out, const struct hga_aws_svc *svc,
 static int bad(struct hga_err *err, uint32_t i, const char *what)
 {
 	return hga_fail(err, HGA_USAGE, 0, NULL, "waiter: acceptors[%u]: %s",
-			(unsigned)i + 1, what);
+	                (unsigned)i + 1, what);
 }
 
 static bool find_matcher(struct hga_str s, enum hga_aws_matcher *out)
@@ -149,9 +151,9 @@ static bool find_matcher(struct hga_str s, enum hga_aws_matcher *out)
 		const char *name;
 		enum hga_aws_matcher m;
 	} list[] = {
-		{"path", HGA_ACC_PATH},       {"pathAll", HGA_ACC_PATHALL},
-		{"pathAny", HGA_ACC_PATHANY}, {"status", HGA_ACC_STATUS},
-		{"error", HGA_ACC_ERROR},
+	    {"path", HGA_ACC_PATH},       {"pathAll", HGA_ACC_PATHALL},
+	    {"pathAny", HGA_ACC_PATHANY}, {"status", HGA_ACC_STATUS},
+	    {"error", HGA_ACC_ERROR},
 	};
 
 	for (size_t i = 0; i < sizeof(list) / sizeof(*list); i++) {
@@ -183,7 +185,7 @@ static bool find_state(struct hga_str s, enum hga_waiter_verdict *out)
 }
 
 static int from_value(struct acceptor *a, struct hga_val v, uint32_t i,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	struct hga_val expected = hga_val_get(v, "expected");
 	struct hga_val path = hga_val_get(v, "argument");
@@ -192,8 +194,8 @@ static int from_value(struct acceptor *a, struct hga_val v, uint32_t i,
 		return bad(err, i, "state must be success, failure or retry");
 	if (!find_matcher(hga_val_str(hga_val_get(v, "matcher")), &a->matcher))
 		return bad(err, i,
-			   "matcher must be path, pathAll, pathAny, status or "
-			   "error");
+		           "matcher must be path, pathAll, pathAny, status or "
+		           "error");
 	if (hga_val_type(expected) == HGA_V_NONE)
 		return bad(err, i, "expected is missing");
 	a->expected = hga_vtape_new(NULL, 1 << 16);
@@ -210,7 +212,7 @@ static int from_value(struct acceptor *a, struct hga_val v, uint32_t i,
 }
 
 static int custom_head(struct hga_waiter *w, const struct hga_aws_svc *svc,
-		       struct hga_val spec, struct hga_err *err)
+                       struct hga_val spec, struct hga_err *err)
 {
 	struct hga_str op = hga_val_str(hga_val_get(spec, "operation"));
 	struct hga_str best;
@@ -219,21 +221,21 @@ static int custom_head(struct hga_waiter *w, const struct hga_aws_svc *svc,
 	if (w->op.r == NULL) {
 		best = hga_aws_suggest_op(svc, op);
 		return hga_fail(err, HGA_USAGE, 0, NULL,
-				best.s == NULL
-					? "waiter: no operation \"%.*s\"%.*s"
-					: "waiter: no operation \"%.*s\"; did "
-					  "you mean %.*s?",
-				HGA_STRF(op), HGA_STRF(best));
+		                best.s == NULL
+		                    ? "waiter: no operation \"%.*s\"%.*s"
+		                    : "waiter: no operation \"%.*s\"; did "
+		                      "you mean %.*s?",
+		                HGA_STRF(op), HGA_STRF(best));
 	}
 	w->delay_s = hga_val_num(hga_val_get(spec, "delay"), 15);
-	w->attempts = (uint32_t)hga_val_int(hga_val_get(spec, "max_attempts"),
-					    40);
+	w->attempts =
+	    (uint32_t)hga_val_int(hga_val_get(spec, "max_attempts"), 40);
 	return 0;
 }
 
 int hga_waiter_custom(struct hga_waiter **out, const struct hga_aws_svc *svc,
-		      struct hga_str name, struct hga_val spec,
-		      struct hga_err *err)
+                      struct hga_str name, struct hga_val spec,
+                      struct hga_err *err)
 {
 	struct hga_val list = hga_val_get(spec, "acceptors");
 	struct hga_waiter *w;
@@ -242,8 +244,8 @@ int hga_waiter_custom(struct hga_waiter **out, const struct hga_aws_svc *svc,
 	if (!hga_val_is(list, HGA_V_LIST) ||
 	    hga_val_count(list) > MAX_ACCEPTORS)
 		return hga_fail(err, HGA_USAGE, 0, NULL,
-				"waiter: acceptors must be a list of 1 to %d",
-				MAX_ACCEPTORS);
+		                "waiter: acceptors must be a list of 1 to %d",
+		                MAX_ACCEPTORS);
 	w = new_waiter(hga_val_count(list), name);
 	if (w == NULL)
 		return hga_fail_mem(err);
@@ -269,11 +271,11 @@ static int show(struct hga_buf *out, struct hga_val v, struct hga_err *err)
 		return hga_buf_addstr(out, hga_val_str(v), err);
 	case HGA_V_BOOL:
 		return hga_buf_adds(
-			out, hga_val_bool(v, false) ? "True" : "False", err);
+		    out, hga_val_bool(v, false) ? "True" : "False", err);
 	case HGA_V_INT:
 	case HGA_V_NUM:
 		return hga_buf_addf(out, err, "%lld",
-				    (long long)hga_val_int(v, 0));
+		                    (long long)hga_val_int(v, 0));
 	case HGA_V_NONE:
 	case HGA_V_NULL:
 	case HGA_V_BLOB:
@@ -301,7 +303,7 @@ static bool list_matches(struct hga_val got, struct hga_val want, bool all)
 
 /* 1 match, 0 none, < 0 memory. */
 static int match_path(const struct acceptor *a, struct hga_val response,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	struct hga_val want = hga_vtape_root(a->expected), got;
 	struct hga_vtape *t;
@@ -329,7 +331,7 @@ static int match_path(const struct acceptor *a, struct hga_val response,
 }
 
 static bool match_error(const struct acceptor *a,
-			const struct hga_waiter_poll *p)
+                        const struct hga_waiter_poll *p)
 {
 	struct hga_val want = hga_vtape_root(a->expected);
 
@@ -339,7 +341,7 @@ static bool match_error(const struct acceptor *a,
 }
 
 static int match(const struct acceptor *a, const struct hga_waiter_poll *p,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	switch (a->matcher) {
 	case HGA_ACC_PATH:
@@ -356,14 +358,13 @@ static int match(const struct acceptor *a, const struct hga_waiter_poll *p,
 }
 
 static int explain_path(const struct acceptor *a, const char *tail,
-			struct hga_buf *out, struct hga_err *err)
+                        struct hga_buf *out, struct hga_err *err)
 {
-	int rc = hga_buf_addf(out, err,
-			      "For expression \"%.*s\" %s path: \"",
-			      HGA_STRF(hga_jp_text(a->path)),
-			      a->matcher == HGA_ACC_PATHALL
-				      ? "all members matched expected"
-				      : "we matched expected");
+	int rc = hga_buf_addf(out, err, "For expression \"%.*s\" %s path: \"",
+	                      HGA_STRF(hga_jp_text(a->path)),
+	                      a->matcher == HGA_ACC_PATHALL
+	                          ? "all members matched expected"
+	                          : "we matched expected");
 
 	if (rc == 0)
 		rc = show(out, hga_vtape_root(a->expected), err);
@@ -373,7 +374,7 @@ static int explain_path(const struct acceptor *a, const char *tail,
 }
 
 static int explain_match(const struct acceptor *a, struct hga_buf *out,
-			 struct hga_err *err)
+                         struct hga_err *err)
 {
 	const char *what = NULL;
 	int rc;
@@ -396,9 +397,9 @@ static int explain_match(const struct acceptor *a, struct hga_buf *out,
 }
 
 int hga_waiter_step(const struct hga_waiter *w,
-		    const struct hga_waiter_poll *poll,
-		    enum hga_waiter_verdict *verdict, struct hga_buf *explain,
-		    struct hga_err *err)
+                    const struct hga_waiter_poll *poll,
+                    enum hga_waiter_verdict *verdict, struct hga_buf *explain,
+                    struct hga_err *err)
 {
 	hga_buf_clear(explain);
 	for (size_t i = 0; i < w->n; i++) {
@@ -416,5 +417,5 @@ int hga_waiter_step(const struct hga_waiter *w,
 		return 0;
 	*verdict = HGA_WAITER_ERROR;
 	return hga_buf_addf(explain, err, "An error occurred (%s): %s",
-			    poll->code, poll->message);
+	                    poll->code, poll->message);
 }

@@ -25,16 +25,16 @@ enum hga_waiter_verdict {
 
 /* From the model. */
 int hga_waiter_new(struct hga_waiter **out, const struct hga_aws_svc *svc,
-		   const struct hga_img_waiter *w,
-		   struct hga_err *err) HGA_MUST_USE;
+                   const struct hga_img_waiter *w,
+                   struct hga_err *err) HGA_MUST_USE;
 /*
  * From a description {operation, delay, max_attempts, acceptors = [{state,
  * matcher, argument, expected}, ...]}; name for messages.  -HGA_USAGE when
  * it is not well-formed or the operation does not exist.
  */
 int hga_waiter_custom(struct hga_waiter **out, const struct hga_aws_svc *svc,
-		      struct hga_str name, struct hga_val spec,
-		      struct hga_err *err) HGA_MUST_USE;
+                      struct hga_str name, struct hga_val spec,
+                      struct hga_err *err) HGA_MUST_USE;
 void hga_waiter_free(struct hga_waiter *w);
 
 const char *hga_waiter_name(const struct hga_waiter *w);
@@ -55,8 +55,8 @@ struct hga_waiter_poll {
  * expression ...", or "An error occurred (C): M"; empty when none did.
  */
 int hga_waiter_step(const struct hga_waiter *w,
-		    const struct hga_waiter_poll *poll,
-		    enum hga_waiter_verdict *verdict, struct hga_buf *explain,
-		    struct hga_err *err) HGA_MUST_USE;
+                    const struct hga_waiter_poll *poll,
+                    enum hga_waiter_verdict *verdict, struct hga_buf *explain,
+                    struct hga_err *err) HGA_MUST_USE;
 
 #endif

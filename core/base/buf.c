@@ -42,7 +42,7 @@ int hga_buf_reserve(struct hga_buf *b, size_t n, struct hga_err *err)
 
 	if (!hga_size_add(b->len, n, &need) || need > b->max)
 		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-				"more than %zu bytes", b->max);
+		                "more than %zu bytes", b->max);
 	if (need < b->cap)
 		return 0;
 	cap = b->cap ? b->cap : 64;
@@ -59,8 +59,7 @@ int hga_buf_reserve(struct hga_buf *b, size_t n, struct hga_err *err)
 	return 0;
 }
 
-int hga_buf_add(struct hga_buf *b, const void *p, size_t n,
-		struct hga_err *err)
+int hga_buf_add(struct hga_buf *b, const void *p, size_t n, struct hga_err *err)
 {
 	int r = hga_buf_reserve(b, n, err);
 

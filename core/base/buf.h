@@ -31,18 +31,18 @@ void hga_buf_release_secret(struct hga_buf *b);
 void hga_buf_clear(struct hga_buf *b);
 /* Room for n more bytes; afterwards data + len may be written directly. */
 int hga_buf_reserve(struct hga_buf *b, size_t n,
-		    struct hga_err *err) HGA_MUST_USE;
+                    struct hga_err *err) HGA_MUST_USE;
 /* Appends n bytes. */
 int hga_buf_add(struct hga_buf *b, const void *p, size_t n,
-		struct hga_err *err) HGA_MUST_USE;
+                struct hga_err *err) HGA_MUST_USE;
 int hga_buf_addc(struct hga_buf *b, char c, struct hga_err *err) HGA_MUST_USE;
 int hga_buf_adds(struct hga_buf *b, const char *s,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 int hga_buf_addstr(struct hga_buf *b, struct hga_str s,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 /* Formatted append. */
-int hga_buf_addf(struct hga_buf *b, struct hga_err *err, const char *fmt,
-		 ...) HGA_PRINTF(3, 4) HGA_MUST_USE;
+int hga_buf_addf(struct hga_buf *b, struct hga_err *err, const char *fmt, ...)
+    HGA_PRINTF(3, 4) HGA_MUST_USE;
 /* Drops n bytes from the front (n <= len). */
 void hga_buf_consume(struct hga_buf *b, size_t n);
 /* Cuts to n bytes (n <= len). */

@@ -5,24 +5,15 @@
 #include <string.h>
 
 static const char *const kind_names[] = {
-	[HGA_OK] = "ok",
-	[HGA_USAGE] = "usage",
-	[HGA_LOAD] = "load",
-	[HGA_AUTH] = "auth",
-	[HGA_AWS] = "aws",
-	[HGA_REMOTE] = "remote",
-	[HGA_NET] = "net",
-	[HGA_PROTOCOL] = "protocol",
-	[HGA_TIMEOUT] = "timeout",
-	[HGA_COST] = "cost",
-	[HGA_IO] = "io",
-	[HGA_NOTFOUND] = "notfound",
-	[HGA_EXISTS] = "exists",
-	[HGA_TASK] = "task",
-	[HGA_RUNTIME] = "runtime",
-	[HGA_CANCELLED] = "cancelled",
-	[HGA_MEMORY] = "memory",
-	[HGA_BUG] = "bug",
+    [HGA_OK] = "ok",           [HGA_USAGE] = "usage",
+    [HGA_LOAD] = "load",       [HGA_AUTH] = "auth",
+    [HGA_AWS] = "aws",         [HGA_REMOTE] = "remote",
+    [HGA_NET] = "net",         [HGA_PROTOCOL] = "protocol",
+    [HGA_TIMEOUT] = "timeout", [HGA_COST] = "cost",
+    [HGA_IO] = "io",           [HGA_NOTFOUND] = "notfound",
+    [HGA_EXISTS] = "exists",   [HGA_TASK] = "task",
+    [HGA_RUNTIME] = "runtime", [HGA_CANCELLED] = "cancelled",
+    [HGA_MEMORY] = "memory",   [HGA_BUG] = "bug",
 };
 
 #define N_KINDS (sizeof(kind_names) / sizeof(kind_names[0]))
@@ -43,7 +34,7 @@ enum hga_kind hga_kind_find(const char *name)
 }
 
 int hga_vfail(struct hga_err *err, enum hga_kind kind, int sys,
-	      const char *code, const char *fmt, va_list ap)
+              const char *code, const char *fmt, va_list ap)
 {
 	int n;
 
@@ -55,12 +46,12 @@ int hga_vfail(struct hga_err *err, enum hga_kind kind, int sys,
 	n = vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	if (sys != 0 && n >= 0 && (size_t)n < sizeof(err->msg))
 		(void)snprintf(err->msg + n, sizeof(err->msg) - (size_t)n,
-			       ": %s", strerror(sys));
+		               ": %s", strerror(sys));
 	return -(int)kind;
 }
 
 int hga_fail(struct hga_err *err, enum hga_kind kind, int sys, const char *code,
-	     const char *fmt, ...)
+             const char *fmt, ...)
 {
 	va_list ap;
 	int r;

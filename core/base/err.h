@@ -53,11 +53,11 @@ enum hga_kind hga_kind_find(const char *name);
  * code is a short CamelCase word or NULL.  err may be NULL.
  */
 int hga_fail(struct hga_err *err, enum hga_kind kind, int sys, const char *code,
-	     const char *fmt, ...) HGA_PRINTF(5, 6);
+             const char *fmt, ...) HGA_PRINTF(5, 6);
 
 /* Same with a va_list. */
 int hga_vfail(struct hga_err *err, enum hga_kind kind, int sys,
-	      const char *code, const char *fmt, va_list ap) HGA_PRINTF(5, 0);
+              const char *code, const char *fmt, va_list ap) HGA_PRINTF(5, 0);
 
 /* hga_fail for a failed allocation: kind memory, fixed text. */
 int hga_fail_mem(struct hga_err *err);

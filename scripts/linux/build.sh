@@ -6,12 +6,13 @@ set -eu
 kind=$1 out=$2 node=$3 isolation=$4 requires=$5
 export HGPLAIN=1 HGRCPATH='' MERCURIAL_SETUP_FORCE_TRANSLATIONS=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-here=$(hg log -r . -T '{node}')
-if [ "$here" != "$node" ]; then
-	echo "the working directory is at $here instead of $node" >&2
+at=$(hg log -r . -T '{node} {date|hgdate}')
+if [ "${at%% *}" != "$node" ]; then
+	echo "the working directory is at ${at%% *} instead of $node" >&2
 	exit 1
 fi
-SOURCE_DATE_EPOCH=$(hg log -r . -T '{date|hgdate}' | cut -d ' ' -f 1)
+SOURCE_DATE_EPOCH=${at#* }
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH%% *}
 export SOURCE_DATE_EPOCH
 # Leftovers of another kind would change what goes into this one.
 hg --config extensions.purge= purge --all

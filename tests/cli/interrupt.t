@@ -192,6 +192,7 @@ print "ready"
 -- one C call that runs for very long
 string.find(("a"):rep(60000), (".-"):rep(4) .. "b")
 LUA
+	sleep 0.5 # it is in the call now
 	press
 	sleep 0.6
 	press

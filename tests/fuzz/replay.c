@@ -44,7 +44,7 @@ int main(int argc, char **argv)
 	int n = 0;
 
 	(void)snprintf(dir, sizeof(dir), "tests/fuzz/seeds/%s",
-		       basename(argv[0]));
+	               basename(argv[0]));
 	if (argc > 1)
 		(void)snprintf(dir, sizeof(dir), "%s", argv[1]);
 	d = opendir(dir);

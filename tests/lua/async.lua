@@ -591,7 +591,8 @@ end)
 t.test("plain coroutines cannot wait", function()
   local _, err = coroutine.resume(coroutine.create(function() async.sleep(0) end))
   t.is(err.kind, "usage", "kind")
-  t.like(tostring(err), "async%.lua:%d+: cannot wait inside a plain coroutine; use async%.spawn", "text")
+  t.like(tostring(err),
+    "async%.lua:%d+: cannot wait inside a plain coroutine; use async%.spawn", "text")
   t.raises(function() coroutine.wrap(function() async.scope(print) end)() end,
     { match = "plain coroutine" }, "a scope neither")
 end)

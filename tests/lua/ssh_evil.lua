@@ -21,7 +21,7 @@ end
 
 --- Runs fn against the server in that mode; it must fail within 5 s like this.
 local function evil(mode, fn, want)
-  local d = sshd.start(dir, { "Subsystem sftp " .. program .. " " .. mode, "LogLevel ERROR" })
+  local d = sshd.start(dir, { "Subsystem sftp " .. program .. " " .. mode })
   local box = ("%s/box-%s"):format(dir, mode)
   fs.mkdir(box .. "/in", { parents = true })
   local s = ssh.connect("127.0.0.1", d:args())
@@ -84,7 +84,7 @@ t.test("contents", function()
 end)
 
 t.test("an endless listing", function()
-  local d = sshd.start(dir, { "Subsystem sftp " .. program .. " endless", "LogLevel ERROR" })
+  local d = sshd.start(dir, { "Subsystem sftp " .. program .. " endless" })
   local s = ssh.connect("127.0.0.1", d:args())
   t.raises(function() s:list("/some.dir") end, { code = "TooLarge" }, "endless")
   s:close()
@@ -130,7 +130,7 @@ t.test("full disks", function()
   local s = ssh.connect("127.0.0.1", d:args())
   fs.write(dir .. "/large", ("x"):rep(20000000))
   fs.write(dir .. "/small/target", "old")
-  local e = t.raises(function() s:get(dir .. "/large", dir .. "/small/target") end,
+  t.raises(function() s:get(dir .. "/large", dir .. "/small/target") end,
     { kind = "io", code = "NoSpace" }, "local disk")
   t.is({ fs.list(dir .. "/small"), fs.read(dir .. "/small/target") }, { { "target" }, "old" },
     "no part, the old file is intact")
@@ -139,7 +139,7 @@ t.test("full disks", function()
   -- a server started now sees the small disk, too
   d = sshd.start(dir)
   s = ssh.connect("127.0.0.1", d:args())
-  e = t.raises(function() s:put(dir .. "/large", dir .. "/small/target") end,
+  local e = t.raises(function() s:put(dir .. "/large", dir .. "/small/target") end,
     { kind = "remote", code = "NoSpace", match = "no space left on the remote disk after %d" },
     "remote disk")
   t.like(e.path, "small/target$", "path")

@@ -21,29 +21,29 @@
 #define SECRET "canary-wJalrXUtnFEMI-secret"
 
 static const char model[] =
-	"{\"metadata\":{\"apiVersion\":\"2016-11-15\",\"protocol\":\"ec2\","
-	"\"endpointPrefix\":\"ec2\",\"serviceId\":\"EC2\",\"xmlNamespace\":"
-	"\"http://ec2.amazonaws.com/doc/2016-11-15\"},\"operations\":{"
-	"\"DescribeThings\":{\"name\":\"DescribeThings\",\"http\":{\"method\":"
-	"\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":\"In\"},"
-	"\"output\":{\"shape\":\"Out\"}},"
-	"\"RunInstances\":{\"name\":\"RunInstances\",\"http\":{\"method\":"
-	"\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":\"In\"},"
-	"\"output\":{\"shape\":\"Out\"}},"
-	"\"RebootInstances\":{\"name\":\"RebootInstances\",\"http\":{"
-	"\"method\":\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":"
-	"\"Plain\"},\"output\":{\"shape\":\"Out\"}},"
-	"\"DeleteThing\":{\"name\":\"DeleteThing\",\"http\":{\"method\":"
-	"\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":\"Plain\"},"
-	"\"output\":{\"shape\":\"Out\"}}},"
-	"\"shapes\":{\"S\":{\"type\":\"string\"},"
-	"\"In\":{\"type\":\"structure\",\"members\":{\"ThingId\":{\"shape\":"
-	"\"S\"},\"UserData\":{\"shape\":\"S\"},\"ClientToken\":{\"shape\":"
-	"\"S\",\"idempotencyToken\":true}}},"
-	"\"Plain\":{\"type\":\"structure\",\"members\":{\"ThingId\":"
-	"{\"shape\":\"S\"}}},"
-	"\"Out\":{\"type\":\"structure\",\"members\":{\"ThingId\":{\"shape\":"
-	"\"S\",\"locationName\":\"thingId\"}}}}}";
+    "{\"metadata\":{\"apiVersion\":\"2016-11-15\",\"protocol\":\"ec2\","
+    "\"endpointPrefix\":\"ec2\",\"serviceId\":\"EC2\",\"xmlNamespace\":"
+    "\"http://ec2.amazonaws.com/doc/2016-11-15\"},\"operations\":{"
+    "\"DescribeThings\":{\"name\":\"DescribeThings\",\"http\":{\"method\":"
+    "\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":\"In\"},"
+    "\"output\":{\"shape\":\"Out\"}},"
+    "\"RunInstances\":{\"name\":\"RunInstances\",\"http\":{\"method\":"
+    "\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":\"In\"},"
+    "\"output\":{\"shape\":\"Out\"}},"
+    "\"RebootInstances\":{\"name\":\"RebootInstances\",\"http\":{"
+    "\"method\":\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":"
+    "\"Plain\"},\"output\":{\"shape\":\"Out\"}},"
+    "\"DeleteThing\":{\"name\":\"DeleteThing\",\"http\":{\"method\":"
+    "\"POST\",\"requestUri\":\"/\"},\"input\":{\"shape\":\"Plain\"},"
+    "\"output\":{\"shape\":\"Out\"}}},"
+    "\"shapes\":{\"S\":{\"type\":\"string\"},"
+    "\"In\":{\"type\":\"structure\",\"members\":{\"ThingId\":{\"shape\":"
+    "\"S\"},\"UserData\":{\"shape\":\"S\"},\"ClientToken\":{\"shape\":"
+    "\"S\",\"idempotencyToken\":true}}},"
+    "\"Plain\":{\"type\":\"structure\",\"members\":{\"ThingId\":"
+    "{\"shape\":\"S\"}}},"
+    "\"Out\":{\"type\":\"structure\",\"members\":{\"ThingId\":{\"shape\":"
+    "\"S\",\"locationName\":\"thingId\"}}}}}";
 
 static struct fake_env world;
 static struct hga_loop *loop;
@@ -60,7 +60,12 @@ static struct hga_creds *creds;
 	"<Response><Errors><Error><Code>" code "</Code><Message>" msg          \
 	"</Message></Error></Errors><RequestID>r-e</RequestID></Response>"
 
-enum act { ANSWER, CUT, HOLD, BIG };
+enum act {
+	ANSWER,
+	CUT,
+	HOLD,
+	BIG
+};
 
 struct step {
 	enum act act;
@@ -75,7 +80,7 @@ static struct {
 	int port;
 	const struct step *steps;
 	size_t n_steps, served;
-	char last[8192];          /* last request */
+	char last[8192]; /* last request */
 	char bodies[16][2048];
 	struct conn {
 		struct hga_watch w;
@@ -107,11 +112,11 @@ static void send_all(struct conn *c, const char *p, size_t n)
 static void answer(struct conn *c, const struct step *s)
 {
 	char head[1024];
-	int n = snprintf(head, sizeof(head),
-			 "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s%s\r\n",
-			 s->status, strlen(s->body),
-			 s->head != NULL ? s->head : "",
-			 s->close ? "Connection: close\r\n" : "");
+	int n =
+	    snprintf(head, sizeof(head),
+	             "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s%s\r\n",
+	             s->status, strlen(s->body), s->head != NULL ? s->head : "",
+	             s->close ? "Connection: close\r\n" : "");
 
 	send_all(c, head, (size_t)n);
 	send_all(c, s->body, strlen(s->body));
@@ -137,8 +142,8 @@ static void push_big(struct conn *c)
 static void begin_big(struct conn *c, const struct step *s)
 {
 	static const char start[] =
-		"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n"
-		"<DescribeThingsResponse><!-- ";
+	    "HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n"
+	    "<DescribeThingsResponse><!-- ";
 
 	(void)s;
 	send_all(c, start, sizeof(start) - 1);
@@ -152,7 +157,7 @@ static void serve(struct conn *c, const char *body)
 {
 	size_t i = srv.served++;
 	const struct step *s =
-		&srv.steps[i < srv.n_steps ? i : srv.n_steps - 1];
+	    &srv.steps[i < srv.n_steps ? i : srv.n_steps - 1];
 
 	snprintf(srv.last, sizeof(srv.last), "%s", c->in);
 	snprintf(srv.bodies[i % 16], sizeof(srv.bodies[0]), "%s", body);
@@ -343,7 +348,7 @@ static void end_run(struct run *r)
 }
 
 static void spin(bool (*until)(const struct run *), const struct run *r,
-		 int64_t max_ms)
+                 int64_t max_ms)
 {
 	int64_t end = hga_mono_ms() + max_ms;
 
@@ -382,13 +387,18 @@ static void go(struct run *r)
 		ok(false, "the call ends");
 }
 
-#define STEP(st, b) {ANSWER, st, NULL, b, false}
-#define LAST(st, b) {ANSWER, st, NULL, b, true}
+#define STEP(st, b)                                                            \
+	{                                                                      \
+		ANSWER, st, NULL, b, false                                     \
+	}
+#define LAST(st, b)                                                            \
+	{                                                                      \
+		ANSWER, st, NULL, b, true                                      \
+	}
 
 static void test_success(void)
 {
-	static const struct step s[] = {
-		STEP(200, OK_THING("DescribeThings"))};
+	static const struct step s[] = {STEP(200, OK_THING("DescribeThings"))};
 	struct run *r = new_run("DescribeThings");
 	struct hga_val root;
 
@@ -398,7 +408,7 @@ static void test_success(void)
 	is_int(r->call.base.err.kind, HGA_OK, "a call succeeds");
 	root = hga_aws_call_answer(&r->call);
 	ok(hga_str_eqc(hga_val_str(hga_val_get(root, "ThingId")),
-		       "i-0123456789"),
+	               "i-0123456789"),
 	   "the answer is a value");
 	is_str(r->call.request_id, "r-1", "request id");
 	is_int(r->call.attempts, 1, "one attempt");
@@ -406,15 +416,15 @@ static void test_success(void)
 	is_int(r->settled, 1, "and answered once");
 	is_int(r->outcome, HGA_CALL_DONE, "with success");
 	ok(strstr(srv.last, "Authorization: AWS4-HMAC-SHA256 Credential="
-			    "AKIDEXAMPLE00001/20260101/us-west-2/ec2/") != NULL,
+	                    "AKIDEXAMPLE00001/20260101/us-west-2/ec2/") != NULL,
 	   "the request is signed");
 	ok(strstr(srv.last, "amz-sdk-request: attempt=1; max=3\r\n") != NULL,
 	   "and says which attempt it is");
 	ok(strstr(srv.last, "User-Agent: hgauto/test cfg/retry-mode#standard"
-			    "\r\n") != NULL,
+	                    "\r\n") != NULL,
 	   "and who asks");
-	ok(strstr(srv.last, "Content-Type: application/x-www-form-urlencoded") !=
-		   NULL,
+	ok(strstr(srv.last,
+	          "Content-Type: application/x-www-form-urlencoded") != NULL,
 	   "and what it is");
 	end_run(r);
 }
@@ -422,9 +432,9 @@ static void test_success(void)
 static void test_retry(void)
 {
 	static const struct step s[] = {
-		LAST(503, ERROR("ServiceUnavailable", "later")),
-		{CUT, 0, NULL, NULL, false},
-		STEP(200, OK_THING("RunInstances"))};
+	    LAST(503, ERROR("ServiceUnavailable", "later")),
+	    {CUT, 0, NULL, NULL, false},
+	    STEP(200, OK_THING("RunInstances"))};
 	struct run *r = new_run("RunInstances");
 
 	SCRIPT(s);
@@ -434,7 +444,8 @@ static void test_retry(void)
 	is_int((long long)srv.served, 3, "three requests");
 	is_str(srv.bodies[1], srv.bodies[0], "the second has the same bytes");
 	is_str(srv.bodies[2], srv.bodies[0], "and the third");
-	ok(strstr(srv.bodies[0], "ClientToken=00000000-0000-4000-8000-") != NULL,
+	ok(strstr(srv.bodies[0], "ClientToken=00000000-0000-4000-8000-") !=
+	       NULL,
 	   "with the token that was filled in");
 	is_int((long long)r->call.req.tokens.n, 1, "which is told");
 	end_run(r);
@@ -443,7 +454,7 @@ static void test_retry(void)
 static void test_exhausted(void)
 {
 	static const struct step s[] = {
-		STEP(400, ERROR("RequestLimitExceeded", "slow down"))};
+	    STEP(400, ERROR("RequestLimitExceeded", "slow down"))};
 	struct run *r = new_run("RebootInstances");
 
 	SCRIPT(s);
@@ -467,7 +478,7 @@ static void test_unsafe(void)
 {
 	static const struct step cut[] = {{CUT, 0, NULL, NULL, false}};
 	static const struct step five[] = {
-		LAST(500, ERROR("InternalError", "hm"))};
+	    LAST(500, ERROR("InternalError", "hm"))};
 	struct run *r = new_run("RebootInstances");
 
 	SCRIPT(cut);
@@ -496,7 +507,7 @@ static void test_unsafe(void)
 static void garbled(const char *what, const char *body, bool repeated)
 {
 	const struct step s[] = {STEP(200, body),
-				 STEP(200, OK_THING("RunInstances"))};
+	                         STEP(200, OK_THING("RunInstances"))};
 	struct run *r = new_run("RunInstances");
 
 	SCRIPT(s);
@@ -509,12 +520,13 @@ static void garbled(const char *what, const char *body, bool repeated)
 static void test_garbled(void)
 {
 	static const struct step s[] = {
-		STEP(200, "<html><body>log in</body></html>")};
+	    STEP(200, "<html><body>log in</body></html>")};
 	struct run *r = new_run("RebootInstances");
 
 	garbled("a portal page is no success", s[0].body, true);
 	garbled("an empty answer is none", "", true);
-	garbled("a cut answer is none", "<RunInstancesResponse><thingId>", true);
+	garbled("a cut answer is none", "<RunInstancesResponse><thingId>",
+	        true);
 	garbled("a foreign root is none", OK_THING("DescribeThings"), true);
 	garbled("an answer is", OK_THING("RunInstances"), false);
 	SCRIPT(s);
@@ -529,7 +541,7 @@ static void test_garbled(void)
 static void test_redirect(void)
 {
 	static const struct step s[] = {
-		{ANSWER, 302, "Location: http://127.0.0.1:1/x\r\n", "", false}};
+	    {ANSWER, 302, "Location: http://127.0.0.1:1/x\r\n", "", false}};
 	struct run *r = new_run("DescribeThings");
 
 	SCRIPT(s);
@@ -537,7 +549,7 @@ static void test_redirect(void)
 	is_int((long long)srv.served, 1, "a redirect is not followed");
 	is_int(r->call.base.err.kind, HGA_AWS, "it is an error");
 	ok(strstr(hga_buf_text(&r->call.message),
-		  "redirect to http://127.0.0.1:1/x was not followed") != NULL,
+	          "redirect to http://127.0.0.1:1/x was not followed") != NULL,
 	   "that names the target");
 	end_run(r);
 }
@@ -546,8 +558,8 @@ static void test_redirect(void)
 static void dying(const char *op, int served, bool good)
 {
 	const struct step s[] = {STEP(200, OK_THING("DescribeThings")),
-				 {CUT, 0, NULL, NULL, false},
-				 STEP(200, OK_THING("RunInstances"))};
+	                         {CUT, 0, NULL, NULL, false},
+	                         STEP(200, OK_THING("RunInstances"))};
 	struct run *r = new_run("DescribeThings");
 
 	SCRIPT(s);
@@ -576,14 +588,13 @@ static void test_dying(void)
 static void test_skew(void)
 {
 	char date[96], text[HGA_TIME_TEXT];
-	struct step s[] = {
-		STEP(400, ERROR("RequestExpired", "too old")),
-		STEP(200, OK_THING("DescribeThings"))};
+	struct step s[] = {STEP(400, ERROR("RequestExpired", "too old")),
+	                   STEP(200, OK_THING("DescribeThings"))};
 	struct run *r = new_run("DescribeThings");
 
 	snprintf(date, sizeof(date), "Date: nonsense\r\nDate: %s\r\n",
-		 hga_time_text(text, world.wall_us + 3600 * INT64_C(1000000),
-			       HGA_TIME_HTTP));
+	         hga_time_text(text, world.wall_us + 3600 * INT64_C(1000000),
+	                       HGA_TIME_HTTP));
 	s[0].head = date;
 	SCRIPT(s);
 	go(r);
@@ -615,8 +626,7 @@ static void test_limit(void)
 
 static void test_gate(void)
 {
-	static const struct step s[] = {
-		STEP(200, OK_THING("RunInstances"))};
+	static const struct step s[] = {STEP(200, OK_THING("RunInstances"))};
 	struct run *r = new_run("RunInstances");
 
 	SCRIPT(s);
@@ -641,9 +651,8 @@ static void test_refused(void)
 	is_int(r->call.attempts, 3, "tried three times, though unsafe");
 	is_int(r->outcome, HGA_CALL_NOTHING, "the ledger may forget it");
 	ok(strncmp(hga_buf_text(&r->call.message),
-		   "ec2 RebootInstances: ", 21) == 0 &&
-		   strstr(hga_buf_text(&r->call.message),
-			  "(3 attempts, ") != NULL,
+	           "ec2 RebootInstances: ", 21) == 0 &&
+	       strstr(hga_buf_text(&r->call.message), "(3 attempts, ") != NULL,
 	   "the message says what and how often: %s",
 	   hga_buf_text(&r->call.message));
 	end_run(r);
@@ -702,7 +711,7 @@ static void test_deadline(void)
 }
 
 static void cancel_now(struct run *r, const char *state,
-		       enum hga_aws_outcome outcome)
+                       enum hga_aws_outcome outcome)
 {
 	int64_t t = hga_mono_ms();
 
@@ -719,8 +728,8 @@ static void test_cancel(void)
 {
 	static const struct step hold[] = {{HOLD, 0, NULL, NULL, false}};
 	static const struct step later[] = {
-		{ANSWER, 503, "x-amz-retry-after: 4000\r\n",
-		 ERROR("ServiceUnavailable", "x"), false}};
+	    {ANSWER, 503, "x-amz-retry-after: 4000\r\n",
+	     ERROR("ServiceUnavailable", "x"), false}};
 	struct run *r = new_run("RunInstances"), *first;
 
 	SCRIPT(hold);
@@ -759,8 +768,7 @@ static void test_cancel(void)
 
 static void test_queue(void)
 {
-	static const struct step s[] = {
-		STEP(200, OK_THING("DescribeThings"))};
+	static const struct step s[] = {STEP(200, OK_THING("DescribeThings"))};
 	struct run *r[5];
 
 	SCRIPT(s);
@@ -781,15 +789,17 @@ static void test_queue(void)
 static void test_eventual(void)
 {
 	static const struct step s[] = {
-		{ANSWER, 200, NULL, "<RunInstancesResponse><thingId>i-00ff00ff"
-				    "</thingId></RunInstancesResponse>", false},
-		STEP(400, ERROR("InvalidThingID.NotFound",
-				"The thing 'i-00ff00ff' does not exist")),
-		STEP(200, OK_THING("DescribeThings")),
-		STEP(400, ERROR("InvalidThingID.NotFound",
-				"The thing 'i-99999999' does not exist")),
-		STEP(400, ERROR("InvalidThingID.Malformed",
-				"The thing 'i-00ff00ff' is malformed"))};
+	    {ANSWER, 200, NULL,
+	     "<RunInstancesResponse><thingId>i-00ff00ff"
+	     "</thingId></RunInstancesResponse>",
+	     false},
+	    STEP(400, ERROR("InvalidThingID.NotFound",
+	                    "The thing 'i-00ff00ff' does not exist")),
+	    STEP(200, OK_THING("DescribeThings")),
+	    STEP(400, ERROR("InvalidThingID.NotFound",
+	                    "The thing 'i-99999999' does not exist")),
+	    STEP(400, ERROR("InvalidThingID.Malformed",
+	                    "The thing 'i-00ff00ff' is malformed"))};
 	struct run *r = new_run("RunInstances");
 
 	SCRIPT(s);
@@ -817,8 +827,8 @@ static void test_eventual(void)
 static void test_maybe_done(void)
 {
 	static const struct step s[] = {
-		{CUT, 0, NULL, NULL, false},
-		STEP(400, ERROR("InvalidThing.Duplicate", "exists"))};
+	    {CUT, 0, NULL, NULL, false},
+	    STEP(400, ERROR("InvalidThing.Duplicate", "exists"))};
 	struct run *r = new_run("RunInstances");
 
 	SCRIPT(s);
@@ -833,7 +843,7 @@ static void test_maybe_done(void)
 static void test_quota(void)
 {
 	static const struct step s[] = {
-		STEP(503, ERROR("ServiceUnavailable", "later"))};
+	    STEP(503, ERROR("ServiceUnavailable", "later"))};
 	struct run *r = new_run("DescribeThings");
 
 	SCRIPT(s);
@@ -846,8 +856,7 @@ static void test_quota(void)
 
 static void test_user_data(void)
 {
-	static const struct step s[] = {
-		STEP(200, OK_THING("RunInstances"))};
+	static const struct step s[] = {STEP(200, OK_THING("RunInstances"))};
 	struct run *r = new_run("RunInstances");
 
 	SCRIPT(s);
@@ -870,13 +879,13 @@ static void test_presign(void)
 
 	hga_buf_init(&url, 1 << 16);
 	ok(hga_aws_client_new(aws, &r->ca, &r->client, &r->err) == 0 &&
-		   hga_aws_presign_url(r->client, r->a.op,
-				       hga_vtape_root(r->params), 600, &url,
-				       &r->err) == 0,
+	       hga_aws_presign_url(r->client, r->a.op,
+	                           hga_vtape_root(r->params), 600, &url,
+	                           &r->err) == 0,
 	   "a URL is presigned");
 	ok(strstr(hga_buf_text(&url), "Action=DescribeThings") != NULL &&
-		   strstr(hga_buf_text(&url), "X-Amz-Expires=600") != NULL &&
-		   strstr(hga_buf_text(&url), "&X-Amz-Signature=") != NULL,
+	       strstr(hga_buf_text(&url), "X-Amz-Expires=600") != NULL &&
+	       strstr(hga_buf_text(&url), "&X-Amz-Signature=") != NULL,
 	   "with everything in it");
 	ok(strstr(hga_buf_text(&url), SECRET) == NULL, "but the secret");
 	hga_buf_release(&url);
@@ -912,8 +921,8 @@ static bool tortured(unsigned long n, bool *ended)
 static void test_torture(void)
 {
 	static const struct step s[] = {
-		STEP(503, ERROR("ServiceUnavailable", "later")),
-		STEP(200, OK_THING("RunInstances"))};
+	    STEP(503, ERROR("ServiceUnavailable", "later")),
+	    STEP(200, OK_THING("RunInstances"))};
 	bool ended = true, good = false;
 	unsigned long n;
 
@@ -964,7 +973,7 @@ int main(void)
 	a.agent = "hgauto/test";
 	if (loop == NULL || hga_aws_new(&aws, &a, &err) < 0 ||
 	    hga_creds_new(&creds, "argument", hga_str("AKIDEXAMPLE00001"),
-			  hga_str(SECRET), hga_str(""), &err) < 0)
+	                  hga_str(SECRET), hga_str(""), &err) < 0)
 		return 1;
 	listen_here();
 	test_success();

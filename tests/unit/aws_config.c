@@ -10,21 +10,20 @@
 #include "aws/endpoint.h"
 
 static const char config_text[] = "[default]\n"
-				  "region = us-east-1\n"
-				  "[profile hg]\n"
-				  "region = eu-west-1\n"
-				  "retry_mode = legacy\n"
-				  "services = mine\n"
-				  "endpoint_url = https://all.example\n"
-				  "[services mine]\n"
-				  "ec2 =\n"
-				  "  endpoint_url = https://ec2.example\n"
-				  "[hg2]\n"
-				  "region = xx-never-1\n";
+                                  "region = us-east-1\n"
+                                  "[profile hg]\n"
+                                  "region = eu-west-1\n"
+                                  "retry_mode = legacy\n"
+                                  "services = mine\n"
+                                  "endpoint_url = https://all.example\n"
+                                  "[services mine]\n"
+                                  "ec2 =\n"
+                                  "  endpoint_url = https://ec2.example\n"
+                                  "[hg2]\n"
+                                  "region = xx-never-1\n";
 
-static void get(struct fake_env *f, const char *profile,
-		enum hga_aws_setting s, const char *want, const char *where,
-		const char *name)
+static void get(struct fake_env *f, const char *profile, enum hga_aws_setting s,
+                const char *want, const char *where, const char *name)
 {
 	struct hga_aws_config c;
 	struct hga_aws_value v = {0};
@@ -32,7 +31,7 @@ static void get(struct fake_env *f, const char *profile,
 
 	hga_aws_config_init(&c, &f->env);
 	if (hga_aws_config_arg(&c, HGA_SET_PROFILE, hga_str(profile), &err) <
-		    0 ||
+	        0 ||
 	    hga_aws_config_get(&c, s, &v, &err) < 0)
 		ok(false, "%s: %s", name, err.msg);
 	else
@@ -70,8 +69,8 @@ static void test_order(void)
 	f.reads = 0;
 	hga_aws_config_init(&c, &f.env);
 	ok(hga_aws_config_arg(&c, HGA_SET_REGION, hga_str("us-west-2"), &err) ==
-			   0 &&
-		   hga_aws_config_get(&c, HGA_SET_REGION, &v, &err) == 0,
+	           0 &&
+	       hga_aws_config_get(&c, HGA_SET_REGION, &v, &err) == 0,
 	   "an argument is taken");
 	is_str(v.where, "argument", "its origin");
 	is_int(f.reads, 0, "no file is read for it");
@@ -81,7 +80,7 @@ static void test_order(void)
 }
 
 static void fails(struct fake_env *f, const char *profile,
-		  enum hga_aws_setting s, const char *code, const char *part)
+                  enum hga_aws_setting s, const char *code, const char *part)
 {
 	struct hga_aws_config c;
 	struct hga_aws_value v;
@@ -89,8 +88,8 @@ static void fails(struct fake_env *f, const char *profile,
 
 	hga_aws_config_init(&c, &f->env);
 	ok(hga_aws_config_arg(&c, HGA_SET_PROFILE, hga_str(profile), &err) ==
-			   0 &&
-		   hga_aws_config_get(&c, s, &v, &err) == -HGA_USAGE,
+	           0 &&
+	       hga_aws_config_get(&c, s, &v, &err) == -HGA_USAGE,
 	   "usage error: %s", part);
 	is_str(err.code, code, "its code");
 	ok(strstr(err.msg, part) != NULL, "\"%s\" has \"%s\"", err.msg, part);
@@ -124,15 +123,15 @@ static void test_files(void)
 	fake_file(&f, "/me/elsewhere", config_text);
 	get(&f, "hg", HGA_SET_REGION, "eu-west-1", NULL,
 	    "~ in AWS_CONFIG_FILE is HOME");
-	get(&f, "", HGA_SET_CREDENTIALS_FILE, "/me/.aws/credentials",
-	    "default", "the credentials file's default place");
+	get(&f, "", HGA_SET_CREDENTIALS_FILE, "/me/.aws/credentials", "default",
+	    "the credentials file's default place");
 	fake_init(&f);
 	fake_file(&f, "/pw-home/.aws/config",
-		  "[profile default]\nregion = good-1\n[default]\n"
-		  "region = bad-1\n");
+	          "[profile default]\nregion = good-1\n[default]\n"
+	          "region = bad-1\n");
 	fake_file(&f, "/pw-home/.aws/credentials",
-		  "[default]\nretry_mode = standard-v1\n"
-		  "[profile default]\nretry_mode = wrong\n");
+	          "[default]\nretry_mode = standard-v1\n"
+	          "[profile default]\nretry_mode = wrong\n");
 	get(&f, "", HGA_SET_REGION, "good-1", NULL,
 	    "[profile default] beats [default]");
 	get(&f, "", HGA_SET_RETRY_MODE, "standard-v1", NULL,
@@ -140,7 +139,7 @@ static void test_files(void)
 }
 
 static void endpoint(struct fake_env *f, const char *profile, const char *id,
-		     const char *arg, const char *want, const char *name)
+                     const char *arg, const char *want, const char *name)
 {
 	struct hga_aws_config c;
 	struct hga_aws_value v = {0};
@@ -148,9 +147,9 @@ static void endpoint(struct fake_env *f, const char *profile, const char *id,
 
 	hga_aws_config_init(&c, &f->env);
 	if (hga_aws_config_arg(&c, HGA_SET_PROFILE, hga_str(profile), &err) <
-		    0 ||
+	        0 ||
 	    hga_aws_config_arg(&c, HGA_SET_ENDPOINT_URL, hga_str(arg), &err) <
-		    0 ||
+	        0 ||
 	    hga_aws_config_endpoint(&c, hga_str(id), &v, &err) < 0)
 		ok(false, "%s: %s", name, err.msg);
 	else
@@ -166,25 +165,25 @@ static void test_endpoints(void)
 	fake_file(&f, "/pw-home/.aws/config", config_text);
 	endpoint(&f, "", "EC2", "", NULL, "none is configured");
 	endpoint(&f, "hg", "EC2", "", "https://ec2.example",
-		 "the services section");
+	         "the services section");
 	endpoint(&f, "hg", "SSO OIDC", "", "https://all.example",
-		 "the profile's general one");
+	         "the profile's general one");
 	fake_var(&f, "AWS_ENDPOINT_URL", "https://env.example");
 	endpoint(&f, "hg", "EC2", "", "https://env.example",
-		 "the environment beats the profile");
+	         "the environment beats the profile");
 	fake_var(&f, "AWS_ENDPOINT_URL_SSO_OIDC", "https://oidc.example");
 	endpoint(&f, "hg", "SSO OIDC", "", "https://oidc.example",
-		 "a service's variable beats the general one");
+	         "a service's variable beats the general one");
 	endpoint(&f, "hg", "EC2", "https://arg.example", "https://arg.example",
-		 "the argument beats all");
+	         "the argument beats all");
 	fake_var(&f, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "True");
 	endpoint(&f, "hg", "EC2", "", NULL, "configured ones can be ignored");
 	endpoint(&f, "hg", "EC2", "https://arg.example", "https://arg.example",
-		 "but not the argument");
+	         "but not the argument");
 }
 
 static void parse(const char *url, bool good, const char *host,
-		  const char *base)
+                  const char *base)
 {
 	struct hga_aws_endpoint e = {0};
 	struct hga_err err = {0};
@@ -212,8 +211,8 @@ static void test_urls(void)
 	parse("https://example.org:99999", false, NULL, NULL);
 	parse("https://example.org/?x", false, NULL, NULL);
 	ok(hga_aws_endpoint_parse(hga_str("https://me:secret@x"), &e, &err) <
-			   0 &&
-		   strstr(err.msg, "secret") == NULL,
+	           0 &&
+	       strstr(err.msg, "secret") == NULL,
 	   "user information is refused and not repeated");
 	ok(hga_aws_host_is_loopback(hga_str("127.0.0.1:80")), "loopback");
 	ok(hga_aws_host_is_loopback(hga_str("[::1]:80")), "v6 loopback");

@@ -15,8 +15,8 @@
 
 static struct hga_buf tried;
 
-static int find(struct fake_env *f, const char *profile,
-		struct hga_creds **out, struct hga_err *err)
+static int find(struct fake_env *f, const char *profile, struct hga_creds **out,
+                struct hga_err *err)
 {
 	struct hga_aws_config c;
 	int rc;
@@ -33,7 +33,7 @@ static int find(struct fake_env *f, const char *profile,
 }
 
 static void found(struct fake_env *f, const char *profile, const char *id,
-		  const char *provider, const char *name)
+                  const char *provider, const char *name)
 {
 	struct hga_creds *c;
 	struct hga_err err;
@@ -48,7 +48,7 @@ static void found(struct fake_env *f, const char *profile, const char *id,
 }
 
 static void fails(struct fake_env *f, const char *profile, const char *code,
-		  const char *part)
+                  const char *part)
 {
 	struct hga_creds *c;
 	struct hga_err err;
@@ -68,10 +68,10 @@ static void test_environment(void)
 
 	fake_init(&f);
 	fake_file(&f, "/pw-home/.aws/credentials",
-		  "[default]\naws_access_key_id = FROMFILE\n"
-		  "aws_secret_access_key = " SECRET "\n"
-		  "[hg]\naws_access_key_id = HGFILE\n"
-		  "aws_secret_access_key = " SECRET "\n");
+	          "[default]\naws_access_key_id = FROMFILE\n"
+	          "aws_secret_access_key = " SECRET "\n"
+	          "[hg]\naws_access_key_id = HGFILE\n"
+	          "aws_secret_access_key = " SECRET "\n");
 	fake_var(&f, "AWS_ACCESS_KEY_ID", ID);
 	fails(&f, "", "PartialCredentials", "AWS_SECRET_ACCESS_KEY");
 	fake_var(&f, "AWS_SECRET_ACCESS_KEY", "  ");
@@ -104,16 +104,16 @@ static void test_profile(void)
 
 	fake_init(&f);
 	fake_file(&f, "/pw-home/.aws/config",
-		  "[default]\naws_access_key_id = CONF\n"
-		  "aws_secret_access_key = " SECRET "\n"
-		  "[profile half]\naws_access_key_id = HALF\n"
-		  "[profile role]\nrole_arn = arn:aws:iam::1:role/x\n"
-		  "source_profile = default\n"
-		  "[profile sso]\nsso_account_id = 1\nsso_role_name = r\n"
-		  "[profile token]\nsso_session = s\n"
-		  "[profile proc]\ncredential_process = /bin/false\n"
-		  "[profile web]\nrole_arn = a\nweb_identity_token_file = /t\n"
-		  "[profile login]\nlogin_session = arn\n");
+	          "[default]\naws_access_key_id = CONF\n"
+	          "aws_secret_access_key = " SECRET "\n"
+	          "[profile half]\naws_access_key_id = HALF\n"
+	          "[profile role]\nrole_arn = arn:aws:iam::1:role/x\n"
+	          "source_profile = default\n"
+	          "[profile sso]\nsso_account_id = 1\nsso_role_name = r\n"
+	          "[profile token]\nsso_session = s\n"
+	          "[profile proc]\ncredential_process = /bin/false\n"
+	          "[profile web]\nrole_arn = a\nweb_identity_token_file = /t\n"
+	          "[profile login]\nlogin_session = arn\n");
 	found(&f, "", "CONF", "profile", "the config file has keys, too");
 	fails(&f, "half", "PartialCredentials", "aws_secret_access_key");
 	fails(&f, "role", "CredentialProvider", "role_arn");
@@ -123,11 +123,11 @@ static void test_profile(void)
 	fails(&f, "login", "CredentialProvider", "login_session");
 	fails(&f, "token", "NoCredentials", "profile \"token\"");
 	ok(strstr(hga_buf_text(&tried), "gives a token, not credentials") !=
-		   NULL,
+	       NULL,
 	   "a session without account is explained");
 	fake_file(&f, "/pw-home/.aws/credentials",
-		  "[default]\naws_access_key_id = CRED\n"
-		  "aws_secret_access_key = " SECRET "\n");
+	          "[default]\naws_access_key_id = CRED\n"
+	          "aws_secret_access_key = " SECRET "\n");
 	found(&f, "", "CRED", "profile", "the credentials file comes first");
 	fake_var(&f, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1/");
 	found(&f, "", "CRED", "profile", "files come before the container");
@@ -142,7 +142,7 @@ static void test_none(void)
 	fake_init(&f);
 	fails(&f, "", "NoCredentials", "no AWS credentials found");
 	ok(strstr(hga_buf_text(&tried),
-		  "environment: AWS_ACCESS_KEY_ID is not set\n") != NULL,
+	          "environment: AWS_ACCESS_KEY_ID is not set\n") != NULL,
 	   "each provider says why it did not apply");
 	ok(strstr(hga_buf_text(&tried), "credentials file: ") != NULL,
 	   "the credentials file, too");
@@ -164,7 +164,7 @@ static void test_secret(void)
 	ok(hga_secret_set(&s, hga_str(SECRET), NULL) == 0, "set");
 	hga_buf_init(&out, 1000);
 	ok(hga_redact_text(hga_log_redact(), hga_str("x " SECRET " y"), &out,
-			   NULL) == 0,
+	                   NULL) == 0,
 	   "redacted");
 	is_str(hga_buf_text(&out), "x *** y", "secrets vanish from the log");
 	hga_buf_release(&out);

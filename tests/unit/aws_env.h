@@ -23,7 +23,7 @@ struct fake_env {
 };
 
 __attribute__((unused)) static const char *fake_getenv(void *data,
-						       const char *name)
+                                                       const char *name)
 {
 	const struct fake_env *f = data;
 
@@ -35,8 +35,8 @@ __attribute__((unused)) static const char *fake_getenv(void *data,
 }
 
 __attribute__((unused)) static int fake_read(void *data, const char *path,
-					     struct hga_buf *out,
-					     struct hga_err *err)
+                                             struct hga_buf *out,
+                                             struct hga_err *err)
 {
 	struct fake_env *f = data;
 
@@ -46,7 +46,7 @@ __attribute__((unused)) static int fake_read(void *data, const char *path,
 			continue;
 		if (f->files[i].text == NULL)
 			return hga_fail(err, HGA_IO, 0, NULL, "%s: denied",
-					path);
+			                path);
 		return hga_buf_adds(out, f->files[i].text, err);
 	}
 	return hga_fail(err, HGA_NOTFOUND, 0, NULL, "%s: missing", path);
@@ -70,7 +70,7 @@ __attribute__((unused)) static double fake_random(void *data)
 }
 
 __attribute__((unused)) static int fake_uuid(void *data, char out[37],
-					     struct hga_err *err)
+                                             struct hga_err *err)
 {
 	struct fake_env *f = data;
 
@@ -91,9 +91,8 @@ __attribute__((unused)) static void fake_init(struct fake_env *f)
 	f->env.uuid = fake_uuid;
 }
 
-__attribute__((unused)) static void fake_var(struct fake_env *f,
-					     const char *name,
-					     const char *value)
+__attribute__((unused)) static void
+fake_var(struct fake_env *f, const char *name, const char *value)
 {
 	size_t i = 0;
 
@@ -103,9 +102,8 @@ __attribute__((unused)) static void fake_var(struct fake_env *f,
 	f->vars[i].value = value;
 }
 
-__attribute__((unused)) static void fake_file(struct fake_env *f,
-					      const char *path,
-					      const char *text)
+__attribute__((unused)) static void
+fake_file(struct fake_env *f, const char *path, const char *text)
 {
 	size_t i = 0;
 

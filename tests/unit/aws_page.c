@@ -9,26 +9,26 @@
 #include "base/json.h"
 
 static const char model[] =
-	"{\"metadata\":{\"apiVersion\":\"1\",\"protocol\":\"query\","
-	"\"endpointPrefix\":\"t\",\"serviceId\":\"T\"},\"operations\":{"
-	"\"ListA\":{\"name\":\"ListA\",\"http\":{\"method\":\"POST\","
-	"\"requestUri\":\"/\"}},\"ListB\":{\"name\":\"ListB\",\"http\":{"
-	"\"method\":\"POST\",\"requestUri\":\"/\"}},\"GetC\":{\"name\":\"GetC\","
-	"\"http\":{\"method\":\"POST\",\"requestUri\":\"/\"}}},\"shapes\":{}}";
+    "{\"metadata\":{\"apiVersion\":\"1\",\"protocol\":\"query\","
+    "\"endpointPrefix\":\"t\",\"serviceId\":\"T\"},\"operations\":{"
+    "\"ListA\":{\"name\":\"ListA\",\"http\":{\"method\":\"POST\","
+    "\"requestUri\":\"/\"}},\"ListB\":{\"name\":\"ListB\",\"http\":{"
+    "\"method\":\"POST\",\"requestUri\":\"/\"}},\"GetC\":{\"name\":\"GetC\","
+    "\"http\":{\"method\":\"POST\",\"requestUri\":\"/\"}}},\"shapes\":{}}";
 
 static const char pages[] =
-	"{\"pagination\":{"
-	"\"ListA\":{\"input_token\":\"Marker\",\"output_token\":\"NextMarker || "
-	"Items[-1].Key\",\"limit_key\":\"Max\",\"result_key\":[\"Items\","
-	"\"Other\"],\"more_results\":\"Truncated\",\"non_aggregate_keys\":["
-	"\"Version\"]},"
-	"\"ListB\":{\"input_token\":[\"A\",\"B\"],\"output_token\":[\"NextA\","
-	"\"NextB\"],\"result_key\":\"Items\"}}}";
+    "{\"pagination\":{"
+    "\"ListA\":{\"input_token\":\"Marker\",\"output_token\":\"NextMarker || "
+    "Items[-1].Key\",\"limit_key\":\"Max\",\"result_key\":[\"Items\","
+    "\"Other\"],\"more_results\":\"Truncated\",\"non_aggregate_keys\":["
+    "\"Version\"]},"
+    "\"ListB\":{\"input_token\":[\"A\",\"B\"],\"output_token\":[\"NextA\","
+    "\"NextB\"],\"result_key\":\"Items\"}}}";
 
 static const struct hga_aws_svc *svc;
 
 static void next(const char *op, const char *answer, bool more,
-		 const char *tokens)
+                 const char *tokens)
 {
 	struct hga_pager *p = NULL;
 	struct hga_vtape *t = NULL, *out = hga_vtape_new(NULL, 1 << 20);
@@ -55,8 +55,8 @@ static void test_names(void)
 	struct hga_pager *p = NULL;
 
 	ok(hga_pager_new(&p, hga_aws_op_find(svc, HGA_STR("GetC")), NULL) ==
-			   0 &&
-		   p == NULL,
+	           0 &&
+	       p == NULL,
 	   "no paginator, no pager");
 	ok(hga_pager_new(&p, hga_aws_op_find(svc, HGA_STR("ListA")), NULL) == 0,
 	   "a pager");

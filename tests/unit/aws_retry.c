@@ -113,8 +113,8 @@ static void test_quota(void)
 static void test_gate(void)
 {
 	static const enum hga_repeat all[] = {
-		HGA_REPEAT_READ, HGA_REPEAT_IDEMPOTENT, HGA_REPEAT_NAMED,
-		HGA_REPEAT_UNSAFE};
+	    HGA_REPEAT_READ, HGA_REPEAT_IDEMPOTENT, HGA_REPEAT_NAMED,
+	    HGA_REPEAT_UNSAFE};
 
 	for (size_t i = 0; i < 4; i++) {
 		ok(hga_retry_gate(HGA_HARM_NOT_SENT, all[i]),
@@ -133,7 +133,7 @@ static void test_modes(void)
 	enum hga_retry_mode m;
 
 	ok(hga_retry_mode_find(hga_str("Standard"), &m) &&
-		   m == HGA_RETRY_STANDARD,
+	       m == HGA_RETRY_STANDARD,
 	   "modes are found in any case");
 	ok(hga_retry_mode_find(hga_str("legacy"), &m) && m == HGA_RETRY_LEGACY,
 	   "legacy");

@@ -82,8 +82,8 @@ static void parameters(const struct hga_aws_svc *svc, struct tally *t)
 		if (s->type != HGA_T_STRUCT)
 			continue;
 		for (uint32_t k = 0; k < s->members.n; k++) {
-			struct hga_str name = hga_aws_text(
-				svc, hga_aws_member(svc, s, k)->name);
+			struct hga_str name =
+			    hga_aws_text(svc, hga_aws_member(svc, s, k)->name);
 
 			/* One letter says nothing. */
 			if (name.n < 2)

@@ -9,10 +9,10 @@
 #include "base/json.h"
 
 static const char model[] =
-	"{\"metadata\":{\"apiVersion\":\"1\",\"protocol\":\"ec2\","
-	"\"endpointPrefix\":\"ec2\",\"serviceId\":\"EC2\"},\"operations\":{"
-	"\"DescribeThings\":{\"name\":\"DescribeThings\",\"http\":{\"method\":"
-	"\"POST\",\"requestUri\":\"/\"}}},\"shapes\":{}}";
+    "{\"metadata\":{\"apiVersion\":\"1\",\"protocol\":\"ec2\","
+    "\"endpointPrefix\":\"ec2\",\"serviceId\":\"EC2\"},\"operations\":{"
+    "\"DescribeThings\":{\"name\":\"DescribeThings\",\"http\":{\"method\":"
+    "\"POST\",\"requestUri\":\"/\"}}},\"shapes\":{}}";
 
 static const struct hga_aws_svc *svc;
 
@@ -33,20 +33,20 @@ static struct hga_waiter *waiter(const char *acceptors)
 	struct hga_vtape *t;
 
 	snprintf(text, sizeof(text),
-		 "{\"operation\":\"describe_things\",\"delay\":2,"
-		 "\"max_attempts\":3,\"acceptors\":[%s]}",
-		 acceptors);
+	         "{\"operation\":\"describe_things\",\"delay\":2,"
+	         "\"max_attempts\":3,\"acceptors\":[%s]}",
+	         acceptors);
 	t = json(text);
-	if (hga_waiter_custom(&w, svc, HGA_STR("ThingReady"),
-			      hga_vtape_root(t), &err) < 0)
+	if (hga_waiter_custom(&w, svc, HGA_STR("ThingReady"), hga_vtape_root(t),
+	                      &err) < 0)
 		printf("# %s\n", err.msg);
 	hga_vtape_free(t);
 	return w;
 }
 
 static void step(const char *acceptors, const char *answer, int status,
-		 const char *code, enum hga_waiter_verdict want,
-		 const char *why)
+                 const char *code, enum hga_waiter_verdict want,
+                 const char *why)
 {
 	struct hga_waiter *w = waiter(acceptors);
 	struct hga_waiter_poll p = {{NULL, 0}, status, code, "boom"};
@@ -114,14 +114,13 @@ static void test_errors(void)
 	step(ACC("retry", "error", "", "true"), NULL, 400, "Any",
 	     HGA_WAITER_RETRY, "Matched expected service error code: True");
 	step(ACC("success", "error", "", "false"), "{}", 200, NULL,
-	     HGA_WAITER_SUCCESS,
-	     "Matched expected service error code: False");
+	     HGA_WAITER_SUCCESS, "Matched expected service error code: False");
 	step(ACC("success", "status", "", "404"), NULL, 404, "404",
 	     HGA_WAITER_SUCCESS, "Matched expected HTTP status code: 404");
 	step(ACC("success", "path", "State", "null"), NULL, 400, "Any",
 	     HGA_WAITER_ERROR, "An error occurred (Any): boom");
 	step(ACC("failure", "path", "S", "\"a\"") "," ACC("success", "path",
-							  "S", "\"a\""),
+	                                                  "S", "\"a\""),
 	     "{\"S\":\"a\"}", 200, NULL, HGA_WAITER_FAILURE,
 	     "For expression \"S\" we matched expected path: \"a\"");
 }
@@ -137,7 +136,7 @@ static void bad(const char *acceptors, const char *name)
 static void test_description(void)
 {
 	struct hga_waiter *w =
-		waiter(ACC("success", "path", "State", "\"up\""));
+	    waiter(ACC("success", "path", "State", "\"up\""));
 	struct hga_err err = {0};
 	struct hga_vtape *t;
 
@@ -146,7 +145,7 @@ static void test_description(void)
 		is_int((long long)hga_waiter_delay_s(w), 2, "delay");
 		is_int(hga_waiter_attempts(w), 3, "attempts");
 		ok(hga_str_eqc(hga_aws_op_name(hga_waiter_op(w)),
-			       "DescribeThings"),
+		               "DescribeThings"),
 		   "operation");
 	}
 	hga_waiter_free(w);
@@ -155,9 +154,9 @@ static void test_description(void)
 	bad(ACC("success", "path", "State[", "\"up\""), "nor bad syntax");
 	bad("{\"state\":\"success\",\"matcher\":\"error\"}", "nor no value");
 	t = json("{\"operation\":\"describe_thingz\",\"acceptors\":[]}");
-	is_int(hga_waiter_custom(&w, svc, HGA_STR("x"), hga_vtape_root(t),
-				 &err),
-	       -HGA_USAGE, "nor an unknown operation");
+	is_int(
+	    hga_waiter_custom(&w, svc, HGA_STR("x"), hga_vtape_root(t), &err),
+	    -HGA_USAGE, "nor an unknown operation");
 	ok(strstr(err.msg, "did you mean describe_things?") != NULL,
 	   "with a suggestion: %s", err.msg);
 	hga_vtape_free(t);

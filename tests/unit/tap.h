@@ -30,10 +30,10 @@ ok(bool cond, const char *fmt, ...)
 }
 
 __attribute__((unused)) static bool is_str(const char *got, const char *want,
-					   const char *name)
+                                           const char *name)
 {
 	bool same = got == want ||
-		    (got != NULL && want != NULL && strcmp(got, want) == 0);
+	            (got != NULL && want != NULL && strcmp(got, want) == 0);
 
 	ok(same, "%s", name);
 	if (!same)
@@ -43,7 +43,7 @@ __attribute__((unused)) static bool is_str(const char *got, const char *want,
 }
 
 __attribute__((unused)) static bool is_int(long long got, long long want,
-					   const char *name)
+                                           const char *name)
 {
 	ok(got == want, "%s", name);
 	if (got != want)

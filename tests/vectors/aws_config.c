@@ -40,7 +40,7 @@ static size_t merged_count(const struct hga_aws_config *c)
 }
 
 static bool same_profile(struct fake_env *f, struct hga_str name,
-			 struct hga_val want)
+                         struct hga_val want)
 {
 	struct hga_aws_config c;
 	struct hga_err err = {0};
@@ -53,11 +53,11 @@ static bool same_profile(struct fake_env *f, struct hga_str name,
 	       merged_count(&c) == hga_val_count(want);
 	for (it = hga_val_first(want); good && hga_val_more(it);
 	     it = hga_val_next(it)) {
-		const char *v = hga_aws_config_prop(
-			&c, keep(hga_vit_name(&it)));
+		const char *v =
+		    hga_aws_config_prop(&c, keep(hga_vit_name(&it)));
 
-		good = v != NULL &&
-		       hga_str_eqc(hga_val_str(hga_vit_val(it)), v);
+		good =
+		    v != NULL && hga_str_eqc(hga_val_str(hga_vit_val(it)), v);
 	}
 	hga_aws_config_release(&c);
 	return good;
@@ -98,7 +98,7 @@ static void set_files(struct fake_env *f, struct hga_val in)
 		fake_file(f, "/pw-home/.aws/config", keep(hga_val_str(conf)));
 	if (!vec_none(cred))
 		fake_file(f, "/pw-home/.aws/credentials",
-			  keep(hga_val_str(cred)));
+		          keep(hga_val_str(cred)));
 }
 
 static bool parser_case(struct hga_val c)
@@ -127,7 +127,7 @@ static bool parser_case(struct hga_val c)
 }
 
 static void each(const char *file, const char *name, const char *list,
-		 bool (*fn)(struct hga_val))
+                 bool (*fn)(struct hga_val))
 {
 	struct vec_count count = {name, 0, 0, 0};
 	struct hga_vtape *t = vec_json(vec_path(file));
@@ -140,7 +140,7 @@ static void each(const char *file, const char *name, const char *list,
 	it = hga_val_first(hga_val_get(hga_vtape_root(t), list));
 	for (; hga_val_more(it); it = hga_val_next(it))
 		vec_case(&count, fn(hga_vit_val(it)),
-			 vec_cstr(hga_vit_val(it), "caseId"), "differs");
+		         vec_cstr(hga_vit_val(it), "caseId"), "differs");
 	vec_end(&count);
 	hga_vtape_free(t);
 }
@@ -151,7 +151,7 @@ static bool location_case(struct hga_val c)
 {
 	static const char *const files[] = {"config", "credentials"};
 	static const char *const keys[] = {"configLocation",
-					   "credentialsLocation"};
+	                                   "credentialsLocation"};
 	bool windows = hga_str_eqc(vec_str(c, "platform"), "windows");
 	struct fake_env f;
 	struct hga_vit it;
@@ -161,14 +161,14 @@ static bool location_case(struct hga_val c)
 	it = hga_val_first(hga_val_get(c, "environment"));
 	for (; hga_val_more(it); it = hga_val_next(it))
 		fake_var(&f, keep(hga_vit_name(&it)),
-			 keep(hga_val_str(hga_vit_val(it))));
+		         keep(hga_val_str(hga_vit_val(it))));
 	for (size_t i = 0; i < 2; i++) {
 		struct hga_buf b;
 
 		hga_buf_init(&b, 4096);
 		good = good &&
 		       hga_aws_default_path(&f.env, windows, files[i], &b,
-					    NULL) == 0 &&
+		                            NULL) == 0 &&
 		       hga_str_eq(hga_buf_str(&b), vec_str(c, keys[i]));
 		hga_buf_release(&b);
 	}
@@ -184,14 +184,14 @@ static void add_services(char *out, size_t size, struct hga_val services)
 		size_t n = strlen(out);
 
 		snprintf(out + n, size - n, "[services %s]\n",
-			 keep(hga_vit_name(&a)));
+		         keep(hga_vit_name(&a)));
 		for (struct hga_vit b = hga_val_first(hga_vit_val(a));
 		     hga_val_more(b); b = hga_val_next(b)) {
 			n = strlen(out);
 			snprintf(out + n, size - n,
-				 "%s =\n  endpoint_url = %s\n",
-				 keep(hga_vit_name(&b)),
-				 vec_cstr(hga_vit_val(b), "endpoint_url"));
+			         "%s =\n  endpoint_url = %s\n",
+			         keep(hga_vit_name(&b)),
+			         vec_cstr(hga_vit_val(b), "endpoint_url"));
 		}
 	}
 }
@@ -203,26 +203,25 @@ static void add_profiles(char *out, size_t size, struct hga_val profiles)
 		size_t n = strlen(out);
 
 		snprintf(out + n, size - n, "[profile %s]\n",
-			 keep(hga_vit_name(&a)));
+		         keep(hga_vit_name(&a)));
 		for (struct hga_vit b = hga_val_first(hga_vit_val(a));
 		     hga_val_more(b); b = hga_val_next(b)) {
 			n = strlen(out);
 			snprintf(out + n, size - n, "%s = %s\n",
-				 keep(hga_vit_name(&b)),
-				 keep(hga_val_str(hga_vit_val(b))));
+			         keep(hga_vit_name(&b)),
+			         keep(hga_val_str(hga_vit_val(b))));
 		}
 	}
 }
 
 static bool url_case(struct hga_val suite, struct hga_val c, const char *text)
 {
-	struct hga_val client = hga_val_getn(hga_val_get(suite,
-							 "client_configs"),
-					     vec_str(c, "client_config"));
+	struct hga_val client = hga_val_getn(
+	    hga_val_get(suite, "client_configs"), vec_str(c, "client_config"));
 	struct hga_val env = hga_val_getn(hga_val_get(suite, "environments"),
-					  vec_str(c, "environment"));
-	struct hga_val want = hga_val_get(hga_val_get(c, "output"),
-					  "endpointUrl");
+	                                  vec_str(c, "environment"));
+	struct hga_val want =
+	    hga_val_get(hga_val_get(c, "output"), "endpointUrl");
 	struct hga_aws_config cfg;
 	struct hga_aws_value v;
 	struct hga_err err = {0};
@@ -234,23 +233,22 @@ static bool url_case(struct hga_val suite, struct hga_val c, const char *text)
 	for (struct hga_vit it = hga_val_first(env); hga_val_more(it);
 	     it = hga_val_next(it))
 		fake_var(&f, keep(hga_vit_name(&it)),
-			 keep(hga_val_str(hga_vit_val(it))));
+		         keep(hga_val_str(hga_vit_val(it))));
 	hga_aws_config_init(&cfg, &f.env);
 	good = hga_aws_config_arg(&cfg, HGA_SET_PROFILE, vec_str(c, "profile"),
-				  &err) == 0 &&
+	                          &err) == 0 &&
 	       hga_aws_config_arg(&cfg, HGA_SET_ENDPOINT_URL,
-				  vec_str(client, "endpoint_url"), &err) == 0;
+	                          vec_str(client, "endpoint_url"), &err) == 0;
 	if (good &&
-	    hga_val_bool(hga_val_get(client,
-				     "ignore_configured_endpoint_urls"),
-			 false))
+	    hga_val_bool(hga_val_get(client, "ignore_configured_endpoint_urls"),
+	                 false))
 		good = hga_aws_config_arg(&cfg, HGA_SET_IGNORE_ENDPOINTS,
-					  hga_str("true"), &err) == 0;
+		                          hga_str("true"), &err) == 0;
 	good = good && hga_aws_config_endpoint(&cfg, vec_str(c, "service"), &v,
-					       &err) == 0;
+	                                       &err) == 0;
 	if (good && v.text == NULL) /* the rules decide: their own test */
 		good = hga_str_find(hga_val_str(want),
-				    HGA_STR("amazonaws.com")) >= 0 ||
+		                    HGA_STR("amazonaws.com")) >= 0 ||
 		       vec_none(want);
 	else if (good)
 		good = hga_str_eqc(hga_val_str(want), v.text);
@@ -278,7 +276,7 @@ static void endpoint_urls(void)
 		struct hga_val c = hga_vit_val(it);
 
 		vec_case(&count, url_case(suite, c, text),
-			 vec_cstr(c, "caseId"), "differs");
+		         vec_cstr(c, "caseId"), "differs");
 	}
 	vec_end(&count);
 	hga_vtape_free(t);
@@ -288,7 +286,7 @@ static void endpoint_urls(void)
 
 /* Files of a case below its fs/. */
 static int case_read(void *data, const char *path, struct hga_buf *out,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	const struct fake_env *f = data;
 	char file[8192];
@@ -314,7 +312,7 @@ static bool static_keys_only(const char *dir)
 	snprintf(file, sizeof(file), "%s/http-traffic.json", dir);
 	t = vec_json(file);
 	quiet = t == NULL ||
-		hga_val_count(hga_val_get(hga_vtape_root(t), "events")) == 0;
+	        hga_val_count(hga_val_get(hga_vtape_root(t), "events")) == 0;
 	hga_vtape_free(t);
 	return quiet;
 }
@@ -340,7 +338,7 @@ static bool cred_case(const char *dir, struct hga_val want)
 
 		for (; hga_val_more(it); it = hga_val_next(it))
 			fake_var(&f, keep(hga_vit_name(&it)),
-				 keep(hga_val_str(hga_vit_val(it))));
+			         keep(hga_val_str(hga_vit_val(it))));
 	}
 	hga_aws_config_init(&cfg, &f.env);
 	rc = hga_creds_find(&cfg, &c, NULL, NULL);
@@ -349,9 +347,9 @@ static bool cred_case(const char *dir, struct hga_val want)
 	else
 		same = rc == 0 &&
 		       hga_str_eqc(vec_str(good, "access_key_id"),
-				   c->access_key_id) &&
+		                   c->access_key_id) &&
 		       hga_str_eqc(vec_str(good, "secret_access_key"),
-				   c->secret.s);
+		                   c->secret.s);
 	hga_creds_free(c);
 	hga_aws_config_release(&cfg);
 	hga_vtape_free(vars);
@@ -374,15 +372,15 @@ static void credentials(void)
 
 		if (e->d_name[0] == '.')
 			continue;
-		snprintf(dir, sizeof(dir), "%s/%.200s",
-			 vec_path("cred-chain"), e->d_name);
+		snprintf(dir, sizeof(dir), "%s/%.200s", vec_path("cred-chain"),
+		         e->d_name);
 		snprintf(file, sizeof(file), "%.4400s/test-case.json", dir);
 		t = vec_json(file);
 		if (t == NULL)
 			continue;
 		if (static_keys_only(dir))
 			vec_case(&count, cred_case(dir, hga_vtape_root(t)),
-				 e->d_name, "differs");
+			         e->d_name, "differs");
 		else
 			count.skipped++;
 		hga_vtape_free(t);

@@ -11,7 +11,7 @@ static enum hga_retry_mode mode_of(struct hga_str name)
 	if (hga_str_eqc(name, "legacy"))
 		return HGA_RETRY_LEGACY;
 	return hga_str_eqc(name, "standard") ? HGA_RETRY_V1
-					     : HGA_RETRY_STANDARD;
+	                                     : HGA_RETRY_STANDARD;
 }
 
 /* False for a trigger this driver does not know. */
@@ -77,7 +77,7 @@ static void decisions(const char *file, const char *name)
 		struct hga_val c = hga_vit_val(it);
 
 		vec_case(&count, check(c), vec_cstr(c, "caseId"),
-			 vec_show(hga_val_get(c, "expect")));
+		         vec_show(hga_val_get(c, "expect")));
 	}
 	vec_end(&count);
 	hga_vtape_free(t);
@@ -120,7 +120,7 @@ static void quota(void)
 	it = hga_val_first(hga_val_get(hga_vtape_root(t), "cases"));
 	for (; hga_val_more(it); it = hga_val_next(it))
 		vec_case(&count, replay_quota(hga_vit_val(it)),
-			 vec_cstr(hga_vit_val(it), "caseId"), "differs");
+		         vec_cstr(hga_vit_val(it), "caseId"), "differs");
 	vec_end(&count);
 	hga_vtape_free(t);
 }

@@ -28,15 +28,15 @@ static struct hga_waiter_poll poll_of(struct hga_val response)
 }
 
 static void say(struct outcome *o, const char *name, const char *text,
-		const char *more)
+                const char *more)
 {
 	snprintf(o->message, sizeof(o->message), "Waiter %s failed: %s%s", name,
-		 text, more);
+	         text, more);
 }
 
 /* False when the waiter itself fails. */
 static bool run(const struct hga_waiter *w, struct hga_val responses,
-		long long max, struct outcome *o)
+                long long max, struct outcome *o)
 {
 	uint32_t n = hga_val_count(responses);
 	const char *name = hga_waiter_name(w);
@@ -46,8 +46,8 @@ static bool run(const struct hga_waiter *w, struct hga_val responses,
 
 	hga_buf_init(&why, 8192);
 	for (o->calls = 0;;) {
-		uint32_t i = (uint32_t)o->calls < n ? (uint32_t)o->calls
-						    : n - 1;
+		uint32_t i =
+		    (uint32_t)o->calls < n ? (uint32_t)o->calls : n - 1;
 		struct hga_waiter_poll p = poll_of(hga_val_at(responses, i));
 
 		o->calls++;
@@ -55,8 +55,8 @@ static bool run(const struct hga_waiter *w, struct hga_val responses,
 			return false;
 		if (why.len > 0) /* the last that matched counts */
 			snprintf(prior, sizeof(prior),
-				 ". Previously accepted state: %s",
-				 hga_buf_text(&why));
+			         ". Previously accepted state: %s",
+			         hga_buf_text(&why));
 		if (v == HGA_WAITER_RETRY && o->calls < max)
 			continue;
 		break;
@@ -74,7 +74,7 @@ static bool run(const struct hga_waiter *w, struct hga_val responses,
 }
 
 static bool sleeps_fit(const struct hga_waiter *w, struct hga_val c,
-		       long long calls)
+                       long long calls)
 {
 	struct hga_val sleeps = hga_val_get(hga_val_get(c, "expect"), "sleeps");
 	struct hga_val delay = hga_val_get(hga_val_get(c, "config"), "Delay");
@@ -90,7 +90,7 @@ static const char *check(const struct hga_aws_svc *svc, struct hga_val c)
 {
 	static char why[4096];
 	const struct hga_img_waiter *m =
-		hga_aws_waiter_find(svc, vec_str(c, "waiter"));
+	    hga_aws_waiter_find(svc, vec_str(c, "waiter"));
 	struct hga_val want = hga_val_get(c, "expect");
 	struct hga_waiter *w;
 	struct outcome o = {false, "", 0};
@@ -99,16 +99,17 @@ static const char *check(const struct hga_aws_svc *svc, struct hga_val c)
 	if (m == NULL || hga_waiter_new(&w, svc, m, NULL) < 0)
 		return "no such waiter";
 	if (!run(w, hga_val_get(c, "responses"),
-		 hga_val_int(hga_val_get(hga_val_get(c, "config"),
-					 "MaxAttempts"),
-			     hga_waiter_attempts(w)),
-		 &o))
+	         hga_val_int(
+	             hga_val_get(hga_val_get(c, "config"), "MaxAttempts"),
+	             hga_waiter_attempts(w)),
+	         &o))
 		bad = "fails";
 	else if (o.calls != hga_val_int(hga_val_get(want, "calls"), -1))
 		bad = "number of calls";
 	else if (o.success != hga_str_eqc(vec_str(want, "outcome"), "success"))
 		bad = "outcome";
-	else if (!o.success && !hga_str_eqc(vec_str(want, "message"), o.message))
+	else if (!o.success &&
+	         !hga_str_eqc(vec_str(want, "message"), o.message))
 		bad = o.message;
 	else if (!sleeps_fit(w, c, o.calls))
 		bad = "pauses";
@@ -127,7 +128,7 @@ int main(void)
 
 	if (t == NULL || img == NULL) {
 		skip(t == NULL ? "no third-party cases (HGAUTO_VECTORS)"
-			       : "no model image (HGAUTO_MODELS)");
+		               : "no model image (HGAUTO_MODELS)");
 		hga_aws_image_free(img);
 		hga_vtape_free(t);
 		return done();
@@ -136,7 +137,7 @@ int main(void)
 	for (; hga_val_more(it); it = hga_val_next(it)) {
 		struct hga_val c = hga_vit_val(it);
 		const struct hga_aws_svc *svc =
-			hga_aws_svc_find(img, vec_str(c, "service"));
+		    hga_aws_svc_find(img, vec_str(c, "service"));
 		const char *bad;
 
 		if (svc == NULL) {
@@ -145,7 +146,7 @@ int main(void)
 		}
 		bad = check(svc, c);
 		vec_case(&count, bad == NULL, vec_cstr(c, "caseId"),
-			 bad != NULL ? bad : "");
+		         bad != NULL ? bad : "");
 	}
 	vec_end(&count);
 	hga_aws_image_free(img);

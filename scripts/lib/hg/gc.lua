@@ -28,6 +28,15 @@ local function grace(place)
   return 660, 15
 end
 
+-- pcall that lets cancellation through.
+local function try(fn, ...)
+  local ok, r = pcall(fn, ...)
+  if not ok and type(r) == "table" and r.kind == "cancelled" then
+    error(r, 0)
+  end
+  return ok, r
+end
+
 -- ---- scope ------------------------------------------------------------------
 
 local function in_scope(row, o)
@@ -103,13 +112,10 @@ local function client_for(row, cache)
     return nil, c.why
   end
   local opts = { region = row.region, endpoint_url = endpoint ~= "" and endpoint or nil }
-  local ok, who = pcall(function()
+  local ok, who = try(function()
     return aws.client("sts", opts):get_caller_identity {}
   end)
   if not ok then
-    if type(who) == "table" and who.kind == "cancelled" then
-      error(who, 0)
-    end
     c.why, c.err = tostring(who), who
   elseif who.Account ~= row.account then
     c.why = ("belongs to account %s; credentials are for %s"):format(row.account, who.Account)
@@ -139,32 +145,32 @@ function FIND.instance(ec2, row)
   return found, found and "terminated" or nil
 end
 
-function FIND.group(ec2, row)
-  local r = ec2:describe_security_groups {
-    Filters = { { Name = "group-name", Values = { row.name } } },
-  }
-  for _, g in ipairs(r.SecurityGroups or {}) do
-    if hg.ledger.is_ours(g.Tags) then
-      return g.GroupId
-    end
+-- The other kinds carry the row's id as a tag from the moment they exist.
+for kind, how in pairs {
+  group = { "describe_security_groups", "SecurityGroups", "GroupId" },
+  keypair = { "describe_key_pairs", "KeyPairs", "KeyPairId" },
+  volume = { "describe_volumes", "Volumes", "VolumeId" },
+  address = { "describe_addresses", "Addresses", "AllocationId" },
+  image = { "describe_images", "Images", "ImageId" },
+  snapshot = { "describe_snapshots", "Snapshots", "SnapshotId" },
+} do
+  FIND[kind] = function(ec2, row)
+    local r = ec2[how[1]](ec2, { Filters = { { Name = "tag:hgauto:op", Values = { row.op } } } })
+    local first = r[how[2]] and r[how[2]][1]
+    return first and first[how[3]]
   end
-  return nil
 end
 
-function FIND.keypair(ec2, row)
-  local r = ec2:describe_key_pairs { Filters = { { Name = "key-name", Values = { row.name } } } }
-  local k = r.KeyPairs and r.KeyPairs[1]
-  return k and hg.ledger.is_ours(k.Tags) and k.KeyPairId or nil
-end
-
--- Decides a row in intent or unknown: "live", "absent", "gone" or "undecided".
+-- Decides a row in intent or unknown: "live", "absent", "gone" or "undecided",
+-- the last when that takes longer than o.patience seconds (looking each o.every).
 local function resolve(ec2, row, o)
   local find = FIND[row.kind]
   if not find then
     return "undecided"
   end
   local limit, apart = grace(row)
-  local born = row.t_sent ~= 0 and row.t_sent or row.t_intent
+  local born = row.t_sent or row.t_intent
+  local started = time.now()
   while true do
     local id, state = find(ec2, row)
     if id then
@@ -188,14 +194,19 @@ local function resolve(ec2, row, o)
     end
     row.empty_at = row.empty_at or now
     local wait = math.max(born + limit - now, apart - (now - row.empty_at), 0.05)
-    if o.no_wait and wait > 5 then
+    local nap = math.min(wait, o.every or wait)
+    if now - started + nap > (o.patience or math.huge) then
       return "undecided", born + limit
     end
-    async.sleep(math.min(wait, 15))
+    async.sleep(math.min(nap, 15))
   end
 end
 
 -- ---- deletions ------------------------------------------------------------------
+
+local function hg_ec2()
+  return require "hg.machines.ec2"
+end
 
 local function not_found(err)
   return type(err) == "table" and type(err.code) == "string"
@@ -248,20 +259,26 @@ local function wait_terminated(ec2, ids)
   }
 end
 
-local function terminate_batch(ec2, ids)
-  local ok, err = pcall(ec2.terminate_instances, ec2, { InstanceIds = ids })
+-- Terminates a list of resources; returns errors by id.
+local function terminate_batch(ec2, list)
+  local ids, failed = {}, {}
+  for i, r in ipairs(list) do
+    ids[i] = r.id
+  end
+  local ok, err = try(ec2.terminate_instances, ec2, { InstanceIds = ids })
   if ok then
-    return {}
+    return failed
   end
-  if type(err) == "table" and err.kind == "cancelled" then
-    error(err, 0)
-  end
-  -- One bad id fails the whole call: then singly.
-  local failed = {}
-  for _, id in ipairs(ids) do
-    local good, e = pcall(ec2.terminate_instances, ec2, { InstanceIds = { id } })
-    if not good and not not_found(e) then
-      failed[id] = e
+  for _, r in ipairs(list) do
+    -- One bad id fails the whole call: then singly.
+    local good, e = false, err
+    if err.kind == "aws" then
+      good, e = try(ec2.terminate_instances, ec2, { InstanceIds = { r.id } })
+    end
+    local young = not_found(e)
+      and hg_ec2().too_young(r.op and session.ledger:get(r.op) or nil)
+    if not good and (young or not not_found(e)) then
+      failed[r.id] = e
     end
   end
   return failed
@@ -308,14 +325,11 @@ end
 local function delete_rank(ec2, kind, list, result)
   for _, r in ipairs(list) do
     note_state(r, "deleting")
-    local ok, err = pcall(DELETE[kind], ec2, r)
+    local ok, err = try(DELETE[kind], ec2, r)
     if ok or not_found(err) then
       note_state(r, "gone")
       result.removed[#result.removed + 1] = r
     else
-      if type(err) == "table" and err.kind == "cancelled" then
-        error(err, 0)
-      end
       note_state(r, "live", { error = tostring(err) })
       result.failed[#result.failed + 1] = { r, err }
     end
@@ -335,14 +349,12 @@ local function delete_all(ec2, list, result)
   end
   local ids = {}
   for from = 1, #instances, 50 do
-    local batch = {}
-    for i = from, math.min(from + 49, #instances) do
-      note_state(instances[i], "deleting")
-      batch[#batch + 1] = instances[i].id
+    local batch = table.move(instances, from, math.min(from + 49, #instances), 1, {})
+    for _, r in ipairs(batch) do
+      note_state(r, "deleting")
     end
     local failed = terminate_batch(ec2, batch)
-    for i = from, math.min(from + 49, #instances) do
-      local r = instances[i]
+    for _, r in ipairs(batch) do
       if failed[r.id] then
         note_state(r, "live", { error = tostring(failed[r.id]) })
         result.failed[#result.failed + 1] = { r, failed[r.id] }
@@ -354,7 +366,11 @@ local function delete_all(ec2, list, result)
     end
   end
   if later then
-    wait_terminated(ec2, ids)
+    -- Those that hang do not keep what they do not use.
+    local ok, err = try(wait_terminated, ec2, ids)
+    if not ok then
+      out.warn(tostring(err))
+    end
   end
   for _, kind in ipairs(RANK) do
     if by_kind[kind] then
@@ -408,7 +424,8 @@ function M.scan(ec2, filter)
     return ec2:describe_instances { Filters = { filter, alive } }
   end).Reservations or {}) do
     for _, i in ipairs(res.Instances) do
-      add("instance", i.InstanceId, hg.ledger.tag(i.Tags, "Name"), i.Tags, { state = i.State.Name })
+      add("instance", i.InstanceId, hg.ledger.tag(i.Tags, "Name"), i.Tags,
+        { state = i.State.Name, born = i.LaunchTime })
     end
   end
   for _, v in ipairs(ask(function()
@@ -524,7 +541,9 @@ local function collect(o, result)
     local ec2, why = client_for(row, cache)
     if not ec2 then
       if cache[row.place].wiped then
-        session.ledger:forget(row.endpoint)
+        if not o.dry_run then
+          session.ledger:forget(row.endpoint)
+        end
       else
         result.unasked[#result.unasked + 1] = { from_row(row), why, cache[row.place].err }
       end
@@ -577,10 +596,22 @@ local function run_id(text)
     table.concat(hits, ", ")) }
 end
 
+-- The clock of the service: others' machines end by it, not by ours.
+local function service_time()
+  local aws = require "hgauto.aws"
+  local answer = aws.client("sts"):get_caller_identity {}
+  local date = (aws.meta(answer).HTTPHeaders or {}).date
+  local r = date and time.parse(date)
+  if not r then
+    hg.fail { kind = "protocol", message = "the service does not tell its time" }
+  end
+  return r
+end
+
 -- Machines whose deadline has passed, found by tag alone.
 local function by_tag(o, result)
-  local ec2 = require("hgauto.aws").client("ec2")
-  local now, list = time.now(), {}
+  local ec2, list = require("hgauto.aws").client("ec2"), {}
+  local now = service_time()
   for _, r in ipairs(M.scan(ec2, { Name = "tag:hgauto:class", Values = { "ephemeral" } })) do
     local ends = r.expires and time.parse(r.expires)
     if ends and ends < now then
@@ -610,10 +641,10 @@ function M.main(args, opts)
     session.profile, session.endpoint_url = opts.profile, opts.endpoint_url
     require("hgauto.aws").defaults { region = opts.region or "us-west-2", profile = opts.profile }
   end
-  local lock <close> = require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 60 }) -- luacheck: ignore
+  local _lock <close> = require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 60 })
   local result = new_result()
   local o = { run = run_id(args.run), dry_run = args.dry_run, older = args.older,
-    no_wait = args.no_wait }
+    patience = args.no_wait and 5 or nil }
   collect(o, result)
   if args.by_tag then
     by_tag(o, result)
@@ -626,19 +657,23 @@ function M.main(args, opts)
   return code
 end
 
---- After a launch whose answer was lost: finds and ends what it made.
--- Only rows of this run that are not decided.
--- @param run string id
+--- After a creation that did not end well: finds and ends what it made.
+-- @param op string id of its row
 -- @waits
-function M.settle(run)
-  local result = new_result()
-  local cache = {}
-  for _, row in ipairs(session.ledger:list { run = run, states = { "intent", "unknown" },
-    kinds = { "instance" } }) do
-    local ec2 = client_for(row, cache)
-    if ec2 and resolve(ec2, row, { no_wait = true }) == "live" then
-      delete_all(ec2, { from_row(row) }, result)
-      out.note(("%s terminated (had just started, found by its client token)"):format(row.id))
+function M.settle(op)
+  local row = session.ledger and session.ledger:get(op)
+  if not row or row.state == "absent" or row.state == "gone" then
+    return
+  end
+  local ec2, state = client_for(row, {}), row.state
+  if ec2 and (state == "intent" or state == "unknown") then
+    state = resolve(ec2, row, { patience = 25, every = 3 })
+  end
+  if ec2 and state == "live" then
+    local result = new_result()
+    delete_all(ec2, { from_row(row) }, result)
+    if #result.removed > 0 then
+      out.note(("%s terminated (had just started)"):format(row.id))
     end
   end
 end
@@ -694,7 +729,18 @@ local function ours(ec2, kinds, o)
   return without_live(join_rows(list))
 end
 
+-- Seconds; 0 when nobody knows.
+local function age(r)
+  local row = r.op and session.ledger:get(r.op)
+  local born = row and row.t_intent or r.born
+  if type(born) == "string" then
+    born = time.parse(born)
+  end
+  return born and time.now() - born or 0
+end
+
 local function remove(kinds, o, nothing)
+  o.run = run_id(o.run)
   local ec2 = require("hgauto.aws").client("ec2")
   local result = new_result()
   -- Creations that nobody knows the outcome of come first.
@@ -705,23 +751,18 @@ local function remove(kinds, o, nothing)
       local client = client_for(row, cache)
       local state, when
       if client then
-        state, when = resolve(client, row, { no_wait = true })
+        state, when = resolve(client, row, { patience = 5 })
       end
       if state == "undecided" then
         result.undecided[#result.undecided + 1] = { from_row(row), when }
       end
     end
   end
-  local list = ours(ec2, kinds, o)
-  if o.older then
-    local young = {}
-    for _, r in ipairs(list) do
-      local row = r.op and session.ledger:get(r.op)
-      if not row or time.now() - row.t_intent >= o.older then
-        young[#young + 1] = r
-      end
+  local list = {}
+  for _, r in ipairs(ours(ec2, kinds, o)) do
+    if not o.older or age(r) >= o.older then
+      list[#list + 1] = r
     end
-    list = young
   end
   delete_all(ec2, list, result)
   report_removed(result, "removed")
@@ -749,6 +790,13 @@ end
 -- @return table {removed=n}
 -- @waits
 function M.purge(o)
+  for _, id in ipairs(session.state:runs()) do
+    if id ~= session.run.id and session.state:run_alive(id) then
+      -- Its machines log in with the key pair and the group.
+      hg.fail { kind = "exists", message = ("run %s is alive; nothing is purged"):format(id),
+        hint = "end it first, or: hgauto terminate-ec2-instances" }
+    end
+  end
   local kinds = { instance = true, volume = true, address = true, group = true, keypair = true }
   if not o.keep_images then
     kinds.image, kinds.snapshot = true, true

@@ -37,7 +37,8 @@ end
 
 local function need_hg(cmd)
   if not proc.which(cmd) then
-    hg.fail { kind = "usage", message = ("Mercurial is needed here, but there is no %s"):format(cmd),
+    hg.fail { kind = "usage",
+      message = ("Mercurial is needed here, but there is no %s"):format(cmd),
       hint = "apt install mercurial, or name it with --hg PATH" }
   end
 end
@@ -205,9 +206,10 @@ local function told_version(dir, name, hint)
       return v
     end
   end
-  local v = name and (name:match("^mercurial%-(%d[%w.+]*)") or name:match("^mercurial_(%d[%w.+]*)"))
+  local v = name and name:match("^mercurial[-_](%d[%w.+]*)")
   if v then
-    return (v:gsub("%.orig$", ""):gsub("%.orig%.tar.*$", ""):gsub("%.tar.*$", ""):gsub("%.tgz$", ""))
+    return (v:gsub("%.orig$", ""):gsub("%.orig%.tar.*$", ""):gsub("%.tar.*$", "")
+      :gsub("%.tgz$", ""))
   end
   return hint
 end
@@ -286,9 +288,11 @@ local function check_tree(dir)
     "%P\\0%y\\0%l\\0" })
   for path, kind, target in text:gmatch("(%Z*)%z(%Z*)%z(%Z*)%z") do
     if kind ~= "l" then
-      hg.fail { kind = "usage", message = ("refused, %s is neither file nor directory"):format(path) }
+      hg.fail { kind = "usage",
+        message = ("refused, %s is neither file nor directory"):format(path) }
     elseif leaves(path, target) then
-      hg.fail { kind = "usage", message = ("refused, the link %s leads to %s"):format(path, target) }
+      hg.fail { kind = "usage",
+        message = ("refused, the link %s leads to %s"):format(path, target) }
     end
   end
 end
@@ -614,25 +618,22 @@ end
 function M.sync(m, source)
   local start = require("hgauto.time").mono()
   local dir = fs.tmpdir(session.run.dir, "sync-")
-  local bytes = 0
+  local bytes, there = 0, nil
   local ok, err = pcall(function()
     local file = make_bundle(source, bases(m, source), dir .. "/bundle.hg")
     if file then
       bytes = fs.stat(file).size
-      local there = m.src .. "/.hg/hgauto-" .. crypto.hex(crypto.random(4)) .. ".hg"
+      there = m.src .. "/.hg/hgauto-" .. crypto.hex(crypto.random(4)) .. ".hg"
       m:put(file, there)
-      remote_hg(m, { "unbundle", "-q", there })
-      m:remove(there)
     end
-    remote_hg(m, { "update", "-q", "-C", source.node })
-    -- After the update: before it, files of the other revision would stay.
-    remote_hg(m, { "--config", "extensions.purge=", "purge", "--all" })
-    local at = remote_hg(m, { "log", "-r", ".", "-T", "{node}" }).out
-    local status = remote_hg(m, { "status" }).out
+    -- One script, since each start of hg there costs as much as small bundles.
+    local r = m:script("sync", { source.node, there },
+      { cwd = m.src, quiet = true, timeout = 1800 })
+    local at, changed = r.out:match("(%x+)(%+?)\n$")
     if at ~= source.node then
       hg.fail { kind = "task", message = ("sync: the machine is at %s instead of %s")
-        :format(at:sub(1, 12), source.node:sub(1, 12)) }
-    elseif status:match("%S") then
+        :format(tostring(at):sub(1, 12), source.node:sub(1, 12)) }
+    elseif changed ~= "" then
       hg.fail { kind = "task", message = "sync: the machine's working directory is not clean" }
     end
     if source.dirty then
@@ -647,6 +648,5 @@ function M.sync(m, source)
   out.note(("sent %s"):format(hg.format.bytes(bytes)))
   return { bytes = bytes, seconds = seconds }
 end
-
 
 return M

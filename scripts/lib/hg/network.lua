@@ -21,7 +21,8 @@ function M.cidr(text)
   end
   if n < WIDEST then
     hg.fail {
-      kind = "usage", message = ("--allow-cidr %s would open the machines to everybody"):format(text),
+      kind = "usage",
+      message = ("--allow-cidr %s would open the machines to everybody"):format(text),
       hint = "name your own address or network",
     }
   end
@@ -64,7 +65,9 @@ function M.vpc(ec2, subnet)
   if subnet then
     return ec2:describe_subnets({ SubnetIds = { subnet } }).Subnets[1].VpcId
   end
-  local vpcs = ec2:describe_vpcs({ Filters = { { Name = "is-default", Values = { "true" } } } }).Vpcs
+  local vpcs = ec2:describe_vpcs({
+    Filters = { { Name = "is-default", Values = { "true" } } },
+  }).Vpcs
   if not vpcs or #vpcs == 0 then
     hg.fail {
       kind = "task", message = "no default VPC in " .. (session.region or "this region"),

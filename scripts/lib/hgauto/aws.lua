@@ -601,7 +601,7 @@ end
 -- @param op string any spelling
 -- @return table see hgauto.aws.model
 function M.describe(service, op)
-  return require("hgauto.aws.model").service(service):op(op)
+  return require("hgauto.aws.model").service(service).op(op)
 end
 
 -- ---- small things --------------------------------------------------------------

@@ -21,7 +21,8 @@ local OPTS = {
 local function connect(m, user)
   local ssh = require "hgauto.ssh"
   return ssh.wait_ready(m.address, {
-    user = user, port = m.port, keys = { m.key }, host_key = m.host_key:public():match("^(%S+ %S+)"),
+    user = user, port = m.port, keys = { m.key },
+    host_key = m.host_key:public():match("^(%S+ %S+)"),
     label = m.id, for_seconds = 600, agent = false,
     on_attempt = function(n, err)
       out.debug(("SSH attempt %d: %s"):format(n, tostring(err)))
@@ -151,7 +152,8 @@ function Machine:script(name, args, opts)
   return self:exec({ "sh", path, table.unpack(args) }, opts)
 end
 
-for _, name in ipairs { "put", "get", "write", "read", "list", "stat", "mkdir", "remove", "rename" } do
+for _, name in ipairs { "put", "get", "write", "read", "list", "stat", "mkdir", "remove",
+  "rename" } do
   Machine[name] = function(self, ...)
     return self.ssh[name](self.ssh, ...)
   end
