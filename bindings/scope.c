@@ -678,6 +678,7 @@ int scope_presses(void)
 void scope_presses_reset(struct sched *s)
 {
 	presses = 0;
+	have_press_time = 0; /* the next is a new one */
 	last_signal = 0;
 	s->presses_done = 0;
 	hga_timer_stop(s->host->loop, &s->ladder);

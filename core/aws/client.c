@@ -326,7 +326,7 @@ static int find_endpoint(struct hga_aws_client *c, struct hga_err *err)
 	a.region = hga_str(region.text);
 	a.url = url.text;
 	a.origin = url.where;
-	a.sts_global = strcmp(sts.text, "legacy") == 0;
+	a.sts_global = sts.text != NULL && strcmp(sts.text, "legacy") == 0;
 	a.insecure_ok = insecure != NULL && strcmp(insecure, "1") == 0;
 	return hga_aws_endpoint_find(&a, &c->endpoint, err);
 }

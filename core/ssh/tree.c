@@ -763,7 +763,9 @@ static int job_target(struct tree *t, struct hga_sftp_job *j, size_t i,
 	name[base.n] = '\0';
 	fd = dir_of(t, rel_dir(r));
 	if (fd < 0)
-		return hga_fs_fail(err, errno, "open the directory of", name);
+		return hga_fail(err, HGA_IO, errno, "Local",
+				"sftp get: cannot open the directory of %s",
+				name);
 	j->have_attrs = true;
 	j->size = t->v[i].size;
 	j->mode = t->v[i].mode;

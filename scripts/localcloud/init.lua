@@ -425,6 +425,11 @@ local function probe(d)
     log.warn("probing this host: %s", tostring(found))
   end
   d.tier = ok and found.tier ~= "none" and found.tier
+  for _, line in ipairs(ok and found.lines or {}) do
+    if not line.ok and not d.tier_reason then
+      d.tier_reason = ("%s: %s"):format(line.name, line.text or "failed")
+    end
+  end
   d.tier_known:set(true)
 end
 

@@ -416,6 +416,11 @@ end
 function Parser:finish(list)
   local host = require "hgauto.host"
   local out, given = {}, {}
+  -- Who asks for help need not give the rest.
+  local wants_help = false
+  for _, a in ipairs(list) do
+    wants_help = wants_help or (a.name == "help" and self.values[a] == true)
+  end
   for _, a in ipairs(list) do
     local v = self.values[a]
     given[a.name] = v ~= nil
@@ -440,7 +445,7 @@ function Parser:finish(list)
         v = convert(a, v, shown(a))
       end
     end
-    if a.required and v == nil then
+    if a.required and v == nil and not wants_help then
       usage("%s: missing %s", self.cmd, shown(a))
     end
     out[a.name:gsub("-", "_")] = v

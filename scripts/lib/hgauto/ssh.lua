@@ -960,7 +960,7 @@ local function base(path)
 end
 
 local function allowance(size)
-  return math.min(14400, 60 + size / 65536)
+  return math.min(14400, 60 + math.max(0, size) / 65536)
 end
 
 --- Compares the part on the server with what was sent, then renames it.

@@ -253,16 +253,15 @@ local function check_image(c, image)
     .. " of %s is not emulated: it is a Windows image", image.name)
 end
 
-local NO_TIER = "Local instances need Linux >= 5.11 with user namespaces. Here only the API can be"
-  .. " emulated (--api-only); use a Linux VM, WSL2 or a privileged container, or run against AWS."
-  .. " hgauto local doctor tells what is missing."
+local NO_TIER = "This host cannot start local instances (%s). Here only the API can be emulated"
+  .. " (--api-only); hgauto local doctor says what to do."
 
 local function check_host(c)
   if c.d.api_only then
     return
   end
   if not c.d.tier then
-    errors.raise("Unsupported", "%s", NO_TIER)
+    errors.raise("Unsupported", NO_TIER, c.d.tier_reason or "no tier")
   end
   if fs.space(c.d.dir) < MIN_FREE_BYTES then
     errors.raise("InsufficientInstanceCapacity", "There is not enough free disk space in %s to"

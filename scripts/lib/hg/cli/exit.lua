@@ -80,6 +80,9 @@ function M.hint(err)
     return err.hint
   end
   local code = tostring(err.code or "")
+  if code == "InsufficientInstanceCapacity" and require("hg.session").local_cloud then
+    return "free some disk space, or choose another --state-path"
+  end
   for _, h in ipairs(HINTS) do
     if code:find(h[1]) then
       return h[2]
