@@ -503,6 +503,19 @@ static int l_cwd(lua_State *L)
 	return 1;
 }
 
+/// Changes the current directory of the whole program.
+// @param path string
+// @raise io, notfound
+static int l_chdir(lua_State *L)
+{
+	const char *path = check_path(L, 1);
+
+	sched_check_effect(L, "fs.chdir");
+	if (chdir(path) < 0)
+		return fail_errno(L, "chdir", path);
+	return 0;
+}
+
 /// Home directory of the user.
 // @return string
 static int l_home(lua_State *L)
@@ -707,8 +720,9 @@ static const luaL_Reg fs_fns[] = {
     {"chmod", l_chmod},   {"readlink", l_readlink}, {"realpath", l_realpath},
     {"stat", l_stat},     {"lstat", l_lstat},       {"exists", l_exists},
     {"list", l_list},     {"tmpdir", l_tmpdir},     {"space", l_space},
-    {"fstype", l_fstype}, {"cwd", l_cwd},           {"home", l_home},
-    {"sha256", l_sha256}, {"lock", l_lock},         {NULL, NULL}};
+    {"fstype", l_fstype}, {"cwd", l_cwd},           {"chdir", l_chdir},
+    {"home", l_home},     {"sha256", l_sha256},     {"lock", l_lock},
+    {NULL, NULL}};
 
 int luaopen_hgauto_fs(lua_State *L)
 {

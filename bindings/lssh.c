@@ -43,7 +43,7 @@ static struct hga_ssh *check_ssh(lua_State *L)
 
 	if (s->ssh == NULL)
 		(void)lb_fail(L, HGA_NET, "ConnectionLost",
-			      "ssh: the session is closed");
+		              "ssh: the session is closed");
 	return s->ssh;
 }
 
@@ -59,28 +59,19 @@ struct copts {
 
 #define O(field, type)                                                         \
 	{                                                                      \
-		#field, type, offsetof(struct copts, field)                    \
+#field, type, offsetof(struct copts, field)                    \
 	}
 static const struct lb_opt connect_opts[] = {
-	O(name, LB_CSTR),
-	O(host, LB_CSTR),
-	O(user, LB_CSTR),
-	O(agent, LB_CSTR),
-	O(ciphers, LB_CSTR),
-	O(bind_address, LB_CSTR),
-	O(port, LB_INT),
-	O(family, LB_INT),
-	O(count, LB_INT),
-	O(connect, LB_MS),
-	O(banner, LB_MS),
-	O(kex, LB_MS),
-	O(login, LB_MS),
-	O(total, LB_MS),
-	O(interval, LB_MS),
-	O(identities_only, LB_BOOL),
-	O(host_key, LB_TABLE),
-	O(keys, LB_TABLE),
-	{NULL, LB_BOOL, 0},
+    O(name, LB_CSTR),      O(host, LB_CSTR),
+    O(user, LB_CSTR),      O(agent, LB_CSTR),
+    O(ciphers, LB_CSTR),   O(bind_address, LB_CSTR),
+    O(port, LB_INT),       O(family, LB_INT),
+    O(count, LB_INT),      O(connect, LB_MS),
+    O(banner, LB_MS),      O(kex, LB_MS),
+    O(login, LB_MS),       O(total, LB_MS),
+    O(interval, LB_MS),    O(identities_only, LB_BOOL),
+    O(host_key, LB_TABLE), O(keys, LB_TABLE),
+    {NULL, LB_BOOL, 0},
 };
 #undef O
 
@@ -95,11 +86,11 @@ static const struct hga_str *push_pins(lua_State *L, size_t *n)
 	for (size_t i = 0; i < *n; i++) {
 		lua_rawgeti(L, -2, (lua_Integer)i + 1);
 		v[i].s = lua_type(L, -1) == LUA_TSTRING
-				 ? lua_tolstring(L, -1, &v[i].n)
-				 : NULL;
+		             ? lua_tolstring(L, -1, &v[i].n)
+		             : NULL;
 		if (v[i].s == NULL)
 			(void)lb_fail(L, HGA_USAGE, "OptionType",
-				      "ssh: host_key must hold strings");
+			              "ssh: host_key must hold strings");
 		lua_pop(L, 1); /* kept by the list */
 	}
 	lua_remove(L, -2); /* the list is kept by the options */
@@ -126,8 +117,8 @@ static const struct hga_ssh_cred *push_creds(lua_State *L, size_t *n)
 			v[i].path = lua_tostring(L, -1);
 		else
 			(void)lb_fail(L, HGA_USAGE, "OptionType",
-				      "ssh: keys must hold key handles (not "
-				      "closed) or paths");
+			              "ssh: keys must hold key handles (not "
+			              "closed) or paths");
 		lua_pop(L, 1); /* kept by the list */
 	}
 	lua_remove(L, -2); /* the list is kept by the options */
@@ -284,13 +275,12 @@ struct xopts {
 
 #define O(field, type)                                                         \
 	{                                                                      \
-		#field, type, offsetof(struct xopts, field)                    \
+#field, type, offsetof(struct xopts, field)                    \
 	}
 static const struct lb_opt exec_opts[] = {
-	O(input, LB_STR),          O(max_output, LB_INT),
-	O(in_open, LB_BOOL),       O(queue_out, LB_BOOL),
-	O(queue_err, LB_BOOL),     O(wait_exit, LB_BOOL),
-	{NULL, LB_BOOL, 0},
+    O(input, LB_STR),      O(max_output, LB_INT), O(in_open, LB_BOOL),
+    O(queue_out, LB_BOOL), O(queue_err, LB_BOOL), O(wait_exit, LB_BOOL),
+    {NULL, LB_BOOL, 0},
 };
 #undef O
 
@@ -307,7 +297,7 @@ static int ssh_exec(lua_State *L)
 	lb_opts(L, 3, "ssh.core.exec", exec_opts, &o);
 	if (o.max_output < 0 || o.max_output > 1024 * 1024 * 1024)
 		return lb_fail(L, HGA_USAGE, "OptionRange",
-			       "ssh exec: max_output must be 0 to 1 GiB");
+		               "ssh exec: max_output must be 0 to 1 GiB");
 	sched_check_effect(L, "ssh exec");
 	a.input = o.input;
 	a.in_open = o.in_open;
@@ -331,7 +321,7 @@ static struct lproc *check_proc(lua_State *L)
 
 	if (p->x == NULL)
 		(void)lb_fail(L, HGA_USAGE, "Closed",
-			      "ssh: the command's handle is closed");
+		              "ssh: the command's handle is closed");
 	return p;
 }
 
@@ -341,7 +331,7 @@ static int proc_close(lua_State *L)
 
 	if (p->wait != NULL && p->wait->base.state == HGA_OP_RUNNING)
 		return lb_fail(L, HGA_USAGE, "Busy",
-			       "ssh: another task waits for this command");
+		               "ssh: another task waits for this command");
 	hga_ssh_exec_free(p->x);
 	p->x = NULL;
 	return 0;
@@ -376,7 +366,8 @@ static int wait_k(lua_State *L, int status, lua_KContext ctx)
 static int proc_wait(lua_State *L)
 {
 	struct lproc *p = check_proc(L);
-	double timeout = luaL_optnumber(L, 2, 0), idle = luaL_optnumber(L, 3, 0);
+	double timeout = luaL_optnumber(L, 2, 0),
+	       idle = luaL_optnumber(L, 3, 0);
 	bool space = lua_toboolean(L, 4);
 	struct hga_ssh_wait *w;
 	struct hga_err err;
@@ -387,7 +378,7 @@ static int proc_wait(lua_State *L)
 	lua_settop(L, 1);
 	w = lb_newop(L, sizeof(*w), NULL);
 	if (hga_ssh_wait_start(p->x, w, (int64_t)(timeout * 1000),
-			       (int64_t)(idle * 1000), space, &err) < 0)
+	                       (int64_t)(idle * 1000), space, &err) < 0)
 		return lb_raise(L, &err);
 	p->wait = w;
 	return sched_await(L, &w->base, "ssh command", wait_k);
@@ -397,7 +388,8 @@ static int proc_wait(lua_State *L)
 static int proc_take(lua_State *L)
 {
 	struct lproc *p = check_proc(L);
-	struct hga_buf *q = hga_ssh_exec_queue(p->x, luaL_checkinteger(L, 2) != 0);
+	struct hga_buf *q =
+	    hga_ssh_exec_queue(p->x, luaL_checkinteger(L, 2) != 0);
 
 	if (q->len == 0)
 		return 0;
@@ -419,7 +411,7 @@ static int proc_write(lua_State *L)
 		return lb_usage(L, 3, "position expected");
 	if ((size_t)from <= s.n)
 		n = hga_ssh_exec_write(p->x, s.s + from - 1,
-				       s.n - (size_t)from + 1);
+		                       s.n - (size_t)from + 1);
 	lua_pushinteger(L, (lua_Integer)n);
 	return 1;
 }
@@ -501,7 +493,7 @@ static void set_sftp_more(lua_State *L, const struct hga_sftp_more *m)
 }
 
 static int raise_sftp(lua_State *L, const struct hga_err *err,
-		      const struct hga_sftp_more *m)
+                      const struct hga_sftp_more *m)
 {
 	lb_pusherr(L, err);
 	set_sftp_more(L, m);
@@ -588,8 +580,8 @@ static int call_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 static const char *const call_names[] = {
-	"stat",   "lstat",   "list",     "mkdir",   "rmdir",    "remove",
-	"rename", "setattr", "readlink", "symlink", "realpath", NULL};
+    "stat",   "lstat",   "list",     "mkdir",   "rmdir",    "remove",
+    "rename", "setattr", "readlink", "symlink", "realpath", NULL};
 
 /* s:call(name, path, path2|nil, mode|nil, uid|nil, gid|nil) */
 static int ssh_call(lua_State *L)
@@ -635,17 +627,14 @@ struct topts {
 
 #define O(field, type)                                                         \
 	{                                                                      \
-		#field, type, offsetof(struct topts, field)                    \
+#field, type, offsetof(struct topts, field)                    \
 	}
 static const struct lb_opt xfer_opts[] = {
-	O(local, LB_CSTR),       O(sha256, LB_CSTR),
-	O(remote, LB_STR),       O(data, LB_STR),
-	O(mode, LB_INT),         O(max, LB_INT),
-	O(put, LB_BOOL),         O(mtime, LB_BOOL),
-	O(need_atomic, LB_BOOL), O(fsync, LB_BOOL),
-	O(hash, LB_BOOL),        O(hold, LB_BOOL),
-	O(progress, LB_FUNC),    O(discard, LB_BOOL),
-	{NULL, LB_BOOL, 0},
+    O(local, LB_CSTR),    O(sha256, LB_CSTR),  O(remote, LB_STR),
+    O(data, LB_STR),      O(mode, LB_INT),     O(max, LB_INT),
+    O(put, LB_BOOL),      O(mtime, LB_BOOL),   O(need_atomic, LB_BOOL),
+    O(fsync, LB_BOOL),    O(hash, LB_BOOL),    O(hold, LB_BOOL),
+    O(progress, LB_FUNC), O(discard, LB_BOOL), {NULL, LB_BOOL, 0},
 };
 #undef O
 
@@ -747,15 +736,13 @@ struct tropts {
 
 #define O(field, type)                                                         \
 	{                                                                      \
-		#field, type, offsetof(struct tropts, field)                   \
+#field, type, offsetof(struct tropts, field)                   \
 	}
 static const struct lb_opt tree_opts[] = {
-	O(local, LB_CSTR),      O(links, LB_CSTR),
-	O(remote, LB_STR),      O(max_files, LB_INT),
-	O(max_bytes, LB_INT),   O(put, LB_BOOL),
-	O(mtime, LB_BOOL),      O(keep_going, LB_BOOL),
-	O(exclude, LB_TABLE),   O(progress, LB_FUNC),
-	{NULL, LB_BOOL, 0},
+    O(local, LB_CSTR),    O(links, LB_CSTR),      O(remote, LB_STR),
+    O(max_files, LB_INT), O(max_bytes, LB_INT),   O(put, LB_BOOL),
+    O(mtime, LB_BOOL),    O(keep_going, LB_BOOL), O(exclude, LB_TABLE),
+    O(progress, LB_FUNC), {NULL, LB_BOOL, 0},
 };
 #undef O
 
@@ -826,7 +813,7 @@ static int tree_k(lua_State *L, int status, lua_KContext ctx)
 
 /* Views of a list of strings, in a userdata. [-0, +1, raises] */
 static struct hga_str *push_views(lua_State *L, int idx, const char *key,
-				  size_t *n)
+                                  size_t *n)
 {
 	struct hga_str *v;
 
@@ -837,7 +824,7 @@ static struct hga_str *push_views(lua_State *L, int idx, const char *key,
 		lua_rawgeti(L, -2, (lua_Integer)i + 1);
 		if (lua_type(L, -1) != LUA_TSTRING)
 			(void)lb_fail(L, HGA_USAGE, "OptionType",
-				      "ssh: %s must hold strings", key);
+			              "ssh: %s must hold strings", key);
 		v[i] = lb_checkstr(L, -1);
 		lua_pop(L, 1); /* kept by the list */
 	}
@@ -929,19 +916,19 @@ static int l_quote(lua_State *L)
 }
 
 static const luaL_Reg ssh_methods[] = {
-	{"close", ssh_close}, {"info", ssh_info}, {"ping", ssh_ping},
-	{"exec", ssh_exec},   {"call", ssh_call}, {"xfer", ssh_xfer},
-	{"tree", ssh_tree},   {"idle", ssh_idle}, {NULL, NULL}};
+    {"close", ssh_close}, {"info", ssh_info}, {"ping", ssh_ping},
+    {"exec", ssh_exec},   {"call", ssh_call}, {"xfer", ssh_xfer},
+    {"tree", ssh_tree},   {"idle", ssh_idle}, {NULL, NULL}};
 
 static const luaL_Reg proc_methods[] = {
-	{"close", proc_close},   {"wait", proc_wait}, {"take", proc_take},
-	{"write", proc_write},   {"eof", proc_eof},   {"signal", proc_signal},
-	{"info", proc_info},     {"tail", proc_tail}, {NULL, NULL}};
+    {"close", proc_close}, {"wait", proc_wait}, {"take", proc_take},
+    {"write", proc_write}, {"eof", proc_eof},   {"signal", proc_signal},
+    {"info", proc_info},   {"tail", proc_tail}, {NULL, NULL}};
 
 static const luaL_Reg proc_meta[] = {{"__gc", proc_gc}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-	{"connect", l_connect}, {"quote", l_quote}, {NULL, NULL}};
+    {"connect", l_connect}, {"quote", l_quote}, {NULL, NULL}};
 
 int luaopen_hgauto_ssh_core(lua_State *L)
 {

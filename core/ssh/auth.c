@@ -35,6 +35,7 @@ bool hga_wire_u32(struct hga_str data, size_t *at, uint32_t *out)
 {
 	const unsigned char *p;
 
+	*out = 0;
 	if (*at > data.n || data.n - *at < 4)
 		return false;
 	p = (const unsigned char *)data.s + *at;
@@ -49,6 +50,7 @@ bool hga_wire_str(struct hga_str data, size_t *at, struct hga_str *out)
 	size_t pos = *at;
 	uint32_t n;
 
+	*out = HGA_STR("");
 	if (!hga_wire_u32(data, &pos, &n) || data.n - pos < n)
 		return false;
 	*out = hga_strn(data.s + pos, n);
@@ -77,7 +79,7 @@ bool hga_auth_sigalg(struct hga_str data, struct hga_str *alg)
 
 	if (!hga_wire_str(data, &at, &skip) || at >= data.n)
 		return false;
-	at++; /* SSH_MSG_USERAUTH_REQUEST */
+	at++;                       /* SSH_MSG_USERAUTH_REQUEST */
 	for (int i = 0; i < 3; i++) /* user, service, "publickey" */
 		if (!hga_wire_str(data, &at, &skip))
 			return false;
@@ -90,14 +92,14 @@ bool hga_auth_sigalg(struct hga_str data, struct hga_str *alg)
 static int agent_bad(struct hga_err *err)
 {
 	return hga_fail(err, HGA_AUTH, 0, "AgentUnavailable",
-			"the agent's answer is malformed");
+	                "the agent's answer is malformed");
 }
 
 int hga_agent_parse_ids(struct hga_str frame, struct hga_agent_ids *out,
-			struct hga_err *err)
+                        struct hga_err *err)
 {
 	size_t at = 1;
-	uint32_t n;
+	uint32_t n = 0;
 
 	out->n = 0;
 	if (frame.n < 1 || (unsigned char)frame.s[0] != AGENT_LIST_ANSWER ||
@@ -116,14 +118,15 @@ int hga_agent_parse_ids(struct hga_str frame, struct hga_agent_ids *out,
 }
 
 int hga_agent_parse_sig(struct hga_str frame, struct hga_str *alg,
-			struct hga_str *sig, struct hga_err *err)
+                        struct hga_str *sig, struct hga_err *err)
 {
 	size_t at = 1;
-	struct hga_str blob;
+	struct hga_str blob = HGA_STR("");
 
+	*alg = *sig = blob;
 	if (frame.n >= 1 && (unsigned char)frame.s[0] == AGENT_FAILURE)
 		return hga_fail(err, HGA_AUTH, 0, "AgentUnavailable",
-				"the agent refused to sign");
+		                "the agent refused to sign");
 	if (frame.n < 1 || (unsigned char)frame.s[0] != AGENT_SIGN_ANSWER ||
 	    !hga_wire_str(frame, &at, &blob))
 		return agent_bad(err);
@@ -148,7 +151,7 @@ static void agent_end(struct hga_agent *a)
 static void agent_fail(struct hga_agent *a, int sys, const char *what)
 {
 	(void)hga_fail(&a->err, HGA_AUTH, sys, "AgentUnavailable", "agent: %s",
-		       what); /* kept in a->err */
+	               what); /* kept in a->err */
 	agent_end(a);
 	a->wake(a->data);
 }
@@ -223,13 +226,13 @@ static void on_agent(struct hga_watch *w, int events)
 		return;
 	}
 	if (hga_watch_start(a->loop, w,
-			    HGA_READ | (a->tx.len > 0 ? HGA_WRITE : 0),
-			    NULL) < 0)
+	                    HGA_READ | (a->tx.len > 0 ? HGA_WRITE : 0),
+	                    NULL) < 0)
 		agent_fail(a, 0, "out of memory");
 }
 
 int hga_agent_open(struct hga_agent *a, struct hga_loop *loop, const char *path,
-		   void (*wake)(void *), void *data, struct hga_err *err)
+                   void (*wake)(void *), void *data, struct hga_err *err)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 
@@ -242,7 +245,7 @@ int hga_agent_open(struct hga_agent *a, struct hga_loop *loop, const char *path,
 	hga_buf_init(&a->rx, HGA_AGENT_FRAME + 4);
 	if (strlen(path) >= sizeof(sa.sun_path))
 		return hga_fail(err, HGA_AUTH, 0, "AgentUnavailable",
-				"agent: the path of the socket is too long");
+		                "agent: the path of the socket is too long");
 	memcpy(sa.sun_path, path, strlen(path) + 1);
 	a->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (a->fd < 0 ||
@@ -251,7 +254,7 @@ int hga_agent_open(struct hga_agent *a, struct hga_loop *loop, const char *path,
 
 		hga_agent_close(a);
 		return hga_fail(err, HGA_AUTH, sys, "AgentUnavailable",
-				"agent %s", path);
+		                "agent %s", path);
 	}
 	a->watch.fd = a->fd;
 	a->watch.fn = on_agent;
@@ -262,13 +265,13 @@ int hga_agent_open(struct hga_agent *a, struct hga_loop *loop, const char *path,
 }
 
 int hga_agent_ask(struct hga_agent *a, uint8_t type, struct hga_str body,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	int rc;
 
 	if (a->fd < 0)
 		return hga_fail(err, HGA_AUTH, 0, "AgentUnavailable",
-				"agent: not connected");
+		                "agent: not connected");
 	hga_buf_clear(&a->tx);
 	hga_buf_clear(&a->rx);
 	a->answered = false;
@@ -279,7 +282,7 @@ int hga_agent_ask(struct hga_agent *a, uint8_t type, struct hga_str body,
 		rc = hga_buf_addstr(&a->tx, body, err);
 	if (rc == 0)
 		rc = hga_watch_start(a->loop, &a->watch, HGA_READ | HGA_WRITE,
-				     err);
+		                     err);
 	if (rc == 0)
 		rc = hga_timer_start(a->loop, &a->timer, AGENT_MS, err);
 	a->busy = rc == 0;
@@ -287,7 +290,7 @@ int hga_agent_ask(struct hga_agent *a, uint8_t type, struct hga_str body,
 }
 
 int hga_agent_answer(struct hga_agent *a, struct hga_str *answer,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	if (a->answered) {
 		*answer = hga_strn(a->rx.data + 4, a->rx.len - 4);
@@ -318,7 +321,7 @@ static struct hga_auth_id *id_new(struct hga_auth *a, struct hga_err *err)
 	if (a->n_ids == a->cap_ids) {
 		size_t cap = a->cap_ids ? a->cap_ids * 2 : 8;
 		struct hga_auth_id *v =
-			hga_realloc(a->ids, cap * sizeof(*a->ids));
+		    hga_realloc(a->ids, cap * sizeof(*a->ids));
 
 		if (v == NULL) {
 			(void)hga_fail_mem(err); /* NULL tells */
@@ -334,7 +337,7 @@ static struct hga_auth_id *id_new(struct hga_auth *a, struct hga_err *err)
 }
 
 static int load_public(struct hga_auth_id *id, const char *path,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	struct hga_buf text;
 	int rc;
@@ -343,14 +346,14 @@ static int load_public(struct hga_auth_id *id, const char *path,
 	rc = hga_fs_read(path, PUB_MAX, &text, err);
 	if (rc == 0)
 		rc = hga_pubkey_blob(hga_str_trim(hga_buf_str(&text)),
-				     &id->blob, err);
+		                     &id->blob, err);
 	hga_buf_release(&text);
 	id->wanted = true;
 	return rc;
 }
 
 static int add_cred(struct hga_auth *a, const struct hga_ssh_cred *c,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	struct hga_auth_id *id = id_new(a, err);
 	int rc = 0;
@@ -369,7 +372,7 @@ static int add_cred(struct hga_auth *a, const struct hga_ssh_cred *c,
 }
 
 int hga_auth_init(struct hga_auth *a, const struct hga_ssh_args *args,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	int rc = 0;
 
@@ -407,7 +410,7 @@ void hga_auth_release(struct hga_auth *a)
 /* ---- signing, called by libssh2 ---- */
 
 static int give_sig(struct hga_auth *a, unsigned char **sig, size_t *sig_len,
-		    struct hga_str s)
+                    struct hga_str s)
 {
 	*sig = hga_bio_alloc(s.n ? s.n : 1, &a->heap);
 	if (*sig == NULL)
@@ -418,8 +421,8 @@ static int give_sig(struct hga_auth *a, unsigned char **sig, size_t *sig_len,
 }
 
 static int sign_own(struct hga_auth *a, struct hga_auth_id *id,
-		    struct hga_str alg, struct hga_str data,
-		    unsigned char **sig, size_t *sig_len)
+                    struct hga_str alg, struct hga_str data,
+                    unsigned char **sig, size_t *sig_len)
 {
 	char name[64];
 	struct hga_buf out;
@@ -434,8 +437,8 @@ static int sign_own(struct hga_auth *a, struct hga_auth_id *id,
 	/* A server without EXT_INFO: libssh2 then asks for SHA-1. */
 	if (strcmp(name, "ssh-rsa") == 0) {
 		(void)hga_fail(&a->sign_err, HGA_AUTH, 0, "KeyUnsupported",
-			       "the server offers only SHA-1 signatures for "
-			       "RSA keys"); /* kept in sign_err */
+		               "the server offers only SHA-1 signatures for "
+		               "RSA keys"); /* kept in sign_err */
 		return rc;
 	}
 	hga_buf_init(&out, 64 * 1024);
@@ -448,7 +451,7 @@ static int sign_own(struct hga_auth *a, struct hga_auth_id *id,
 }
 
 static int ask_agent(struct hga_auth *a, struct hga_auth_id *id,
-		     struct hga_str alg, struct hga_str data)
+                     struct hga_str alg, struct hga_str data)
 {
 	uint32_t flags = 0;
 	int rc;
@@ -465,17 +468,17 @@ static int ask_agent(struct hga_auth *a, struct hga_auth_id *id,
 		rc = add_u32(&a->sign_body, flags, &a->sign_err);
 	if (rc == 0)
 		rc = hga_agent_ask(&a->agent, AGENT_SIGN,
-				   hga_buf_str(&a->sign_body), &a->sign_err);
+		                   hga_buf_str(&a->sign_body), &a->sign_err);
 	a->signing = rc == 0;
 	return rc == 0 ? LIBSSH2_ERROR_EAGAIN
-		       : LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
+	               : LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 }
 
 static int sign_agent(struct hga_auth *a, struct hga_auth_id *id,
-		      struct hga_str alg, struct hga_str data,
-		      unsigned char **sig, size_t *sig_len)
+                      struct hga_str alg, struct hga_str data,
+                      unsigned char **sig, size_t *sig_len)
 {
-	struct hga_str frame, got_alg, raw;
+	struct hga_str frame = HGA_STR(""), got_alg, raw;
 	int rc;
 
 	if (!a->signing)
@@ -489,16 +492,16 @@ static int sign_agent(struct hga_auth *a, struct hga_auth_id *id,
 		return LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 	if (!hga_str_eq(got_alg, alg)) {
 		(void)hga_fail(&a->sign_err, HGA_AUTH, 0, "KeyUnsupported",
-			       "the agent signed with %.*s instead of %.*s",
-			       HGA_STRF(got_alg),
-			       HGA_STRF(alg)); /* kept in sign_err */
+		               "the agent signed with %.*s instead of %.*s",
+		               HGA_STRF(got_alg),
+		               HGA_STRF(alg)); /* kept in sign_err */
 		return LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 	}
 	return give_sig(a, sig, sig_len, raw);
 }
 
 static int on_sign(LIBSSH2_SESSION *s, unsigned char **sig, size_t *sig_len,
-		   const unsigned char *data, size_t len, void **abstract)
+                   const unsigned char *data, size_t len, void **abstract)
 {
 	struct hga_auth *a = *abstract;
 	struct hga_auth_id *id = &a->ids[a->at];
@@ -523,7 +526,7 @@ static int step_methods(struct hga_ssh *ssh, struct hga_err *err)
 {
 	struct hga_auth *a = &ssh->auth;
 	char *list = libssh2_userauth_list(ssh->s, ssh->user,
-					   (unsigned)strlen(ssh->user));
+	                                   (unsigned)strlen(ssh->user));
 
 	if (list == NULL) {
 		int rc = libssh2_session_last_errno(ssh->s);
@@ -549,24 +552,24 @@ static int refused(struct hga_ssh *ssh, struct hga_err *err)
 		return -HGA_MEMORY;
 	}
 	return hga_fail(err, HGA_AUTH, 0, "AuthRejected",
-			"ssh %s: login as %s refused (tried %.300s; server "
-			"allows %s)%s%.80s",
-			ssh->name, ssh->user, *tried ? tried : "nothing",
-			a->methods[0] ? a->methods : "nothing",
-			a->sign_err.kind ? ": " : "",
-			a->sign_err.kind ? a->sign_err.msg : "");
+	                "ssh %s: login as %s refused (tried %.300s; server "
+	                "allows %s)%s%.80s",
+	                ssh->name, ssh->user, *tried ? tried : "nothing",
+	                a->methods[0] ? a->methods : "nothing",
+	                a->sign_err.kind ? ": " : "",
+	                a->sign_err.kind ? a->sign_err.msg : "");
 }
 
 /* Names the key in the list of what was tried. */
 static int note_try(struct hga_auth *a, struct hga_auth_id *id,
-		    struct hga_err *err)
+                    struct hga_err *err)
 {
 	char fp[64];
 	int rc = hga_blob_fingerprint(hga_buf_str(&id->blob), fp, err);
 
 	if (rc == 0)
 		rc = hga_buf_addf(&a->tried, err, "%spublickey %s",
-				  a->tried.len ? ", " : "", fp);
+		                  a->tried.len ? ", " : "", fp);
 	return rc;
 }
 
@@ -579,12 +582,14 @@ static struct hga_auth_id *id_find(struct hga_auth *a, struct hga_str blob)
 }
 
 static int add_agent_keys(struct hga_auth *a, struct hga_str frame,
-			  struct hga_err *err)
+                          struct hga_err *err)
 {
 	struct hga_agent_ids *ids = hga_alloc(sizeof(*ids));
-	int rc = ids == NULL ? hga_fail_mem(err)
-			     : hga_agent_parse_ids(frame, ids, err);
+	int rc;
 
+	if (ids == NULL)
+		return hga_fail_mem(err);
+	rc = hga_agent_parse_ids(frame, ids, err);
 	/* Keys the caller named come first, they are already in the list. */
 	for (size_t i = 0; rc == 0 && i < ids->n; i++) {
 		struct hga_auth_id *id = id_find(a, ids->blob[i]);
@@ -597,7 +602,7 @@ static int add_agent_keys(struct hga_auth *a, struct hga_str frame,
 			continue;
 		id = id_new(a, err);
 		rc = id == NULL ? -HGA_MEMORY
-				: hga_buf_addstr(&id->blob, ids->blob[i], err);
+		                : hga_buf_addstr(&id->blob, ids->blob[i], err);
 		if (rc == 0)
 			id->agent = true;
 	}
@@ -612,7 +617,7 @@ static int ask_list(struct hga_ssh *ssh, struct hga_err *err)
 
 	a->agent_asked = true;
 	rc = hga_agent_open(&a->agent, ssh->loop, a->agent_path, wake_session,
-			    ssh, err);
+	                    ssh, err);
 	if (rc == 0)
 		rc = hga_agent_ask(&a->agent, AGENT_LIST, HGA_STR(""), err);
 	a->state = HGA_AUTH_AGENT;
@@ -665,9 +670,9 @@ static int step_try(struct hga_ssh *ssh, struct hga_err *err)
 
 	a->abstract = a;
 	a->heap = &ssh->heap;
-	rc = libssh2_userauth_publickey(
-		ssh->s, ssh->user, (const unsigned char *)id->blob.data,
-		id->blob.len, on_sign, &a->abstract);
+	rc = libssh2_userauth_publickey(ssh->s, ssh->user,
+	                                (const unsigned char *)id->blob.data,
+	                                id->blob.len, on_sign, &a->abstract);
 	if (rc == 0)
 		return 1;
 	if (rc == LIBSSH2_ERROR_EAGAIN)

@@ -30,10 +30,10 @@ struct hga_agent_ids {
 
 /* Keys in an IDENTITIES_ANSWER (without the length word); views into it. */
 int hga_agent_parse_ids(struct hga_str frame, struct hga_agent_ids *out,
-			struct hga_err *err) HGA_MUST_USE;
+                        struct hga_err *err) HGA_MUST_USE;
 /* Signature blob in a SIGN_RESPONSE: algorithm and raw signature. */
 int hga_agent_parse_sig(struct hga_str frame, struct hga_str *alg,
-			struct hga_str *sig, struct hga_err *err) HGA_MUST_USE;
+                        struct hga_str *sig, struct hga_err *err) HGA_MUST_USE;
 
 /* A string of SSH's wire format at *at; false when it does not fit. */
 bool hga_wire_str(struct hga_str data, size_t *at, struct hga_str *out);
@@ -56,14 +56,14 @@ struct hga_agent {
 
 /* Connects to a socket; -HGA_AUTH AgentUnavailable. */
 int hga_agent_open(struct hga_agent *a, struct hga_loop *loop, const char *path,
-		   void (*wake)(void *), void *data,
-		   struct hga_err *err) HGA_MUST_USE;
+                   void (*wake)(void *), void *data,
+                   struct hga_err *err) HGA_MUST_USE;
 /* Sends one request (type and body); wake is called when it was answered. */
 int hga_agent_ask(struct hga_agent *a, uint8_t type, struct hga_str body,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 /* 1: *answer is the frame; 0: not yet; -kind: failed. */
 int hga_agent_answer(struct hga_agent *a, struct hga_str *answer,
-		     struct hga_err *err) HGA_MUST_USE;
+                     struct hga_err *err) HGA_MUST_USE;
 void hga_agent_close(struct hga_agent *a);
 
 /* ---- login ---- */
@@ -76,9 +76,9 @@ enum hga_auth_state {
 };
 
 struct hga_auth_id {
-	struct hga_key *key;   /* ours, or NULL: the agent's */
-	struct hga_buf blob;   /* public key */
-	bool agent, wanted;    /* in the agent; only a wish of the caller */
+	struct hga_key *key; /* ours, or NULL: the agent's */
+	struct hga_buf blob; /* public key */
+	bool agent, wanted;  /* in the agent; only a wish of the caller */
 	bool tried;
 };
 
@@ -101,7 +101,7 @@ struct hga_auth {
 
 /* Loads key files and takes references; errors Key*. */
 int hga_auth_init(struct hga_auth *a, const struct hga_ssh_args *args,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 void hga_auth_release(struct hga_auth *a);
 /* One step of the login: 1 logged in, 0 wait for the peer, -kind failed. */
 int hga_auth_step(struct hga_ssh *ssh, struct hga_err *err) HGA_MUST_USE;

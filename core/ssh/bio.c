@@ -39,7 +39,7 @@ struct hga_bio_block {
 	size_t pooled;
 };
 _Static_assert(sizeof(struct hga_bio_block) % 16 == 0,
-	       "keeps malloc's alignment");
+               "keeps malloc's alignment");
 
 static void pool_drain(void)
 {
@@ -216,7 +216,7 @@ int hga_bio_open_fd(struct hga_bio *b, int fd, struct hga_err *err)
 }
 
 int hga_bio_open(struct hga_bio *b, const struct hga_bio_ops *ops, void *ctx,
-		 int fd, struct hga_err *err)
+                 int fd, struct hga_err *err)
 {
 	int rc;
 
@@ -327,8 +327,8 @@ static bool out_room(struct hga_bio *b, size_t n)
 	size_t cap = b->out_cap ? b->out_cap : 64 * 1024;
 	unsigned char *q;
 
-	if (b->out_at > 0 && (b->out_at == b->out_len ||
-			      b->out_len + n > b->out_cap)) {
+	if (b->out_at > 0 &&
+	    (b->out_at == b->out_len || b->out_len + n > b->out_cap)) {
 		memmove(b->out, b->out + b->out_at, b->out_len - b->out_at);
 		b->out_len -= b->out_at;
 		b->out_at = 0;
@@ -363,7 +363,7 @@ void hga_bio_flush(struct hga_bio *b)
 {
 	while (hga_bio_pending(b) && b->ops != NULL && !b->eof) {
 		ssize_t n = b->ops->send(b->ctx, b->out + b->out_at,
-					 b->out_len - b->out_at);
+		                         b->out_len - b->out_at);
 
 		if (n == -EAGAIN || n == -EWOULDBLOCK)
 			return;

@@ -58,10 +58,11 @@ struct hga_bio {
 
 /* Over a connected socket; the descriptor is the bio's from now on, also on
  * failure. */
-int hga_bio_open_fd(struct hga_bio *b, int fd, struct hga_err *err) HGA_MUST_USE;
+int hga_bio_open_fd(struct hga_bio *b, int fd,
+                    struct hga_err *err) HGA_MUST_USE;
 /* Over anything else; fd is only watched. */
 int hga_bio_open(struct hga_bio *b, const struct hga_bio_ops *ops, void *ctx,
-		 int fd, struct hga_err *err) HGA_MUST_USE;
+                 int fd, struct hga_err *err) HGA_MUST_USE;
 /* Closes and frees; safe on a zeroed struct, idempotent. */
 void hga_bio_release(struct hga_bio *b);
 

@@ -104,7 +104,7 @@ static int tail_add(struct tail *t, const char *p, size_t n)
 }
 
 bool hga_ssh_exec_tail(const struct hga_ssh_exec *x, int stream,
-		       struct hga_str part[2])
+                       struct hga_str part[2])
 {
 	const struct tail *t = &x->tail[stream];
 	size_t keep = t->len < x->max_output ? t->len : x->max_output;
@@ -120,7 +120,7 @@ bool hga_ssh_exec_tail(const struct hga_ssh_exec *x, int stream,
 /* ---- waiting ---- */
 
 static bool wait_ready(const struct hga_ssh_exec *x,
-		       const struct hga_ssh_wait *w)
+                       const struct hga_ssh_wait *w)
 {
 	return x->ended || x->queue[0].len > 0 || x->queue[1].len > 0 ||
 	       (w->want_space && x->in.len == 0);
@@ -164,7 +164,7 @@ static int wait_arm(struct hga_ssh_wait *w, struct hga_err *err)
 	if (due == INT64_MAX)
 		return 0;
 	return hga_timer_start(w->x->ssh->loop, &w->timer,
-			       due > now ? due - now : 0, err);
+	                       due > now ? due - now : 0, err);
 }
 
 static void on_wait_timer(struct hga_timer *t)
@@ -179,17 +179,17 @@ static void on_wait_timer(struct hga_timer *t)
 	}
 	if (w->end_ms > 0 && now >= w->end_ms)
 		(void)hga_fail(&w->base.err, HGA_TIMEOUT, 0, "Command",
-			       "ssh %s: the command did not end in time "
-			       "(exec, %.0f s)",
-			       x->ssh->name,
-			       (double)(hga_mono_us() - x->t0_us) /
-				       1e6); /* kept in the operation */
+		               "ssh %s: the command did not end in time "
+		               "(exec, %.0f s)",
+		               x->ssh->name,
+		               (double)(hga_mono_us() - x->t0_us) /
+		                   1e6); /* kept in the operation */
 	else if (w->idle_ms > 0 && now >= x->last_ms + w->idle_ms)
 		(void)hga_fail(&w->base.err, HGA_TIMEOUT, 0, "Idle",
-			       "ssh %s: no output for %.0f s (exec)",
-			       x->ssh->name,
-			       (double)(now - x->last_ms) /
-				       1e3); /* kept in the operation */
+		               "ssh %s: no output for %.0f s (exec)",
+		               x->ssh->name,
+		               (double)(now - x->last_ms) /
+		                   1e3); /* kept in the operation */
 	else if (wait_arm(w, &w->base.err) == 0)
 		return;
 	wait_end(w);
@@ -197,15 +197,15 @@ static void on_wait_timer(struct hga_timer *t)
 }
 
 int hga_ssh_wait_start(struct hga_ssh_exec *x, struct hga_ssh_wait *w,
-		       int64_t timeout_ms, int64_t idle_ms, bool want_space,
-		       struct hga_err *err)
+                       int64_t timeout_ms, int64_t idle_ms, bool want_space,
+                       struct hga_err *err)
 {
 	int rc;
 
 	if (x->wait != NULL)
 		return hga_fail(err, HGA_USAGE, 0, "Busy",
-				"ssh %s: the command is waited for already",
-				x->ssh->name);
+		                "ssh %s: the command is waited for already",
+		                x->ssh->name);
 	memset(&w->timer, 0, sizeof(w->timer));
 	w->timer.fn = on_wait_timer;
 	w->timer.data = w;
@@ -258,14 +258,14 @@ static void on_fail(struct hga_chan *c, const struct hga_err *err)
 	if (x->started && err->kind == HGA_NET &&
 	    strcmp(err->code, "ConnectionLost") == 0) {
 		group_digits(bytes, sizeof(bytes),
-			     x->tail[0].total + x->tail[1].total);
+		             x->tail[0].total + x->tail[1].total);
 		(void)hga_fail(&x->err, HGA_NET, err->sys, "ConnectionLost",
-			       "ssh %s: connection lost during exec after %s "
-			       "bytes of output, exit status unknown (exec, "
-			       "%.1f s)",
-			       x->ssh->name, bytes,
-			       (double)(hga_mono_us() - x->t0_us) /
-				       1e6); /* kept in the object */
+		               "ssh %s: connection lost during exec after %s "
+		               "bytes of output, exit status unknown (exec, "
+		               "%.1f s)",
+		               x->ssh->name, bytes,
+		               (double)(hga_mono_us() - x->t0_us) /
+		                   1e6); /* kept in the object */
 	}
 	x->chan = NULL;
 	finish(x);
@@ -278,7 +278,7 @@ static void read_status(struct hga_ssh_exec *x)
 	size_t n = 0;
 
 	if (libssh2_channel_get_exit_signal(ch, &name, &n, NULL, NULL, NULL,
-					    NULL) == 0 &&
+	                                    NULL) == 0 &&
 	    name != NULL) {
 		hga_ssh_clean(x->signal, sizeof(x->signal), hga_strn(name, n));
 		libssh2_free(x->ssh->s, name);
@@ -292,8 +292,8 @@ static void read_status(struct hga_ssh_exec *x)
 	x->code = libssh2_channel_get_exit_status(ch);
 	if (!x->exited)
 		(void)hga_fail(&x->err, HGA_REMOTE, 0, "NoExitStatus",
-			       "ssh %s: the command ended without exit status",
-			       x->ssh->name); /* kept in the object */
+		               "ssh %s: the command ended without exit status",
+		               x->ssh->name); /* kept in the object */
 }
 
 static bool has_status(const struct hga_ssh_exec *x)
@@ -325,13 +325,13 @@ static int lost(struct hga_ssh_exec *x, struct hga_err *err, ssize_t rc)
 
 /* Writes from one source; bytes taken, or -kind. */
 static ssize_t write_some(struct hga_ssh_exec *x, struct hga_str from,
-			  struct hga_err *err)
+                          struct hga_err *err)
 {
 	size_t done = 0;
 
 	while (done < from.n && !hga_bio_full(&x->ssh->bio)) {
 		ssize_t n = libssh2_channel_write_ex(
-			x->chan->ch, 0, from.s + done, from.n - done);
+		    x->chan->ch, 0, from.s + done, from.n - done);
 
 		if (n == LIBSSH2_ERROR_EAGAIN || n == 0)
 			break;
@@ -384,7 +384,7 @@ static bool turn_signal(struct hga_ssh_exec *x)
 	if (x->want_signal[0] == '\0')
 		return false;
 	rc = libssh2_channel_signal_ex(x->chan->ch, x->want_signal,
-				       strlen(x->want_signal));
+	                               strlen(x->want_signal));
 	/* Nobody answers it; a lost connection shows in the next read. */
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
@@ -394,7 +394,7 @@ static bool turn_signal(struct hga_ssh_exec *x)
 
 /* One read of a stream; >0, 0 nothing, -kind. */
 static ssize_t read_some(struct hga_ssh_exec *x, int stream,
-			 struct hga_err *err)
+                         struct hga_err *err)
 {
 	int id = stream ? SSH_EXTENDED_DATA_STDERR : 0;
 	struct hga_buf *q = &x->queue[stream];
@@ -505,23 +505,23 @@ static void on_start(struct hga_chan *c)
 /* ---- interface ---- */
 
 static int check(struct hga_ssh *ssh, const struct hga_ssh_exec_args *a,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	if (a->cmd.n > HGA_EXEC_CMD_MAX)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"ssh %s: the command has %zu bytes, at most "
-				"%d are possible; send it as a file",
-				ssh->name, a->cmd.n, HGA_EXEC_CMD_MAX);
+		                "ssh %s: the command has %zu bytes, at most "
+		                "%d are possible; send it as a file",
+		                ssh->name, a->cmd.n, HGA_EXEC_CMD_MAX);
 	if (memchr(a->cmd.s, '\0', a->cmd.n) != NULL)
 		return hga_fail(err, HGA_USAGE, 0, "Nul",
-				"ssh %s: the command contains a NUL byte",
-				ssh->name);
+		                "ssh %s: the command contains a NUL byte",
+		                ssh->name);
 	return hga_ssh_check(ssh, err);
 }
 
 int hga_ssh_exec_start(struct hga_ssh *ssh,
-		       const struct hga_ssh_exec_args *args,
-		       struct hga_ssh_exec **out, struct hga_err *err)
+                       const struct hga_ssh_exec_args *args,
+                       struct hga_ssh_exec **out, struct hga_err *err)
 {
 	struct hga_ssh_exec *x;
 	int rc = check(ssh, args, err);
@@ -552,8 +552,8 @@ int hga_ssh_exec_start(struct hga_ssh *ssh,
 	hga_buf_init(&x->in, HGA_EXEC_QUEUE);
 	for (int i = 0; i < 2; i++) {
 		x->queued[i] = args->queue[i];
-		x->tail[i].max = args->max_output > CHUNK ? args->max_output
-							  : CHUNK;
+		x->tail[i].max =
+		    args->max_output > CHUNK ? args->max_output : CHUNK;
 		hga_buf_init(&x->queue[i], 2 * HGA_EXEC_QUEUE);
 	}
 	*out = x;
@@ -579,7 +579,7 @@ void hga_ssh_exec_free(struct hga_ssh_exec *x)
 }
 
 void hga_ssh_exec_info(const struct hga_ssh_exec *x,
-		       struct hga_ssh_exec_info *out)
+                       struct hga_ssh_exec_info *out)
 {
 	int64_t end = x->ended ? x->t1_us : hga_mono_us();
 

@@ -30,10 +30,10 @@ struct hga_ssh_exec_args {
 /* What is known of a command; the texts live as long as the object. */
 struct hga_ssh_exec_info {
 	bool started, ended;
-	bool exited;        /* code is valid */
+	bool exited; /* code is valid */
 	int code;
-	const char *signal; /* "" or "KILL" */
-	uint64_t out, err;  /* bytes received */
+	const char *signal;          /* "" or "KILL" */
+	uint64_t out, err;           /* bytes received */
 	const struct hga_err *error; /* NULL: none */
 	double seconds;
 };
@@ -42,14 +42,14 @@ struct hga_ssh_exec; /* opaque */
 
 /* Errors at the start: usage TooLarge, Nul; net when the session is dead. */
 int hga_ssh_exec_start(struct hga_ssh *ssh,
-		       const struct hga_ssh_exec_args *args,
-		       struct hga_ssh_exec **out,
-		       struct hga_err *err) HGA_MUST_USE;
+                       const struct hga_ssh_exec_args *args,
+                       struct hga_ssh_exec **out,
+                       struct hga_err *err) HGA_MUST_USE;
 /* Lets go: a running command loses its channel (and usually goes on). */
 void hga_ssh_exec_free(struct hga_ssh_exec *x);
 
 void hga_ssh_exec_info(const struct hga_ssh_exec *x,
-		       struct hga_ssh_exec_info *out);
+                       struct hga_ssh_exec_info *out);
 /* Bytes of stdin taken, 0 to n; after the end all vanish. */
 size_t hga_ssh_exec_write(struct hga_ssh_exec *x, const void *p, size_t n);
 /* No more input; EOF is sent after what is queued. */
@@ -61,7 +61,7 @@ struct hga_buf *hga_ssh_exec_queue(struct hga_ssh_exec *x, int stream);
 void hga_ssh_exec_resume(struct hga_ssh_exec *x);
 /* Kept tail in two parts; true when more was received than kept. */
 bool hga_ssh_exec_tail(const struct hga_ssh_exec *x, int stream,
-		       struct hga_str part[2]);
+                       struct hga_str part[2]);
 
 /* Waits until the command has ended, output is queued, or (want_space) all
  * given input was taken. */
@@ -75,7 +75,7 @@ struct hga_ssh_wait {
 /* Times in ms, 0: none.  Errors: timeout Command, Idle; never the command's
  * own end, which hga_ssh_exec_info tells.  One wait at a time: usage Busy. */
 int hga_ssh_wait_start(struct hga_ssh_exec *x, struct hga_ssh_wait *w,
-		       int64_t timeout_ms, int64_t idle_ms, bool want_space,
-		       struct hga_err *err) HGA_MUST_USE;
+                       int64_t timeout_ms, int64_t idle_ms, bool want_space,
+                       struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -19,31 +19,31 @@
 static const struct {
 	const char *type, *alg;
 } algs[] = {
-	{"ssh-ed25519", "ssh-ed25519"},
-	{"ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256"},
-	{"ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384"},
-	{"ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521"},
-	{"ssh-rsa", "rsa-sha2-512,rsa-sha2-256"},
+    {"ssh-ed25519", "ssh-ed25519"},
+    {"ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256"},
+    {"ecdsa-sha2-nistp384", "ecdsa-sha2-nistp384"},
+    {"ecdsa-sha2-nistp521", "ecdsa-sha2-nistp521"},
+    {"ssh-rsa", "rsa-sha2-512,rsa-sha2-256"},
 };
 #define N_ALGS (sizeof(algs) / sizeof(algs[0]))
 
 static int parse_fingerprint(struct hga_pin *pin, struct hga_str text,
-			     struct hga_err *err)
+                             struct hga_err *err)
 {
 	/* 32 bytes in base64 without padding. */
 	if (text.n != 7 + 43)
 		return hga_fail(err, HGA_USAGE, 0, "KeyFormat",
-				"host key: a fingerprint has 43 digits after "
-				"\"SHA256:\"");
+		                "host key: a fingerprint has 43 digits after "
+		                "\"SHA256:\"");
 	for (size_t i = 7; i < text.n; i++) {
 		unsigned char c = (unsigned char)text.s[i];
 
 		if (strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-			   "abcdefghijklmnopqrstuvwxyz0123456789+/",
-			   c) == NULL ||
+		           "abcdefghijklmnopqrstuvwxyz0123456789+/",
+		           c) == NULL ||
 		    c == '\0')
 			return hga_fail(err, HGA_USAGE, 0, "KeyFormat",
-					"host key: malformed fingerprint");
+			                "host key: malformed fingerprint");
 	}
 	memcpy(pin->fingerprint, text.s, text.n);
 	pin->fingerprint[text.n] = '\0';
@@ -51,7 +51,7 @@ static int parse_fingerprint(struct hga_pin *pin, struct hga_str text,
 }
 
 static int parse_key(struct hga_pin *pin, struct hga_str text,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	struct hga_pubinfo info;
 	int rc = hga_pubkey_info(text, &info, err);
@@ -66,17 +66,17 @@ static int parse_key(struct hga_pin *pin, struct hga_str text,
 		if (strcmp(algs[i].type, pin->type) == 0)
 			return 0;
 	return hga_fail(err, HGA_USAGE, 0, "KeyUnsupported",
-			"host key: type %s is not supported", pin->type);
+	                "host key: type %s is not supported", pin->type);
 }
 
 int hga_pins_parse(struct hga_pins *out, const struct hga_str *texts, size_t n,
-		   struct hga_err *err)
+                   struct hga_err *err)
 {
 	out->n = 0;
 	out->v = NULL;
 	if (n > PINS_MAX)
 		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-				"host key: more than %d keys", PINS_MAX);
+		                "host key: more than %d keys", PINS_MAX);
 	out->v = hga_calloc(n ? n : 1, sizeof(*out->v));
 	if (out->v == NULL)
 		return hga_fail_mem(err);
@@ -88,8 +88,8 @@ int hga_pins_parse(struct hga_pins *out, const struct hga_str *texts, size_t n,
 		hga_buf_init(&pin->blob, BLOB_MAX);
 		out->n = i + 1;
 		rc = hga_str_starts(t, "SHA256:")
-			     ? parse_fingerprint(pin, t, err)
-			     : parse_key(pin, t, err);
+		         ? parse_fingerprint(pin, t, err)
+		         : parse_key(pin, t, err);
 		if (rc < 0) {
 			hga_pins_release(out);
 			return rc;
@@ -121,8 +121,8 @@ bool hga_pins_match(const struct hga_pins *pins, struct hga_str blob)
 		if (p->blob.len > 0)
 			found |= hga_equal_ct(hga_buf_str(&p->blob), blob);
 		else
-			found |= hga_equal_ct(hga_str(p->fingerprint),
-					      hga_str(fp));
+			found |=
+			    hga_equal_ct(hga_str(p->fingerprint), hga_str(fp));
 	}
 	return found;
 }
@@ -137,7 +137,7 @@ static bool wanted(const struct hga_pins *pins, const char *type)
 }
 
 int hga_pins_algorithms(const struct hga_pins *pins, struct hga_buf *out,
-			struct hga_err *err)
+                        struct hga_err *err)
 {
 	size_t start = out->len;
 
@@ -146,8 +146,8 @@ int hga_pins_algorithms(const struct hga_pins *pins, struct hga_buf *out,
 
 		if (!wanted(pins, algs[i].type))
 			continue;
-		rc = hga_buf_addf(out, err, "%s%s",
-				  out->len > start ? "," : "", algs[i].alg);
+		rc = hga_buf_addf(out, err, "%s%s", out->len > start ? "," : "",
+		                  algs[i].alg);
 		if (rc < 0)
 			return rc;
 	}
@@ -161,7 +161,7 @@ void hga_pins_text(const struct hga_pins *pins, char *out, size_t size)
 	out[0] = '\0';
 	for (size_t i = 0; i < pins->n && at < size; i++) {
 		int n = snprintf(out + at, size - at, "%s%s", i ? " " : "",
-				 pins->v[i].fingerprint);
+		                 pins->v[i].fingerprint);
 
 		if (n < 0)
 			return;

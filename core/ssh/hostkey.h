@@ -27,7 +27,7 @@ struct hga_pins {
 /* Reads pin texts: "TYPE BASE64 [comment]" or "SHA256:...".  -HGA_USAGE for
  * anything else; at most 64. */
 int hga_pins_parse(struct hga_pins *out, const struct hga_str *texts, size_t n,
-		   struct hga_err *err) HGA_MUST_USE;
+                   struct hga_err *err) HGA_MUST_USE;
 void hga_pins_release(struct hga_pins *pins);
 
 /* True when the server's key (raw blob) is one of the pins. */
@@ -36,7 +36,7 @@ bool hga_pins_match(const struct hga_pins *pins, struct hga_str blob);
 /* Appends our host key algorithms, comma separated: only those of the pinned
  * types, unless some pin is a fingerprint. */
 int hga_pins_algorithms(const struct hga_pins *pins, struct hga_buf *out,
-			struct hga_err *err) HGA_MUST_USE;
+                        struct hga_err *err) HGA_MUST_USE;
 
 /* Fingerprints of all pins, for messages (cut when long). */
 void hga_pins_text(const struct hga_pins *pins, char *out, size_t size);

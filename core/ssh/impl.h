@@ -52,7 +52,7 @@ struct hga_chan {
 	bool zombie;
 	unsigned refused;      /* times, with no other one open */
 	int64_t not_before_ms; /* of the next try */
-	bool passive; /* no operation waits for it */
+	bool passive;          /* no operation waits for it */
 	/* The user's; none is called after hga_chan_drop. */
 	void *user;
 	void (*on_start)(struct hga_chan *);
@@ -70,6 +70,7 @@ struct hga_ssh {
 	unsigned refs;
 	enum hga_ssh_phase phase;
 	bool pumping, again, closing;
+	bool broken; /* libssh2 failed: its state is undefined */
 	LIBSSH2_SESSION *s;
 	struct hga_bio bio;
 	struct hga_dial dial;
@@ -77,8 +78,8 @@ struct hga_ssh {
 	struct hga_timer deadline; /* of the phase */
 	struct hga_timer kick;     /* pump again in the next step */
 	struct hga_timer alive;
-	struct hga_timer retry; /* of a refused channel */
-	bool ever_open;         /* some channel was opened */
+	struct hga_timer retry;          /* of a refused channel */
+	bool ever_open;                  /* some channel was opened */
 	struct hga_ssh_connect *connect; /* while connecting */
 	struct hga_err dead;             /* why it ended */
 	/* arguments, owned */
@@ -116,12 +117,20 @@ struct hga_ssh *hga_ssh_ref(struct hga_ssh *ssh);
 void hga_ssh_unref(struct hga_ssh *ssh);
 /* Pump in the next step of the loop. */
 void hga_ssh_kick(struct hga_ssh *ssh);
+/* connect.c: one step of a phase before ready: 1 progress, 0 wait, -kind. */
+int hga_ssh_step_connect(struct hga_ssh *ssh, bool filled,
+                         struct hga_err *err) HGA_MUST_USE;
+/* Sets the callbacks of watch and timers (but deadline). */
+void hga_ssh_hook(struct hga_ssh *ssh);
+const char *hga_ssh_phase_name(enum hga_ssh_phase p);
+/* Fills err: closed by its owner. */
+void hga_ssh_closed_err(struct hga_ssh *ssh, struct hga_err *err);
 /* Ends the session; everything on it ends with err. */
 void hga_ssh_die(struct hga_ssh *ssh, const struct hga_err *err);
 /* Fills err for a failed libssh2 call: the transport's own reason if it
  * ended, the server's words, else libssh2's.  Returns -kind. */
 int hga_ssh_fail(struct hga_ssh *ssh, struct hga_err *err, const char *doing,
-		 int rc);
+                 int rc);
 /* -HGA_NET unless the session is ready. */
 int hga_ssh_check(struct hga_ssh *ssh, struct hga_err *err) HGA_MUST_USE;
 /* Smoothed round trip in seconds from the kernel, 0 when unknown. */
@@ -131,7 +140,10 @@ double hga_ssh_age(const struct hga_ssh *ssh);
 
 /* New queued channel; message is copied.  NULL: out of memory. */
 struct hga_chan *hga_chan_new(struct hga_ssh *ssh, const char *request,
-			      struct hga_str message, unsigned window);
+                              struct hga_str message, unsigned window);
+/* One turn of each: true on progress; *err tells of the session's end. */
+bool hga_chan_turn_all(struct hga_ssh *ssh, struct hga_err *err);
+void hga_chan_free(struct hga_chan *c);
 /* The user lets go; c must not be used afterwards. */
 void hga_chan_drop(struct hga_chan *c);
 

@@ -26,7 +26,7 @@ struct hga_ssh; /* opaque */
 /* What an error knows beyond its text; empty strings are unknown. */
 struct hga_ssh_more {
 	const char *phase;    /* resolve connect banner keyexchange hostkey
-				 login exec sftp; NULL: none */
+	                         login exec sftp; NULL: none */
 	char fingerprint[64]; /* of the server's key */
 	char expected[160];   /* fingerprints of the pins */
 	char methods[128];    /* login methods the server allows */
@@ -80,8 +80,8 @@ struct hga_ssh_connect {
  * copied.
  */
 int hga_ssh_connect_start(struct hga_loop *loop, struct hga_ssh_connect *op,
-			  const struct hga_ssh_args *args,
-			  struct hga_err *err) HGA_MUST_USE;
+                          const struct hga_ssh_args *args,
+                          struct hga_err *err) HGA_MUST_USE;
 
 /* Ends the connection at once, without waiting for the peer; operations on it
  * end with net ConnectionLost from the loop.  Drops the reference. */
@@ -99,12 +99,12 @@ struct hga_ssh_ping {
 };
 /* Errors: net ConnectionLost, KeepaliveTimeout. */
 int hga_ssh_ping_start(struct hga_ssh *ssh, struct hga_ssh_ping *op,
-		       struct hga_err *err) HGA_MUST_USE;
+                       struct hga_err *err) HGA_MUST_USE;
 
 /* What is known of a session; texts live as long as the session. */
 struct hga_ssh_info {
 	const char *name, *host, *address, *user, *server, *kex, *hostkey,
-		*cipher, *mac, *fingerprint, *banner;
+	    *cipher, *mac, *fingerprint, *banner;
 	int port;
 	uint64_t rx, tx;
 	double rtt; /* seconds, 0: unknown */

@@ -46,13 +46,13 @@ void hga_sftp_digits(char *out, size_t size, uint64_t v)
 }
 
 void hga_sftp_what(struct hga_sftp *f, const char *doing, struct hga_str path,
-		   char *out, size_t size)
+                   char *out, size_t size)
 {
 	char clean[256];
 
 	hga_ssh_clean(clean, sizeof(clean), path);
-	snprintf(out, size, "sftp %s %s:%s", doing,
-		 f->ssh ? f->ssh->name : "", clean);
+	snprintf(out, size, "sftp %s %s:%s", doing, f->ssh ? f->ssh->name : "",
+	         clean);
 }
 
 static void set_fatal(struct hga_sftp *f, const struct hga_err *err)
@@ -74,8 +74,8 @@ void hga_sftp_bad(struct hga_sftp *f, const char *what)
 	struct hga_err err;
 
 	(void)hga_fail(&err, HGA_PROTOCOL, 0, "Malformed",
-		       "sftp %s: malformed answer: %s",
-		       f->ssh ? f->ssh->name : "", what); /* kept as fatal */
+	               "sftp %s: malformed answer: %s",
+	               f->ssh ? f->ssh->name : "", what); /* kept as fatal */
 	set_fatal(f, &err);
 }
 
@@ -84,8 +84,8 @@ bool hga_sftp_name_safe(struct hga_str name)
 	return hga_fs_name_ok(name);
 }
 
-int hga_sftp_path(struct hga_ssh *ssh, struct hga_str path,
-		  struct hga_buf *out, struct hga_err *err)
+int hga_sftp_path(struct hga_ssh *ssh, struct hga_str path, struct hga_buf *out,
+                  struct hga_err *err)
 {
 	bool windows = ssh != NULL && strstr(ssh->banner, "Windows") != NULL;
 	int rc = 0;
@@ -93,14 +93,14 @@ int hga_sftp_path(struct hga_ssh *ssh, struct hga_str path,
 	if (path.n == 0 || path.n > PATH_MAX_BYTES ||
 	    memchr(path.s, '\0', path.n) != NULL)
 		return hga_fail(err, HGA_USAGE, 0, "Path",
-				"sftp: not a path: empty, longer than %d "
-				"bytes, or with a NUL byte",
-				PATH_MAX_BYTES);
+		                "sftp: not a path: empty, longer than %d "
+		                "bytes, or with a NUL byte",
+		                PATH_MAX_BYTES);
 	if (path.s[0] == '~') {
 		if (path.n > 1 && path.s[1] != '/')
 			return hga_fail(err, HGA_USAGE, 0, "Path",
-					"sftp: ~user is not supported: %.*s",
-					HGA_STRF(path));
+			                "sftp: ~user is not supported: %.*s",
+			                HGA_STRF(path));
 		path.s += path.n > 1 ? 2 : 1;
 		path.n -= path.n > 1 ? 2 : 1;
 		if (path.n == 0)
@@ -179,7 +179,7 @@ void hga_sftp_put_str(struct hga_sftp *f, struct hga_str s)
 }
 
 void hga_sftp_put_begin(struct hga_sftp *f, uint8_t type, hga_sftp_fn fn,
-			void *ctx, uint64_t off, uint32_t len)
+                        void *ctx, uint64_t off, uint32_t len)
 {
 	uint32_t slot, id;
 
@@ -193,7 +193,7 @@ void hga_sftp_put_begin(struct hga_sftp *f, uint8_t type, hga_sftp_fn fn,
 	f->seq = f->seq % 0xfffff + 1;
 	id = f->seq << SLOT_BITS | slot;
 	f->reqs[slot] = (struct hga_sftp_req){
-		.id = id, .len = len, .off = off, .fn = fn, .ctx = ctx};
+	    .id = id, .len = len, .off = off, .fn = fn, .ctx = ctx};
 	f->frame = f->tx.len;
 	f->frame_slot = slot;
 	hga_sftp_put_u32(f, 0); /* length, set at the end */
@@ -237,7 +237,7 @@ static void arm_silence(struct hga_sftp *f)
 	if (f->chan == NULL || hga_timer_running(&f->silence))
 		return;
 	if (hga_timer_start(f->ssh->loop, &f->silence, HGA_SFTP_SILENCE_MS,
-			    NULL) < 0)
+	                    NULL) < 0)
 		hga_sftp_no_memory(f);
 }
 
@@ -265,7 +265,7 @@ void hga_sftp_put_abort(struct hga_sftp *f)
 }
 
 void hga_sftp_ignore(struct hga_sftp *f, void *ctx,
-		     const struct hga_sftp_reply *r)
+                     const struct hga_sftp_reply *r)
 {
 	(void)f; /* nobody waits for it */
 	(void)ctx;
@@ -273,7 +273,7 @@ void hga_sftp_ignore(struct hga_sftp *f, void *ctx,
 }
 
 void hga_sftp_ask_path(struct hga_sftp *f, uint8_t type, struct hga_str path,
-		       hga_sftp_fn fn, void *ctx)
+                       hga_sftp_fn fn, void *ctx)
 {
 	hga_sftp_put_begin(f, type, fn, ctx, 0, 0);
 	hga_sftp_put_str(f, path);
@@ -281,14 +281,14 @@ void hga_sftp_ask_path(struct hga_sftp *f, uint8_t type, struct hga_str path,
 }
 
 void hga_sftp_ask_handle(struct hga_sftp *f, uint8_t type, struct hga_str h,
-			 hga_sftp_fn fn, void *ctx)
+                         hga_sftp_fn fn, void *ctx)
 {
 	hga_sftp_ask_path(f, type, h, fn, ctx);
 }
 
 void hga_sftp_ask_open(struct hga_sftp *f, struct hga_str path, uint32_t flags,
-		       const struct hga_sftp_attrs *a, hga_sftp_fn fn,
-		       void *ctx)
+                       const struct hga_sftp_attrs *a, hga_sftp_fn fn,
+                       void *ctx)
 {
 	hga_sftp_put_begin(f, SFTP_OPEN, fn, ctx, 0, 0);
 	hga_sftp_put_str(f, path);
@@ -298,12 +298,12 @@ void hga_sftp_ask_open(struct hga_sftp *f, struct hga_str path, uint32_t flags,
 }
 
 void hga_sftp_ask_rename(struct hga_sftp *f, struct hga_str from,
-			 struct hga_str to, hga_sftp_fn fn, void *ctx)
+                         struct hga_str to, hga_sftp_fn fn, void *ctx)
 {
 	bool posix = f->ext & EXT_POSIX_RENAME;
 
 	hga_sftp_put_begin(f, posix ? SFTP_EXTENDED : SFTP_RENAME, fn, ctx, 0,
-			   0);
+	                   0);
 	if (posix)
 		hga_sftp_put_str(f, HGA_STR("posix-rename@openssh.com"));
 	hga_sftp_put_str(f, from);
@@ -337,7 +337,7 @@ static bool skip_extended(struct hga_str body, size_t *at)
 }
 
 bool hga_sftp_read_attrs(struct hga_str body, size_t *at,
-			 struct hga_sftp_attrs *out)
+                         struct hga_sftp_attrs *out)
 {
 	uint32_t flags;
 
@@ -347,12 +347,12 @@ bool hga_sftp_read_attrs(struct hga_str body, size_t *at,
 	if ((flags & HGA_ATTR_SIZE) && !read_u64(body, at, &out->size))
 		return false;
 	if ((flags & HGA_ATTR_IDS) && (!hga_wire_u32(body, at, &out->uid) ||
-				       !hga_wire_u32(body, at, &out->gid)))
+	                               !hga_wire_u32(body, at, &out->gid)))
 		return false;
 	if ((flags & HGA_ATTR_MODE) && !hga_wire_u32(body, at, &out->mode))
 		return false;
 	if ((flags & HGA_ATTR_TIMES) && (!hga_wire_u32(body, at, &out->atime) ||
-					 !hga_wire_u32(body, at, &out->mtime)))
+	                                 !hga_wire_u32(body, at, &out->mtime)))
 		return false;
 	if ((flags & 0x80000000u) && !skip_extended(body, at))
 		return false;
@@ -361,7 +361,7 @@ bool hga_sftp_read_attrs(struct hga_str body, size_t *at,
 }
 
 bool hga_sftp_is_attrs(struct hga_sftp *f, const struct hga_sftp_reply *r,
-		       struct hga_sftp_attrs *out)
+                       struct hga_sftp_attrs *out)
 {
 	size_t at = 0;
 
@@ -374,7 +374,7 @@ bool hga_sftp_is_attrs(struct hga_sftp *f, const struct hga_sftp_reply *r,
 }
 
 bool hga_sftp_is_handle(struct hga_sftp *f, const struct hga_sftp_reply *r,
-			struct hga_buf *h)
+                        struct hga_buf *h)
 {
 	size_t at = 0;
 	struct hga_str s;
@@ -406,24 +406,23 @@ static const struct {
 	enum hga_kind kind;
 	const char *code, *text;
 } status_errs[] = {
-	[FX_OK] = {HGA_PROTOCOL, "Malformed", "unexpected success"},
-	[FX_EOF] = {HGA_PROTOCOL, "ShortTransfer", "unexpected end"},
-	[FX_NO_SUCH_FILE] = {HGA_NOTFOUND, "NotFound",
-			     "no such file or directory"},
-	[FX_PERMISSION_DENIED] = {HGA_REMOTE, "PermissionDenied",
-				  "permission denied"},
-	[FX_FAILURE] = {HGA_REMOTE, "SftpFailure", "the server failed"},
-	[FX_BAD_MESSAGE] = {HGA_PROTOCOL, "Malformed", "bad message"},
-	[FX_NO_CONNECTION] = {HGA_NET, "ConnectionLost", "no connection"},
-	[FX_CONNECTION_LOST] = {HGA_NET, "ConnectionLost", "connection lost"},
-	[FX_OP_UNSUPPORTED] = {HGA_REMOTE, "Unsupported",
-			       "the server cannot do that"},
+    [FX_OK] = {HGA_PROTOCOL, "Malformed", "unexpected success"},
+    [FX_EOF] = {HGA_PROTOCOL, "ShortTransfer", "unexpected end"},
+    [FX_NO_SUCH_FILE] = {HGA_NOTFOUND, "NotFound", "no such file or directory"},
+    [FX_PERMISSION_DENIED] = {HGA_REMOTE, "PermissionDenied",
+                              "permission denied"},
+    [FX_FAILURE] = {HGA_REMOTE, "SftpFailure", "the server failed"},
+    [FX_BAD_MESSAGE] = {HGA_PROTOCOL, "Malformed", "bad message"},
+    [FX_NO_CONNECTION] = {HGA_NET, "ConnectionLost", "no connection"},
+    [FX_CONNECTION_LOST] = {HGA_NET, "ConnectionLost", "connection lost"},
+    [FX_OP_UNSUPPORTED] = {HGA_REMOTE, "Unsupported",
+                           "the server cannot do that"},
 };
 #define N_STATUS_ERRS (sizeof(status_errs) / sizeof(status_errs[0]))
 
 void hga_sftp_status_err(struct hga_sftp *f, const struct hga_sftp_reply *r,
-			 const char *doing, struct hga_str path,
-			 struct hga_err *err, struct hga_sftp_more *more)
+                         const char *doing, struct hga_str path,
+                         struct hga_err *err, struct hga_sftp_more *more)
 {
 	uint32_t s = r->status < N_STATUS_ERRS ? r->status : FX_FAILURE;
 	char what[320], server[128];
@@ -431,9 +430,9 @@ void hga_sftp_status_err(struct hga_sftp *f, const struct hga_sftp_reply *r,
 	hga_sftp_what(f, doing, path, what, sizeof(what));
 	hga_ssh_clean(server, sizeof(server), r->text);
 	(void)hga_fail(err, status_errs[s].kind, 0, status_errs[s].code,
-		       "%s: %s%s%s%s", what, status_errs[s].text,
-		       *server ? " (" : "", server,
-		       *server ? ")" : ""); /* the caller's */
+	               "%s: %s%s%s%s", what, status_errs[s].text,
+	               *server ? " (" : "", server,
+	               *server ? ")" : ""); /* the caller's */
 	if (more == NULL)
 		return;
 	hga_ssh_clean(more->path, sizeof(more->path), path);
@@ -456,14 +455,15 @@ static uint32_t request_size(uint64_t packet, uint64_t given)
 }
 
 static void on_limits(struct hga_sftp *f, void *ctx,
-		      const struct hga_sftp_reply *r)
+                      const struct hga_sftp_reply *r)
 {
 	uint64_t packet, rd, wr;
 	size_t at = 0;
 
 	(void)ctx; /* of the engine itself */
-	if (r->type != SFTP_EXTENDED_REPLY || !read_u64(r->body, &at, &packet) ||
-	    !read_u64(r->body, &at, &rd) || !read_u64(r->body, &at, &wr))
+	if (r->type != SFTP_EXTENDED_REPLY ||
+	    !read_u64(r->body, &at, &packet) || !read_u64(r->body, &at, &rd) ||
+	    !read_u64(r->body, &at, &wr))
 		return;
 	f->read_size = request_size(packet, rd);
 	f->write_size = request_size(packet, wr);
@@ -480,10 +480,10 @@ static const struct {
 	const char *name, *data;
 	unsigned flag;
 } extensions[] = {
-	{"limits@openssh.com", "1", EXT_LIMITS},
-	{"posix-rename@openssh.com", "1", EXT_POSIX_RENAME},
-	{"fsync@openssh.com", "1", EXT_FSYNC},
-	{"statvfs@openssh.com", "2", EXT_STATVFS},
+    {"limits@openssh.com", "1", EXT_LIMITS},
+    {"posix-rename@openssh.com", "1", EXT_POSIX_RENAME},
+    {"fsync@openssh.com", "1", EXT_FSYNC},
+    {"statvfs@openssh.com", "2", EXT_STATVFS},
 };
 
 static void on_version(struct hga_sftp *f, struct hga_str body)
@@ -575,8 +575,8 @@ static void sweep(struct hga_sftp *f);
 static void parse(struct hga_sftp *f)
 {
 	while (f->fatal.kind == HGA_OK) {
-		struct hga_str rest = hga_strn(f->rx.data + f->rx_at,
-					       f->rx.len - f->rx_at);
+		struct hga_str rest =
+		    hga_strn(f->rx.data + f->rx_at, f->rx.len - f->rx_at);
 		size_t at = 0;
 		uint32_t n;
 
@@ -601,7 +601,7 @@ static void parse(struct hga_sftp *f)
 }
 
 int hga_sftp_feed(struct hga_sftp *f, const void *p, size_t n,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	const char *s = p;
 
@@ -774,7 +774,7 @@ static int read_channel(struct hga_sftp *f, bool *progress, struct hga_err *err)
 		if (hga_buf_reserve(&f->rx, RX_SIZE - f->rx.len, err) < 0)
 			return -HGA_MEMORY;
 		n = libssh2_channel_read_ex(ch, 0, f->rx.data + f->rx.len,
-					    RX_SIZE - f->rx.len);
+		                            RX_SIZE - f->rx.len);
 		if (n <= 0)
 			break;
 		f->rx.len += (size_t)n;
@@ -785,16 +785,16 @@ static int read_channel(struct hga_sftp *f, bool *progress, struct hga_err *err)
 	}
 	if (n < 0 && n != LIBSSH2_ERROR_EAGAIN)
 		return hga_ssh_fail(f->ssh, err, "sftp", (int)n);
-	/* The subsystem's stderr: nobody wants it, it must not fill the window. */
-	while ((n = libssh2_channel_read_ex(ch, SSH_EXTENDED_DATA_STDERR, skip,
-					    sizeof(skip))) > 0)
+	/* Nobody wants the program's stderr, but it must not fill the window. */
+	while (libssh2_channel_read_ex(ch, SSH_EXTENDED_DATA_STDERR, skip,
+	                               sizeof(skip)) > 0)
 		*progress = true;
 	return 0;
 }
 
 /* Sends whole pieces of HGA_SSH_WRITE, the rest when nothing follows. */
 static int write_channel(struct hga_sftp *f, bool *progress,
-			 struct hga_err *err)
+                         struct hga_err *err)
 {
 	size_t sent = 0;
 
@@ -813,7 +813,7 @@ static int write_channel(struct hga_sftp *f, bool *progress,
 		if (left == 0 || f->fatal.kind != HGA_OK)
 			return 0;
 		n = libssh2_channel_write_ex(f->chan->ch, 0,
-					     f->tx.data + f->tx_at, left);
+		                             f->tx.data + f->tx_at, left);
 		if (n == LIBSSH2_ERROR_EAGAIN || n == 0)
 			return 0;
 		if (n < 0)
@@ -835,13 +835,13 @@ static void adapt(struct hga_sftp *f)
 
 	if (dt < RATE_MS)
 		return;
-	want = 2 * hga_ssh_rtt(f->ssh) * (double)f->rate_bytes * 1000 /
-	       (double)dt;
+	want =
+	    2 * hga_ssh_rtt(f->ssh) * (double)f->rate_bytes * 1000 / (double)dt;
 	f->rate_ms = now;
 	f->rate_bytes = 0;
 	f->window = want > READ_MAX   ? READ_MAX
-		    : want < READ_MIN ? READ_MIN
-				      : (uint64_t)want;
+	            : want < READ_MIN ? READ_MIN
+	                              : (uint64_t)want;
 }
 
 static void server_ended(struct hga_sftp *f)
@@ -849,8 +849,8 @@ static void server_ended(struct hga_sftp *f)
 	struct hga_err err;
 
 	(void)hga_fail(&err, HGA_REMOTE, 0, "SftpFailure",
-		       "sftp %s: the server's sftp program ended",
-		       f->ssh->name); /* kept as fatal */
+	               "sftp %s: the server's sftp program ended",
+	               f->ssh->name); /* kept as fatal */
 	set_fatal(f, &err);
 }
 
@@ -904,8 +904,8 @@ static void on_silence(struct hga_timer *t)
 		return;
 	if (now >= due) {
 		(void)hga_fail(&err, HGA_TIMEOUT, 0, "Transfer",
-			       "sftp %s: no answer for %d s", f->ssh->name,
-			       HGA_SFTP_SILENCE_MS / 1000); /* handed on */
+		               "sftp %s: no answer for %d s", f->ssh->name,
+		               HGA_SFTP_SILENCE_MS / 1000); /* handed on */
 		hga_sftp_end(f, &err);
 		return;
 	}
@@ -914,7 +914,7 @@ static void on_silence(struct hga_timer *t)
 }
 
 int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
-		 struct hga_err *err)
+                 struct hga_err *err)
 {
 	struct hga_sftp *f = ssh->sftp;
 	int rc = hga_ssh_check(ssh, err);
@@ -925,8 +925,8 @@ int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
 		f = hga_sftp_engine_new(ssh);
 		if (f == NULL)
 			return hga_fail_mem(err);
-		f->chan = hga_chan_new(ssh, "subsystem", HGA_STR("sftp"),
-				       WINDOW);
+		f->chan =
+		    hga_chan_new(ssh, "subsystem", HGA_STR("sftp"), WINDOW);
 		if (f->chan == NULL) {
 			hga_sftp_engine_free(f);
 			return hga_fail_mem(err);

@@ -75,8 +75,8 @@ struct hga_sftp_call_args {
 
 struct hga_sftp_call {
 	struct hga_op base;
-	struct hga_sftp_attrs attrs;     /* STAT, LSTAT */
-	struct hga_sftp_entry *entries;  /* LIST, sorted by name */
+	struct hga_sftp_attrs attrs;    /* STAT, LSTAT */
+	struct hga_sftp_entry *entries; /* LIST, sorted by name */
 	size_t n_entries;
 	struct hga_buf text; /* READLINK, REALPATH; names of LIST */
 	struct hga_sftp_more more;
@@ -84,8 +84,8 @@ struct hga_sftp_call {
 };
 
 int hga_sftp_call_start(struct hga_ssh *ssh, struct hga_sftp_call *op,
-			const struct hga_sftp_call_args *args,
-			struct hga_err *err) HGA_MUST_USE;
+                        const struct hga_sftp_call_args *args,
+                        struct hga_err *err) HGA_MUST_USE;
 /* Frees results; cancels a running one. */
 void hga_sftp_call_release(struct hga_sftp_call *op);
 
@@ -94,15 +94,15 @@ struct hga_sftp_xfer_args {
 	const char *local;   /* NULL: memory */
 	struct hga_str data; /* put from memory; borrowed until done */
 	struct hga_str remote;
-	int64_t mode;        /* -1: that of the source, 0644 from memory */
-	bool mtime;          /* keep the time of the source */
+	int64_t mode; /* -1: that of the source, 0644 from memory */
+	bool mtime;   /* keep the time of the source */
 	bool need_atomic;
-	bool fsync;          /* put: also on the server; get: always local */
-	bool hash;           /* SHA-256 while the bytes pass */
-	const char *sha256;  /* get: what it must be (hex); implies hash */
-	bool hold;           /* put: leave the part, the caller renames it */
-	bool discard;        /* get without local: only count and hash */
-	uint64_t max;        /* get: more is protocol TooLarge; 0: no limit */
+	bool fsync;         /* put: also on the server; get: always local */
+	bool hash;          /* SHA-256 while the bytes pass */
+	const char *sha256; /* get: what it must be (hex); implies hash */
+	bool hold;          /* put: leave the part, the caller renames it */
+	bool discard;       /* get without local: only count and hash */
+	uint64_t max;       /* get: more is protocol TooLarge; 0: no limit */
 };
 
 struct hga_sftp_xfer {
@@ -118,8 +118,8 @@ struct hga_sftp_xfer {
 };
 
 int hga_sftp_xfer_start(struct hga_ssh *ssh, struct hga_sftp_xfer *op,
-			const struct hga_sftp_xfer_args *args,
-			struct hga_err *err) HGA_MUST_USE;
+                        const struct hga_sftp_xfer_args *args,
+                        struct hga_err *err) HGA_MUST_USE;
 void hga_sftp_xfer_release(struct hga_sftp_xfer *op);
 
 /* True for a name a server may give us: one component, no "." or "..", no

@@ -23,14 +23,14 @@ static int by_name(const void *a, const void *b)
 }
 
 static int list_unsafe(struct hga_sftp *f, struct hga_sftp_lister *l,
-		       struct hga_str name, const char *why)
+                       struct hga_str name, const char *why)
 {
 	char what[300], clean[80];
 
 	hga_sftp_what(f, "list", l->path, what, sizeof(what));
 	hga_ssh_clean(clean, sizeof(clean), name);
 	return hga_fail(&l->err, HGA_PROTOCOL, 0, "UnsafeName",
-			"%s: the server gave %s: \"%s\"", what, why, clean);
+	                "%s: the server gave %s: \"%s\"", what, why, clean);
 }
 
 /* Sorts; two equal names would be one local file. */
@@ -43,7 +43,7 @@ static void list_sort(struct hga_sftp *f, struct hga_sftp_lister *l)
 	for (size_t i = 1; i < l->n; i++)
 		if (hga_str_eq(l->v[i - 1].name, l->v[i].name)) {
 			(void)list_unsafe(f, l, l->v[i].name,
-					  "a name twice"); /* in l->err */
+			                  "a name twice"); /* in l->err */
 			return;
 		}
 }
@@ -51,7 +51,7 @@ static void list_sort(struct hga_sftp *f, struct hga_sftp_lister *l)
 static void list_close(struct hga_sftp *f, struct hga_sftp_lister *l)
 {
 	hga_sftp_ask_handle(f, SFTP_CLOSE, hga_buf_str(&l->handle),
-			    hga_sftp_ignore, NULL);
+	                    hga_sftp_ignore, NULL);
 	l->done(f, l);
 }
 
@@ -73,7 +73,7 @@ static int list_grow(struct hga_sftp_lister *l)
 }
 
 static int list_add(struct hga_sftp *f, struct hga_sftp_lister *l,
-		    struct hga_str name, const struct hga_sftp_attrs *a)
+                    struct hga_str name, const struct hga_sftp_attrs *a)
 {
 	struct hga_sftp_entry *e;
 
@@ -83,8 +83,8 @@ static int list_add(struct hga_sftp *f, struct hga_sftp_lister *l,
 		return list_unsafe(f, l, name, "an unsafe name");
 	if (l->n == HGA_SFTP_LIST_MAX)
 		return hga_fail(&l->err, HGA_PROTOCOL, 0, "TooLarge",
-				"sftp list: more than %d entries",
-				HGA_SFTP_LIST_MAX);
+		                "sftp list: more than %d entries",
+		                HGA_SFTP_LIST_MAX);
 	if (l->n == l->cap && list_grow(l) < 0)
 		return -HGA_MEMORY;
 	e = &l->v[l->n];
@@ -98,10 +98,10 @@ static int list_add(struct hga_sftp *f, struct hga_sftp_lister *l,
 }
 
 static void on_readdir(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r);
+                       const struct hga_sftp_reply *r);
 
 static int list_names(struct hga_sftp *f, struct hga_sftp_lister *l,
-		      struct hga_str body)
+                      struct hga_str body)
 {
 	size_t at = 0;
 	uint32_t n;
@@ -132,15 +132,15 @@ static int list_names(struct hga_sftp *f, struct hga_sftp_lister *l,
 }
 
 static void on_readdir(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_lister *l = ctx;
 
 	if (r->type == SFTP_NAME) {
 		if (list_names(f, l, r->body) == 0) {
 			hga_sftp_ask_handle(f, SFTP_READDIR,
-					    hga_buf_str(&l->handle),
-					    on_readdir, l);
+			                    hga_buf_str(&l->handle), on_readdir,
+			                    l);
 			return;
 		}
 		if (f->fatal.kind != HGA_OK)
@@ -157,13 +157,13 @@ static void on_readdir(struct hga_sftp *f, void *ctx,
 }
 
 static void on_opendir(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_lister *l = ctx;
 
 	if (hga_sftp_is_handle(f, r, &l->handle)) {
 		hga_sftp_ask_handle(f, SFTP_READDIR, hga_buf_str(&l->handle),
-				    on_readdir, l);
+		                    on_readdir, l);
 		return;
 	}
 	if (f->fatal.kind != HGA_OK)
@@ -205,12 +205,12 @@ struct call {
 };
 
 static const char *const call_names[] = {
-	[HGA_SFTP_STAT] = "stat",         [HGA_SFTP_LSTAT] = "lstat",
-	[HGA_SFTP_LIST] = "list",         [HGA_SFTP_MKDIR] = "mkdir",
-	[HGA_SFTP_RMDIR] = "rmdir",       [HGA_SFTP_REMOVE] = "remove",
-	[HGA_SFTP_RENAME] = "rename",     [HGA_SFTP_SETATTR] = "chmod",
-	[HGA_SFTP_READLINK] = "readlink", [HGA_SFTP_SYMLINK] = "symlink",
-	[HGA_SFTP_REALPATH] = "realpath",
+    [HGA_SFTP_STAT] = "stat",         [HGA_SFTP_LSTAT] = "lstat",
+    [HGA_SFTP_LIST] = "list",         [HGA_SFTP_MKDIR] = "mkdir",
+    [HGA_SFTP_RMDIR] = "rmdir",       [HGA_SFTP_REMOVE] = "remove",
+    [HGA_SFTP_RENAME] = "rename",     [HGA_SFTP_SETATTR] = "chmod",
+    [HGA_SFTP_READLINK] = "readlink", [HGA_SFTP_SYMLINK] = "symlink",
+    [HGA_SFTP_REALPATH] = "realpath",
 };
 
 static void call_free(struct call *c)
@@ -250,7 +250,7 @@ static void call_over(struct call *c, const struct hga_err *err)
 }
 
 static void call_fail(struct hga_sftp *f, struct hga_sftp_user *u,
-		      const struct hga_err *err)
+                      const struct hga_err *err)
 {
 	(void)f; /* about to go */
 	call_end((struct call *)u, err);
@@ -261,8 +261,8 @@ static void call_status(struct call *c, const struct hga_sftp_reply *r)
 	struct hga_sftp_more more;
 	struct hga_err err;
 
-	hga_sftp_status_err(c->f, r, call_names[c->what],
-			    hga_buf_str(&c->path), &err, &more);
+	hga_sftp_status_err(c->f, r, call_names[c->what], hga_buf_str(&c->path),
+	                    &err, &more);
 	if (c->op != NULL)
 		c->op->more = more;
 	call_over(c, &err);
@@ -274,13 +274,12 @@ static void on_call_name(struct call *c, const struct hga_sftp_reply *r)
 	size_t at = 0;
 	uint32_t n;
 
-	if (r->type != SFTP_NAME || !hga_wire_u32(r->body, &at, &n) ||
-	    n != 1 || !hga_wire_str(r->body, &at, &name)) {
+	if (r->type != SFTP_NAME || !hga_wire_u32(r->body, &at, &n) || n != 1 ||
+	    !hga_wire_str(r->body, &at, &name)) {
 		hga_sftp_bad(c->f, "one name expected");
 		return; /* the engine's end fails the call */
 	}
-	if (c->op != NULL &&
-	    hga_buf_addstr(&c->op->text, name, NULL) < 0) {
+	if (c->op != NULL && hga_buf_addstr(&c->op->text, name, NULL) < 0) {
 		hga_sftp_no_memory(c->f);
 		return;
 	}
@@ -291,7 +290,7 @@ static void ask(struct call *c);
 
 /* Servers without posix-rename refuse an existing target: remove it. */
 static void on_removed(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct call *c = ctx;
 
@@ -301,7 +300,7 @@ static void on_removed(struct hga_sftp *f, void *ctx,
 }
 
 static void on_call(struct hga_sftp *f, void *ctx,
-		    const struct hga_sftp_reply *r)
+                    const struct hga_sftp_reply *r)
 {
 	struct call *c = ctx;
 	struct hga_sftp_attrs a;
@@ -311,8 +310,8 @@ static void on_call(struct hga_sftp *f, void *ctx,
 		    !(f->ext & EXT_POSIX_RENAME) && r->status == FX_FAILURE) {
 			c->retried = true;
 			hga_sftp_ask_path(f, SFTP_REMOVE,
-					  hga_buf_str(&c->path2), on_removed,
-					  c);
+			                  hga_buf_str(&c->path2), on_removed,
+			                  c);
 			return;
 		}
 		call_status(c, r);
@@ -355,7 +354,7 @@ static void on_listed(struct hga_sftp *f, struct hga_sftp_lister *l)
 }
 
 static void ask_two(struct call *c, uint8_t type, const struct hga_buf *a,
-		    const struct hga_buf *b)
+                    const struct hga_buf *b)
 {
 	hga_sftp_put_begin(c->f, type, on_call, c, 0, 0);
 	hga_sftp_put_str(c->f, hga_buf_str(a));
@@ -374,12 +373,12 @@ static void ask_attrs(struct call *c, uint8_t type)
 static void ask(struct call *c)
 {
 	static const uint8_t types[] = {
-		[HGA_SFTP_STAT] = SFTP_STAT,
-		[HGA_SFTP_LSTAT] = SFTP_LSTAT,
-		[HGA_SFTP_RMDIR] = SFTP_RMDIR,
-		[HGA_SFTP_REMOVE] = SFTP_REMOVE,
-		[HGA_SFTP_READLINK] = SFTP_READLINK,
-		[HGA_SFTP_REALPATH] = SFTP_REALPATH,
+	    [HGA_SFTP_STAT] = SFTP_STAT,
+	    [HGA_SFTP_LSTAT] = SFTP_LSTAT,
+	    [HGA_SFTP_RMDIR] = SFTP_RMDIR,
+	    [HGA_SFTP_REMOVE] = SFTP_REMOVE,
+	    [HGA_SFTP_READLINK] = SFTP_READLINK,
+	    [HGA_SFTP_REALPATH] = SFTP_REALPATH,
 	};
 
 	switch (c->what) {
@@ -397,7 +396,7 @@ static void ask(struct call *c)
 		return;
 	case HGA_SFTP_RENAME:
 		hga_sftp_ask_rename(c->f, hga_buf_str(&c->path),
-				    hga_buf_str(&c->path2), on_call, c);
+		                    hga_buf_str(&c->path2), on_call, c);
 		return;
 	case HGA_SFTP_SYMLINK:
 		/* OpenSSH wants the target first, against the draft. */
@@ -410,7 +409,7 @@ static void ask(struct call *c)
 	case HGA_SFTP_READLINK:
 	case HGA_SFTP_REALPATH:
 		hga_sftp_ask_path(c->f, types[c->what], hga_buf_str(&c->path),
-				  on_call, c);
+		                  on_call, c);
 		return;
 	}
 }
@@ -440,8 +439,8 @@ static void call_cancel(struct hga_op *base)
 }
 
 int hga_sftp_call_start(struct hga_ssh *ssh, struct hga_sftp_call *op,
-			const struct hga_sftp_call_args *args,
-			struct hga_err *err)
+                        const struct hga_sftp_call_args *args,
+                        struct hga_err *err)
 {
 	struct hga_sftp *f;
 	struct call *c;

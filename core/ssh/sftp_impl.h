@@ -89,12 +89,12 @@ struct hga_sftp_reply {
 
 struct hga_sftp;
 typedef void (*hga_sftp_fn)(struct hga_sftp *f, void *ctx,
-			    const struct hga_sftp_reply *r);
+                            const struct hga_sftp_reply *r);
 
 struct hga_sftp_user {
 	void (*begin)(struct hga_sftp *f, struct hga_sftp_user *u);
 	void (*fail)(struct hga_sftp *f, struct hga_sftp_user *u,
-		     const struct hga_err *err);
+	             const struct hga_err *err);
 	/* Queues requests with data while there is room; true if it did. */
 	bool (*produce)(struct hga_sftp *f, struct hga_sftp_user *u);
 	/* After hga_sftp_over: unlinked, from the engine, never from inside a
@@ -129,7 +129,7 @@ struct hga_sftp {
 	uint32_t n_reqs, free_req, used_reqs, seq;
 	struct hga_buf rx, tx;
 	size_t rx_at, tx_at;
-	size_t frame;         /* where the request being built begins in tx */
+	size_t frame; /* where the request being built begins in tx */
 	uint32_t frame_slot;
 	/* rate of the last second, for the amount of reads on their way */
 	int64_t rate_ms;
@@ -143,7 +143,7 @@ struct hga_sftp *hga_sftp_engine_new(struct hga_ssh *ssh);
 void hga_sftp_engine_free(struct hga_sftp *f);
 /* Bytes from the server; -kind when malformed (then end the engine). */
 int hga_sftp_feed(struct hga_sftp *f, const void *p, size_t n,
-		  struct hga_err *err) HGA_MUST_USE;
+                  struct hga_err *err) HGA_MUST_USE;
 /* Asks users for data until tx is full; true if something was queued. */
 bool hga_sftp_produce(struct hga_sftp *f);
 /* Fails all users and frees the engine. */
@@ -151,7 +151,7 @@ void hga_sftp_end(struct hga_sftp *f, const struct hga_err *err);
 
 /* The session's engine, opened if need be. */
 int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
-		 struct hga_err *err) HGA_MUST_USE;
+                 struct hga_err *err) HGA_MUST_USE;
 void hga_sftp_link(struct hga_sftp *f, struct hga_sftp_user *u);
 void hga_sftp_unlink(struct hga_sftp *f, struct hga_sftp_user *u);
 /* Asks for finish. */
@@ -163,7 +163,7 @@ void hga_sftp_over(struct hga_sftp *f, struct hga_sftp_user *u);
  * called exactly once unless the engine ends.
  */
 void hga_sftp_put_begin(struct hga_sftp *f, uint8_t type, hga_sftp_fn fn,
-			void *ctx, uint64_t off, uint32_t len);
+                        void *ctx, uint64_t off, uint32_t len);
 void hga_sftp_put_u32(struct hga_sftp *f, uint32_t v);
 void hga_sftp_put_u64(struct hga_sftp *f, uint64_t v);
 void hga_sftp_put_str(struct hga_sftp *f, struct hga_str s);
@@ -175,20 +175,20 @@ void hga_sftp_put_send(struct hga_sftp *f);
 void hga_sftp_put_abort(struct hga_sftp *f);
 /* Whatever the answer is. */
 void hga_sftp_ignore(struct hga_sftp *f, void *ctx,
-		     const struct hga_sftp_reply *r);
+                     const struct hga_sftp_reply *r);
 
 /* One request with a path. */
 void hga_sftp_ask_path(struct hga_sftp *f, uint8_t type, struct hga_str path,
-		       hga_sftp_fn fn, void *ctx);
+                       hga_sftp_fn fn, void *ctx);
 /* One request with a handle. */
 void hga_sftp_ask_handle(struct hga_sftp *f, uint8_t type, struct hga_str h,
-			 hga_sftp_fn fn, void *ctx);
+                         hga_sftp_fn fn, void *ctx);
 void hga_sftp_ask_open(struct hga_sftp *f, struct hga_str path, uint32_t flags,
-		       const struct hga_sftp_attrs *a, hga_sftp_fn fn,
-		       void *ctx);
+                       const struct hga_sftp_attrs *a, hga_sftp_fn fn,
+                       void *ctx);
 /* Over an existing target where the server can. */
 void hga_sftp_ask_rename(struct hga_sftp *f, struct hga_str from,
-			 struct hga_str to, hga_sftp_fn fn, void *ctx);
+                         struct hga_str to, hga_sftp_fn fn, void *ctx);
 
 /* ---- replies ---- */
 
@@ -196,29 +196,29 @@ void hga_sftp_ask_rename(struct hga_sftp *f, struct hga_str from,
 void hga_sftp_no_memory(struct hga_sftp *f);
 void hga_sftp_bad(struct hga_sftp *f, const char *what);
 bool hga_sftp_read_attrs(struct hga_str body, size_t *at,
-			 struct hga_sftp_attrs *out);
+                         struct hga_sftp_attrs *out);
 /* ATTRS reply: true; STATUS: false; anything else also ends the engine. */
 bool hga_sftp_is_attrs(struct hga_sftp *f, const struct hga_sftp_reply *r,
-		       struct hga_sftp_attrs *out);
+                       struct hga_sftp_attrs *out);
 /* HANDLE reply into h (at most 256 bytes). */
 bool hga_sftp_is_handle(struct hga_sftp *f, const struct hga_sftp_reply *r,
-			struct hga_buf *h);
+                        struct hga_buf *h);
 /* True for STATUS OK; false for another status (or a bad type). */
 bool hga_sftp_is_ok(struct hga_sftp *f, const struct hga_sftp_reply *r);
 
 /* Fills err (and more, may be NULL) for a STATUS reply. */
 void hga_sftp_status_err(struct hga_sftp *f, const struct hga_sftp_reply *r,
-			 const char *doing, struct hga_str path,
-			 struct hga_err *err, struct hga_sftp_more *more);
+                         const char *doing, struct hga_str path,
+                         struct hga_err *err, struct hga_sftp_more *more);
 
 /* "sftp put HOST:/path" */
 void hga_sftp_what(struct hga_sftp *f, const char *doing, struct hga_str path,
-		   char *out, size_t size);
+                   char *out, size_t size);
 void hga_sftp_digits(char *out, size_t size, uint64_t v);
 /* "~", "~/x", drive letters of Windows servers; -HGA_USAGE for "~user", NUL,
  * empty. */
-int hga_sftp_path(struct hga_ssh *ssh, struct hga_str path,
-		  struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
+int hga_sftp_path(struct hga_ssh *ssh, struct hga_str path, struct hga_buf *out,
+                  struct hga_err *err) HGA_MUST_USE;
 
 /* ---- listing a directory ---- */
 
@@ -240,11 +240,11 @@ void hga_sftp_lister_release(struct hga_sftp_lister *l);
 /* ---- transfer of one file (xfer.c) ---- */
 
 enum hga_job_state {
-	JOB_OPEN,    /* waits for attributes or the handle */
-	JOB_MOVE,    /* data */
-	JOB_FINISH,  /* all data sent; waits for the last answers */
+	JOB_OPEN,   /* waits for attributes or the handle */
+	JOB_MOVE,   /* data */
+	JOB_FINISH, /* all data sent; waits for the last answers */
 	JOB_RENAME,
-	JOB_CLEAN,   /* failed: closes and removes */
+	JOB_CLEAN, /* failed: closes and removes */
 	JOB_OVER
 };
 
@@ -267,9 +267,9 @@ struct hga_sftp_job {
 	struct hga_str mem;
 	struct hga_buf *sink;
 	struct hga_buf handle;
-	uint32_t mode;  /* to set */
-	bool set_mode;  /* get: not subject to the umask */
-	uint32_t time;  /* to set, with mtime */
+	uint32_t mode; /* to set */
+	bool set_mode; /* get: not subject to the umask */
+	uint32_t time; /* to set, with mtime */
 	uint64_t size, next, moved, max;
 	uint64_t seen; /* the owner's */
 	struct hga_hash hash;
@@ -287,14 +287,14 @@ struct hga_sftp_job {
 
 /* New job; remote is copied.  NULL: *err. */
 struct hga_sftp_job *hga_sftp_job_new(bool put, struct hga_str remote,
-				      struct hga_err *err);
+                                      struct hga_err *err);
 /* get into a file of an open directory (a descriptor of the job's own from
  * now on, also on failure); name: one component. */
 int hga_sftp_job_into(struct hga_sftp_job *j, int dirfd, const char *name,
-		      struct hga_err *err) HGA_MUST_USE;
+                      struct hga_err *err) HGA_MUST_USE;
 /* put from a regular file (likewise the job's): takes size, mode and time. */
 int hga_sftp_job_from(struct hga_sftp_job *j, int fd, const char *path,
-		      struct hga_err *err) HGA_MUST_USE;
+                      struct hga_err *err) HGA_MUST_USE;
 void hga_sftp_job_start(struct hga_sftp *f, struct hga_sftp_job *j);
 /* Ends it with an error after removing the part; done is called. */
 void hga_sftp_job_stop(struct hga_sftp_job *j, const struct hga_err *err);

@@ -30,7 +30,11 @@
 #define ERRORS_MAX 100
 #define IDLE_MS 20
 
-enum kind { K_DIR, K_FILE, K_LINK };
+enum kind {
+	K_DIR,
+	K_FILE,
+	K_LINK
+};
 
 struct entry {
 	size_t at; /* relative path in names; "" is the root */
@@ -52,7 +56,11 @@ struct step {
 	struct hga_sftp_lister l;
 };
 
-enum phase { T_WALK, T_DIRS, T_FILES };
+enum phase {
+	T_WALK,
+	T_DIRS,
+	T_FILES
+};
 
 struct tree {
 	struct hga_sftp_user user;
@@ -103,13 +111,13 @@ static struct hga_str rel_base(struct hga_str path)
 	size_t n = rel_dir(path).n;
 
 	return n == 0 && (path.n == 0 || path.s[0] != '/')
-		       ? path
-		       : hga_strn(path.s + n + 1, path.n - n - 1);
+	           ? path
+	           : hga_strn(path.s + n + 1, path.n - n - 1);
 }
 
 /* Remote path of a relative one. */
 static int remote_path(const struct tree *t, struct hga_str r,
-		       struct hga_buf *out, struct hga_err *err)
+                       struct hga_buf *out, struct hga_err *err)
 {
 	int rc;
 
@@ -163,7 +171,7 @@ static void fail(struct tree *t, const struct hga_err *err)
 
 /* An error of one file: may be collected. */
 static void fail_one(struct tree *t, const struct hga_err *err,
-		     const struct hga_sftp_more *more)
+                     const struct hga_sftp_more *more)
 {
 	if (t->keep_going && err->kind != HGA_MEMORY && err->kind != HGA_NET &&
 	    t->op != NULL && t->f->fatal.kind == HGA_OK) {
@@ -178,14 +186,14 @@ static void fail_one(struct tree *t, const struct hga_err *err,
 }
 
 static void fail_path(struct tree *t, enum hga_kind kind, int sys,
-		      const char *code, struct hga_str path, const char *what)
+                      const char *code, struct hga_str path, const char *what)
 {
 	struct hga_err err;
 	char clean[256];
 
 	hga_ssh_clean(clean, sizeof(clean), path);
 	(void)hga_fail(&err, kind, sys, code, "sftp %s: %s: %s",
-		       t->put ? "put" : "get", clean, what); /* handed on */
+	               t->put ? "put" : "get", clean, what); /* handed on */
 	fail_one(t, &err, NULL);
 }
 
@@ -196,12 +204,12 @@ static int total_ok(const struct tree *t, struct hga_err *err)
 	if (t->max_bytes == 0 || t->total <= t->max_bytes)
 		return 0;
 	return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-			"sftp %s: more bytes than allowed",
-			t->put ? "put" : "get");
+	                "sftp %s: more bytes than allowed",
+	                t->put ? "put" : "get");
 }
 
 static int add_entry(struct tree *t, struct hga_str dir, struct hga_str name,
-		     const struct entry *proto, struct hga_err *err)
+                     const struct entry *proto, struct hga_err *err)
 {
 	size_t at = t->names.len;
 	struct entry *e;
@@ -209,13 +217,13 @@ static int add_entry(struct tree *t, struct hga_str dir, struct hga_str name,
 
 	if (t->n >= t->max_files)
 		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-				"sftp %s: more than %llu files",
-				t->put ? "put" : "get",
-				(unsigned long long)t->max_files);
+		                "sftp %s: more than %llu files",
+		                t->put ? "put" : "get",
+		                (unsigned long long)t->max_files);
 	if (proto->depth > DEPTH_MAX || dir.n + name.n + 1 > REL_MAX)
 		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-				"sftp %s: directories too deep",
-				t->put ? "put" : "get");
+		                "sftp %s: directories too deep",
+		                t->put ? "put" : "get");
 	if (t->n == t->cap) {
 		size_t cap = t->cap ? t->cap * 2 : 64;
 
@@ -232,7 +240,7 @@ static int add_entry(struct tree *t, struct hga_str dir, struct hga_str name,
 		rc = hga_buf_reserve(&t->names, dir.n + name.n + 2, err);
 		if (rc == 0)
 			rc = hga_buf_add(&t->names, t->names.data + off, dir.n,
-					 err);
+			                 err);
 		if (rc == 0)
 			rc = hga_buf_addc(&t->names, '/', err);
 	}
@@ -252,22 +260,22 @@ static int add_entry(struct tree *t, struct hga_str dir, struct hga_str name,
 /* ---- local walk (put) ---- */
 
 static int local_one(struct tree *t, int dfd, size_t parent, const char *name,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	struct entry e = {.depth = (uint16_t)(t->v[parent].depth + 1)};
 	struct hga_str dir = rel(t, parent);
 	char path[REL_MAX];
 	struct stat st;
 	int n = snprintf(path, sizeof(path), "%.*s%s%s", (int)dir.n, dir.s,
-			 dir.n ? "/" : "", name);
+	                 dir.n ? "/" : "", name);
 
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return hga_fail(err, HGA_USAGE, 0, "Path",
-				"sftp put: path too long below %s", t->local);
+		                "sftp put: path too long below %s", t->local);
 	if (excluded(t, hga_str(path)))
 		return 0;
 	if (fstatat(dfd, name, &st,
-		    t->links == HGA_LINKS_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW) < 0)
+	            t->links == HGA_LINKS_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW) < 0)
 		return hga_fs_fail(err, errno, "stat", path);
 	e.mode = st.st_mode & 0777;
 	e.mtime = (uint32_t)st.st_mtime;
@@ -299,12 +307,12 @@ static int local_dir(struct tree *t, size_t i, struct hga_err *err)
 
 	if (r.n >= sizeof(path))
 		return hga_fail(err, HGA_USAGE, 0, "Path",
-				"sftp put: path too long below %s", t->local);
+		                "sftp put: path too long below %s", t->local);
 	memcpy(path, r.n ? r.s : ".", r.n ? r.n : 1);
 	path[r.n ? r.n : 1] = '\0';
 	dfd = openat(t->root, path,
-		     O_RDONLY | O_DIRECTORY | O_CLOEXEC |
-			     (t->links == HGA_LINKS_FOLLOW ? 0 : O_NOFOLLOW));
+	             O_RDONLY | O_DIRECTORY | O_CLOEXEC |
+	                 (t->links == HGA_LINKS_FOLLOW ? 0 : O_NOFOLLOW));
 	if (dfd < 0)
 		return hga_fs_fail(err, errno, "open", path);
 	n = scandirat(dfd, ".", &list, not_dots, alphasort);
@@ -380,21 +388,21 @@ static struct step *step_new(struct tree *t, size_t entry)
 }
 
 static int remote_one(struct tree *t, size_t parent,
-		      const struct hga_sftp_entry *d, struct hga_err *err)
+                      const struct hga_sftp_entry *d, struct hga_err *err)
 {
 	const struct hga_sftp_attrs *a = &d->attrs;
 	struct entry e = {.depth = (uint16_t)(t->v[parent].depth + 1),
-			  .mode = a->mode & 0777,
-			  .mtime = a->mtime,
-			  .size = a->size};
+	                  .mode = a->mode & 0777,
+	                  .mtime = a->mtime,
+	                  .size = a->size};
 	struct hga_str dir = rel(t, parent);
 	char path[REL_MAX];
 	int n = snprintf(path, sizeof(path), "%.*s%s%.*s", (int)dir.n, dir.s,
-			 dir.n ? "/" : "", (int)d->name.n, d->name.s);
+	                 dir.n ? "/" : "", (int)d->name.n, d->name.s);
 
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-				"sftp get: a path is too long");
+		                "sftp get: a path is too long");
 	if (excluded(t, hga_str(path)))
 		return 0;
 	if (S_ISDIR(a->mode)) {
@@ -403,7 +411,7 @@ static int remote_one(struct tree *t, size_t parent,
 		e.kind = K_FILE;
 		if (a->size > INT64_MAX)
 			return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
-					"sftp get: a file is too large");
+			                "sftp get: a file is too large");
 	} else if (S_ISLNK(a->mode) && t->links == HGA_LINKS_FOLLOW) {
 		e.kind = K_LINK;
 		e.size = 0;
@@ -461,7 +469,7 @@ static void check_total(struct tree *t)
 
 /* A link: its target becomes a file if it is a regular one. */
 static void on_follow(struct hga_sftp *f, void *ctx,
-		      const struct hga_sftp_reply *r)
+                      const struct hga_sftp_reply *r)
 {
 	struct step *s = ctx;
 	struct tree *t = s->t;
@@ -529,7 +537,7 @@ static int open_local_dir(struct tree *t, struct hga_str path)
 		memcpy(name, path.s + at, n);
 		name[n] = '\0';
 		next = openat(fd, name,
-			      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		              O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		close(fd);
 		fd = next;
 		at += n + 1;
@@ -548,7 +556,7 @@ static void make_local_dir(struct tree *t, size_t i)
 	fd = open_local_dir(t, rel_dir(r));
 	if (fd < 0 || base.n >= sizeof(name)) {
 		fail_path(t, HGA_IO, fd < 0 ? errno : ENAMETOOLONG, "Local", r,
-			  "open directory");
+		          "open directory");
 		if (fd >= 0)
 			close(fd);
 		return;
@@ -562,22 +570,22 @@ static void make_local_dir(struct tree *t, size_t i)
 }
 
 static void on_dir_stat(struct hga_sftp *f, void *ctx,
-			const struct hga_sftp_reply *r)
+                        const struct hga_sftp_reply *r)
 {
 	struct step *s = ctx;
 	struct tree *t = s->t;
 	struct hga_sftp_attrs a;
 	struct hga_sftp_reply old = {.type = SFTP_STATUS,
-				     .status = FX_FAILURE,
-				     .text = HGA_STR("mkdir")};
+	                             .status = FX_FAILURE,
+	                             .text = HGA_STR("mkdir")};
 	struct hga_err err;
 	struct hga_sftp_more more;
 
 	t->out--;
 	if (!hga_sftp_is_attrs(f, r, &a) || !S_ISDIR(a.mode)) {
 		hga_sftp_status_err(f, r->type == SFTP_STATUS ? r : &old,
-				    "mkdir", hga_buf_str(&s->path), &err,
-				    &more);
+		                    "mkdir", hga_buf_str(&s->path), &err,
+		                    &more);
 		t->more = more;
 		fail(t, &err);
 	}
@@ -586,7 +594,7 @@ static void on_dir_stat(struct hga_sftp *f, void *ctx,
 }
 
 static void on_mkdir(struct hga_sftp *f, void *ctx,
-		     const struct hga_sftp_reply *r)
+                     const struct hga_sftp_reply *r)
 {
 	struct step *s = ctx;
 	struct tree *t = s->t;
@@ -604,11 +612,11 @@ static void on_mkdir(struct hga_sftp *f, void *ctx,
 	if (f->fatal.kind == HGA_OK && r->status == FX_FAILURE) {
 		t->out++;
 		hga_sftp_ask_path(f, SFTP_STAT, hga_buf_str(&s->path),
-				  on_dir_stat, s);
+		                  on_dir_stat, s);
 		return;
 	}
 	hga_sftp_status_err(f, r, "mkdir", hga_buf_str(&s->path), &err,
-			    &t->more);
+	                    &t->more);
 	step_free(s);
 	fail(t, &err);
 	run(t);
@@ -617,7 +625,7 @@ static void on_mkdir(struct hga_sftp *f, void *ctx,
 static void make_remote_dir(struct tree *t, size_t i)
 {
 	struct hga_sftp_attrs a = {.flags = HGA_ATTR_MODE,
-				   .mode = (t->v[i].mode & 0777) | 0700};
+	                           .mode = (t->v[i].mode & 0777) | 0700};
 	struct step *s = step_new(t, i);
 
 	if (s == NULL)
@@ -658,8 +666,7 @@ static int keep_job(struct tree *t, struct hga_sftp_job *j, struct hga_err *err)
 {
 	if (t->n_jobs == t->cap_jobs) {
 		size_t cap = t->cap_jobs ? t->cap_jobs * 2 : 64;
-		struct hga_sftp_job **v =
-			hga_realloc(t->jobs, cap * sizeof(*v));
+		void *v = hga_realloc(t->jobs, cap * sizeof(t->jobs[0]));
 
 		if (v == NULL)
 			return hga_fail_mem(err);
@@ -712,7 +719,7 @@ static void on_job_done(struct hga_sftp_job *j)
 }
 
 static int job_source(struct tree *t, struct hga_sftp_job *j, size_t i,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	struct hga_str r = rel(t, i);
 	char path[REL_MAX];
@@ -721,8 +728,8 @@ static int job_source(struct tree *t, struct hga_sftp_job *j, size_t i,
 	memcpy(path, r.s, r.n); /* shorter by add_entry's limit */
 	path[r.n] = '\0';
 	fd = openat(t->root, path,
-		    O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC |
-			    (t->links == HGA_LINKS_FOLLOW ? 0 : O_NOFOLLOW));
+	            O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC |
+	                (t->links == HGA_LINKS_FOLLOW ? 0 : O_NOFOLLOW));
 	if (fd < 0)
 		return hga_fs_fail(err, errno, "open", path);
 	return hga_sftp_job_from(j, fd, path, err);
@@ -751,7 +758,7 @@ static int dir_of(struct tree *t, struct hga_str dir)
 }
 
 static int job_target(struct tree *t, struct hga_sftp_job *j, size_t i,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	struct hga_str r = rel(t, i), base = rel_base(r);
 	char name[256];
@@ -764,8 +771,8 @@ static int job_target(struct tree *t, struct hga_sftp_job *j, size_t i,
 	fd = dir_of(t, rel_dir(r));
 	if (fd < 0)
 		return hga_fail(err, HGA_IO, errno, "Local",
-				"sftp get: cannot open the directory of %s",
-				name);
+		                "sftp get: cannot open the directory of %s",
+		                name);
 	j->have_attrs = true;
 	j->size = t->v[i].size;
 	j->mode = t->v[i].mode;
@@ -806,7 +813,7 @@ static void start_file(struct tree *t, size_t i)
 }
 
 static void on_linked(struct hga_sftp *f, void *ctx,
-		      const struct hga_sftp_reply *r)
+                      const struct hga_sftp_reply *r)
 {
 	struct step *s = ctx;
 	struct tree *t = s->t;
@@ -819,9 +826,9 @@ static void on_linked(struct hga_sftp *f, void *ctx,
 			t->op->files++;
 	} else if (f->fatal.kind == HGA_OK) {
 		hga_sftp_ask_path(f, SFTP_REMOVE, hga_buf_str(&s->part),
-				  hga_sftp_ignore, NULL);
+		                  hga_sftp_ignore, NULL);
 		hga_sftp_status_err(f, r, "symlink", hga_buf_str(&s->path),
-				    &err, &more);
+		                    &err, &more);
 		fail_one(t, &err, &more);
 	}
 	step_free(s);
@@ -829,7 +836,7 @@ static void on_linked(struct hga_sftp *f, void *ctx,
 }
 
 static void on_symlink(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct step *s = ctx;
 
@@ -838,7 +845,7 @@ static void on_symlink(struct hga_sftp *f, void *ctx,
 		return;
 	}
 	hga_sftp_ask_rename(f, hga_buf_str(&s->part), hga_buf_str(&s->path),
-			    on_linked, s);
+	                    on_linked, s);
 }
 
 static void put_link(struct tree *t, size_t i)
@@ -856,12 +863,12 @@ static void put_link(struct tree *t, size_t i)
 	n = readlinkat(t->root, path, to, sizeof(to));
 	if (n < 0 || (size_t)n >= sizeof(to)) {
 		fail_path(t, HGA_IO, n < 0 ? errno : ENAMETOOLONG, "Local", r,
-			  "read link");
+		          "read link");
 		step_free(s);
 		return;
 	}
 	snprintf(suffix, sizeof(suffix), ".hga-%08x.part",
-		 (unsigned)hga_mono_us() ^ (unsigned)i);
+	         (unsigned)hga_mono_us() ^ (unsigned)i);
 	hga_buf_init(&s->part, s->path.max + sizeof(suffix));
 	if (hga_buf_addstr(&s->part, hga_buf_str(&s->path), &err) < 0 ||
 	    hga_buf_adds(&s->part, suffix, &err) < 0) {
@@ -879,9 +886,8 @@ static void put_link(struct tree *t, size_t i)
 static void run_files(struct tree *t)
 {
 	struct hga_ssh *ssh = t->f->ssh;
-	unsigned most = ssh != NULL && hga_ssh_rtt(ssh) >= 0.02
-				? SMALL_OUT_FAR
-				: SMALL_OUT;
+	unsigned most =
+	    ssh != NULL && hga_ssh_rtt(ssh) >= 0.02 ? SMALL_OUT_FAR : SMALL_OUT;
 
 	while (t->next < t->n && t->out < most && t->err.kind == HGA_OK) {
 		const struct entry *e = &t->v[t->next];
@@ -989,7 +995,7 @@ static void on_begin(struct hga_sftp *f, struct hga_sftp_user *u)
 
 /* The engine is gone: so are all answers; jobs end as users of their own. */
 static void on_user_fail(struct hga_sftp *f, struct hga_sftp_user *u,
-			 const struct hga_err *err)
+                         const struct hga_err *err)
 {
 	struct tree *t = (struct tree *)u;
 
@@ -1025,7 +1031,7 @@ static int put_root(struct tree *t, struct hga_err *err)
 }
 
 static int take_args(struct tree *t, struct hga_ssh *ssh,
-		     const struct hga_tree_args *a, struct hga_err *err)
+                     const struct hga_tree_args *a, struct hga_err *err)
 {
 	int rc = hga_sftp_path(ssh, a->remote, &t->remote, err);
 
@@ -1042,8 +1048,8 @@ static int take_args(struct tree *t, struct hga_ssh *ssh,
 	t->put = a->put;
 	t->mtime = a->mtime;
 	t->keep_going = a->keep_going;
-	t->links = !a->put && a->links == HGA_LINKS_KEEP ? HGA_LINKS_SKIP
-							 : a->links;
+	t->links =
+	    !a->put && a->links == HGA_LINKS_KEEP ? HGA_LINKS_SKIP : a->links;
 	t->max_files = a->max_files ? a->max_files : FILES_MAX;
 	t->max_bytes = a->max_bytes;
 	t->more.offset = t->more.status = -1;
@@ -1069,7 +1075,7 @@ static void tree_cancel(struct hga_op *base)
 }
 
 int hga_tree_start(struct hga_ssh *ssh, struct hga_tree *op,
-		   const struct hga_tree_args *args, struct hga_err *err)
+                   const struct hga_tree_args *args, struct hga_err *err)
 {
 	struct hga_sftp *f;
 	struct tree *t;
@@ -1145,7 +1151,7 @@ static void on_idle(struct hga_timer *timer)
 }
 
 int hga_sftp_idle_start(struct hga_ssh *ssh, struct hga_sftp_idle *op,
-			int64_t timeout_ms, struct hga_err *err)
+                        int64_t timeout_ms, struct hga_err *err)
 {
 	int rc;
 

@@ -18,14 +18,18 @@
 #include "ssh/session.h"
 #include "ssh/sftp.h"
 
-enum hga_tree_links { HGA_LINKS_KEEP, HGA_LINKS_FOLLOW, HGA_LINKS_SKIP };
+enum hga_tree_links {
+	HGA_LINKS_KEEP,
+	HGA_LINKS_FOLLOW,
+	HGA_LINKS_SKIP
+};
 
 struct hga_tree_args {
 	bool put;
 	const char *local; /* directory; get makes it */
 	struct hga_str remote;
-	enum hga_tree_links links;       /* get: KEEP is SKIP */
-	const struct hga_str *exclude;   /* globs on relative paths */
+	enum hga_tree_links links;     /* get: KEEP is SKIP */
+	const struct hga_str *exclude; /* globs on relative paths */
 	size_t n_exclude;
 	bool mtime;
 	bool keep_going;    /* go on after a file has failed */
@@ -44,8 +48,8 @@ struct hga_tree {
 };
 
 int hga_tree_start(struct hga_ssh *ssh, struct hga_tree *op,
-		   const struct hga_tree_args *args,
-		   struct hga_err *err) HGA_MUST_USE;
+                   const struct hga_tree_args *args,
+                   struct hga_err *err) HGA_MUST_USE;
 void hga_tree_release(struct hga_tree *op);
 
 /* Waits until what cancelled transfers left behind is removed, at most so
@@ -57,6 +61,6 @@ struct hga_sftp_idle {
 	int64_t end_ms_;
 };
 int hga_sftp_idle_start(struct hga_ssh *ssh, struct hga_sftp_idle *op,
-			int64_t timeout_ms, struct hga_err *err) HGA_MUST_USE;
+                        int64_t timeout_ms, struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -99,23 +99,23 @@ static void fail_status(struct hga_sftp_job *j, const struct hga_sftp_reply *r)
 	if (j->f->fatal.kind != HGA_OK)
 		return; /* the engine's end follows */
 	hga_sftp_status_err(j->f, r, verb(j), hga_buf_str(&j->remote), &err,
-			    &j->more);
+	                    &j->more);
 	j->more.offset = (int64_t)j->moved;
 	fail(j, &err);
 }
 
 static void fail_text(struct hga_sftp_job *j, enum hga_kind kind, int sys,
-		      const char *code, const char *text)
+                      const char *code, const char *text)
 {
 	struct hga_err err;
 	char what[320];
 
 	hga_sftp_what(j->f, verb(j), hga_buf_str(&j->remote), what,
-		      sizeof(what));
+	              sizeof(what));
 	(void)hga_fail(&err, kind, sys, code, "%s: %s", what,
-		       text); /* handed on */
+	               text); /* handed on */
 	hga_ssh_clean(j->more.path, sizeof(j->more.path),
-		      hga_buf_str(&j->remote));
+	              hga_buf_str(&j->remote));
 	j->more.offset = (int64_t)j->moved;
 	fail(j, &err);
 }
@@ -139,7 +139,7 @@ static void fail_short(struct hga_sftp_job *j, uint64_t got)
 }
 
 static void on_user_fail(struct hga_sftp *f, struct hga_sftp_user *u,
-			 const struct hga_err *err)
+                         const struct hga_err *err)
 {
 	struct hga_sftp_job *j = (struct hga_sftp_job *)u;
 	bool left = j->put && j->part_made;
@@ -153,15 +153,14 @@ static void on_user_fail(struct hga_sftp *f, struct hga_sftp_user *u,
 	n = strlen(j->err.msg);
 	if (left && j->err.kind != HGA_OK)
 		snprintf(j->err.msg + n, sizeof(j->err.msg) - n,
-			 "; %.200s may be left there",
-			 hga_buf_text(&j->rpart));
+		         "; %.200s may be left there", hga_buf_text(&j->rpart));
 	on_finish(f, u);
 }
 
 /* ---- cleaning up on the server ---- */
 
 static void on_cleaned(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -179,13 +178,13 @@ static void clean_step(struct hga_sftp_job *j)
 		j->closed = true;
 		j->out++;
 		hga_sftp_ask_handle(j->f, SFTP_CLOSE, hga_buf_str(&j->handle),
-				    on_cleaned, j);
+		                    on_cleaned, j);
 	}
 	if (j->put && j->part_made) {
 		j->part_made = false;
 		j->out++;
 		hga_sftp_ask_path(j->f, SFTP_REMOVE, hga_buf_str(&j->rpart),
-				  on_cleaned, j);
+		                  on_cleaned, j);
 	}
 	if (j->out == 0)
 		over(j);
@@ -206,25 +205,25 @@ static bool live(struct hga_sftp_job *j)
 static void rename_part(struct hga_sftp_job *j);
 
 static void on_dir_there(struct hga_sftp *f, void *ctx,
-			 const struct hga_sftp_reply *r)
+                         const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 	struct hga_sftp_attrs a;
 	struct hga_sftp_reply old = {.type = SFTP_STATUS,
-				     .status = FX_FAILURE,
-				     .text = HGA_STR("rename")};
+	                             .status = FX_FAILURE,
+	                             .text = HGA_STR("rename")};
 
 	if (!live(j))
 		return;
 	if (hga_sftp_is_attrs(f, r, &a) && S_ISDIR(a.mode))
 		fail_text(j, HGA_REMOTE, 0, "IsDirectory",
-			  "the target is a directory");
+		          "the target is a directory");
 	else
 		fail_status(j, &old);
 }
 
 static void on_target_removed(struct hga_sftp *f, void *ctx,
-			      const struct hga_sftp_reply *r)
+                              const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -235,7 +234,7 @@ static void on_target_removed(struct hga_sftp *f, void *ctx,
 }
 
 static void on_rename(struct hga_sftp *f, void *ctx,
-		      const struct hga_sftp_reply *r)
+                      const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -255,11 +254,11 @@ static void on_rename(struct hga_sftp *f, void *ctx,
 		j->atomic = false;
 		j->out++;
 		hga_sftp_ask_path(f, SFTP_REMOVE, hga_buf_str(&j->remote),
-				  on_target_removed, j);
+		                  on_target_removed, j);
 	} else {
 		j->out++;
 		hga_sftp_ask_path(f, SFTP_STAT, hga_buf_str(&j->remote),
-				  on_dir_there, j);
+		                  on_dir_there, j);
 	}
 }
 
@@ -268,7 +267,7 @@ static void rename_part(struct hga_sftp_job *j)
 	j->state = JOB_RENAME;
 	j->out++;
 	hga_sftp_ask_rename(j->f, hga_buf_str(&j->rpart),
-			    hga_buf_str(&j->remote), on_rename, j);
+	                    hga_buf_str(&j->remote), on_rename, j);
 }
 
 static void hash_end(struct hga_sftp_job *j)
@@ -293,10 +292,10 @@ static void put_finished(struct hga_sftp_job *j)
 {
 	struct stat st;
 
-	if (j->fd >= 0 && (fstat(j->fd, &st) < 0 ||
-			   (uint64_t)st.st_size != j->size)) {
+	if (j->fd >= 0 &&
+	    (fstat(j->fd, &st) < 0 || (uint64_t)st.st_size != j->size)) {
 		fail_text(j, HGA_IO, 0, "Changed",
-			  "the local file changed meanwhile");
+		          "the local file changed meanwhile");
 		return;
 	}
 	if (j->hashing)
@@ -310,7 +309,7 @@ static void put_finished(struct hga_sftp_job *j)
 }
 
 static void on_closed(struct hga_sftp *f, void *ctx,
-		      const struct hga_sftp_reply *r)
+                      const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -323,7 +322,7 @@ static void on_closed(struct hga_sftp *f, void *ctx,
 }
 
 static void on_setstat(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -337,7 +336,7 @@ static void on_setstat(struct hga_sftp *f, void *ctx,
 }
 
 static void on_put_stat(struct hga_sftp *f, void *ctx,
-			const struct hga_sftp_reply *r)
+                        const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 	struct hga_sftp_attrs a;
@@ -383,7 +382,7 @@ static void put_finish(struct hga_sftp_job *j)
 
 /* A failed write on a full disk is told as such. */
 static void on_statvfs(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 	uint64_t v[5];
@@ -391,8 +390,8 @@ static void on_statvfs(struct hga_sftp *f, void *ctx,
 	size_t at = 0;
 	char bytes[32], text[120];
 	struct hga_sftp_reply old = {.type = SFTP_STATUS,
-				     .status = FX_FAILURE,
-				     .text = HGA_STR("write")};
+	                             .status = FX_FAILURE,
+	                             .text = HGA_STR("write")};
 
 	if (!live(j))
 		return;
@@ -409,7 +408,7 @@ static void on_statvfs(struct hga_sftp *f, void *ctx,
 	}
 	hga_sftp_digits(bytes, sizeof(bytes), j->moved);
 	snprintf(text, sizeof(text),
-		 "no space left on the remote disk after %s bytes", bytes);
+	         "no space left on the remote disk after %s bytes", bytes);
 	fail_text(j, HGA_REMOTE, 0, "NoSpace", text);
 }
 
@@ -437,7 +436,7 @@ static void write_failed(struct hga_sftp_job *j, const struct hga_sftp_reply *r)
 }
 
 static void on_written(struct hga_sftp *f, void *ctx,
-		       const struct hga_sftp_reply *r)
+                       const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -464,8 +463,8 @@ static int read_source(struct hga_sftp_job *j, char *p, size_t n)
 		return 0;
 	}
 	while (got < n) {
-		ssize_t r = pread(j->fd, p + got, n - got,
-				  (off_t)(j->next + got));
+		ssize_t r =
+		    pread(j->fd, p + got, n - got, (off_t)(j->next + got));
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -504,7 +503,7 @@ static bool put_block(struct hga_sftp_job *j)
 		hga_sftp_put_abort(f);
 		if (sys < 0)
 			fail_text(j, HGA_IO, 0, "Changed",
-				  "the local file became shorter");
+			          "the local file became shorter");
 		else
 			fail_local(j, sys, "read");
 		return true;
@@ -535,7 +534,7 @@ static bool produce_put(struct hga_sftp_job *j)
 }
 
 static void on_target(struct hga_sftp *f, void *ctx,
-		      const struct hga_sftp_reply *r)
+                      const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 	struct hga_sftp_attrs a;
@@ -544,17 +543,17 @@ static void on_target(struct hga_sftp *f, void *ctx,
 		return;
 	if (j->need_atomic && !(f->ext & EXT_POSIX_RENAME))
 		fail_text(j, HGA_REMOTE, 0, "Unsupported",
-			  "the server cannot replace a file atomically");
+		          "the server cannot replace a file atomically");
 	else if (hga_sftp_is_attrs(f, r, &a) && S_ISDIR(a.mode))
 		fail_text(j, HGA_USAGE, 0, "IsDirectory",
-			  "the target is a directory; end it with / to put "
-			  "the file into it");
+		          "the target is a directory; end it with / to put "
+		          "the file into it");
 	else if (f->fatal.kind == HGA_OK)
 		finish_step(j);
 }
 
 static void on_put_open(struct hga_sftp *f, void *ctx,
-			const struct hga_sftp_reply *r)
+                        const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -576,12 +575,11 @@ static void begin_put(struct hga_sftp_job *j)
 	if (j->check_target) {
 		j->out++;
 		hga_sftp_ask_path(j->f, SFTP_STAT, hga_buf_str(&j->remote),
-				  on_target, j);
+		                  on_target, j);
 	}
 	j->out++;
 	hga_sftp_ask_open(j->f, hga_buf_str(&j->rpart),
-			  FXF_WRITE | FXF_CREAT | FXF_EXCL, &a, on_put_open,
-			  j);
+	                  FXF_WRITE | FXF_CREAT | FXF_EXCL, &a, on_put_open, j);
 }
 
 /* ---- get ---- */
@@ -589,7 +587,7 @@ static void begin_put(struct hga_sftp_job *j)
 static void get_finished(struct hga_sftp_job *j);
 
 static int write_all(struct hga_sftp_job *j, const char *p, size_t n,
-		     uint64_t off)
+                     uint64_t off)
 {
 	while (n > 0) {
 		ssize_t w = pwrite(j->fd, p, n, (off_t)off);
@@ -607,7 +605,7 @@ static int write_all(struct hga_sftp_job *j, const char *p, size_t n,
 
 /* In order only; otherwise the file is read again at the end. */
 static int hash_data(struct hga_sftp_job *j, struct hga_str d, uint64_t off,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	if (!j->hashing || off != j->hashed)
 		return 0;
@@ -650,7 +648,7 @@ static void store(struct hga_sftp_job *j, struct hga_str d, uint64_t off)
 }
 
 static void on_read(struct hga_sftp *f, void *ctx,
-		    const struct hga_sftp_reply *r);
+                    const struct hga_sftp_reply *r);
 
 static void ask_read(struct hga_sftp_job *j, uint64_t off, uint32_t n)
 {
@@ -673,13 +671,13 @@ static void grew(struct hga_sftp_job *j, struct hga_str d)
 	if (j->sink == NULL) {
 		hga_sftp_digits(n, sizeof(n), j->size);
 		snprintf(text, sizeof(text),
-			 "more than the announced %s bytes came", n);
+		         "more than the announced %s bytes came", n);
 		fail_text(j, HGA_PROTOCOL, 0, "ShortTransfer", text);
 		return;
 	}
 	if (j->max > 0 && j->size + d.n > j->max) {
 		fail_text(j, HGA_PROTOCOL, 0, "TooLarge",
-			  "the file is larger than allowed");
+		          "the file is larger than allowed");
 		return;
 	}
 	store(j, d, j->size);
@@ -710,7 +708,7 @@ static void on_data(struct hga_sftp_job *j, const struct hga_sftp_reply *r)
 }
 
 static void on_read(struct hga_sftp *f, void *ctx,
-		    const struct hga_sftp_reply *r)
+                    const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -762,7 +760,7 @@ static void hash_again(struct hga_sftp_job *j)
 		return;
 	if (j->discard) {
 		fail_text(j, HGA_PROTOCOL, 0, "Malformed",
-			  "the answers came out of order");
+		          "the answers came out of order");
 		return;
 	}
 	hga_hash_release(&j->hash);
@@ -774,8 +772,8 @@ static void hash_again(struct hga_sftp_job *j)
 	while (j->hashed < j->size) {
 		char block[4096];
 		ssize_t n = j->sink ? (ssize_t)sizeof(block)
-				    : pread(j->fd, block, sizeof(block),
-					    (off_t)j->hashed);
+		                    : pread(j->fd, block, sizeof(block),
+		                            (off_t)j->hashed);
 
 		if (n <= 0) {
 			fail_local(j, n < 0 ? errno : 0, "read");
@@ -804,7 +802,7 @@ static bool check_hash(struct hga_sftp_job *j)
 	if (j->want_sha256[0] != '\0' &&
 	    strcmp(j->want_sha256, j->sha256) != 0) {
 		fail_text(j, HGA_PROTOCOL, 0, "ShortTransfer",
-			  "the SHA-256 differs");
+		          "the SHA-256 differs");
 		return false;
 	}
 	return true;
@@ -859,7 +857,7 @@ static void get_finished(struct hga_sftp_job *j)
 	}
 	j->closed = true;
 	hga_sftp_ask_handle(j->f, SFTP_CLOSE, hga_buf_str(&j->handle),
-			    hga_sftp_ignore, NULL);
+	                    hga_sftp_ignore, NULL);
 	over(j);
 }
 
@@ -870,8 +868,8 @@ static bool make_part(struct hga_sftp_job *j)
 	if (j->sink != NULL || j->discard)
 		return true;
 	j->fd = openat(j->dirfd, j->lpart,
-		       O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		       j->set_mode ? 0600 : mode);
+	               O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+	               j->set_mode ? 0600 : mode);
 	if (j->fd < 0) {
 		fail_local(j, errno, "create");
 		return false;
@@ -881,7 +879,7 @@ static bool make_part(struct hga_sftp_job *j)
 }
 
 static void on_get_open(struct hga_sftp *f, void *ctx,
-			const struct hga_sftp_reply *r)
+                        const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 
@@ -903,11 +901,11 @@ static void open_get(struct hga_sftp_job *j)
 
 	j->out++;
 	hga_sftp_ask_open(j->f, hga_buf_str(&j->remote), FXF_READ, &none,
-			  on_get_open, j);
+	                  on_get_open, j);
 }
 
 static void on_get_stat(struct hga_sftp *f, void *ctx,
-			const struct hga_sftp_reply *r)
+                        const struct hga_sftp_reply *r)
 {
 	struct hga_sftp_job *j = ctx;
 	struct hga_sftp_attrs a;
@@ -920,14 +918,14 @@ static void on_get_stat(struct hga_sftp *f, void *ctx,
 	}
 	if (!S_ISREG(a.mode) || !(a.flags & HGA_ATTR_SIZE)) {
 		fail_text(j, HGA_REMOTE, 0,
-			  S_ISDIR(a.mode) ? "IsDirectory" : "SftpFailure",
-			  S_ISDIR(a.mode) ? "it is a directory"
-					  : "not a regular file");
+		          S_ISDIR(a.mode) ? "IsDirectory" : "SftpFailure",
+		          S_ISDIR(a.mode) ? "it is a directory"
+		                          : "not a regular file");
 		return;
 	}
 	if (a.size > INT64_MAX || (j->max > 0 && a.size > j->max)) {
 		fail_text(j, HGA_PROTOCOL, 0, "TooLarge",
-			  "the file is larger than allowed");
+		          "the file is larger than allowed");
 		return;
 	}
 	j->size = a.size;
@@ -946,8 +944,8 @@ static void begin_get(struct hga_sftp_job *j)
 		return;
 	}
 	j->out++;
-	hga_sftp_ask_path(j->f, SFTP_STAT, hga_buf_str(&j->remote),
-			  on_get_stat, j);
+	hga_sftp_ask_path(j->f, SFTP_STAT, hga_buf_str(&j->remote), on_get_stat,
+	                  j);
 }
 
 /* ---- jobs ---- */
@@ -1001,7 +999,7 @@ static int part_suffix(char out[PART_LEN + 1], struct hga_err *err)
 
 /* NAME.hga-XXXXXXXX.part, cut (not inside a character) to 255 bytes. */
 static int part_name(struct hga_buf *out, struct hga_str path,
-		     struct hga_err *err)
+                     struct hga_err *err)
 {
 	char suffix[PART_LEN + 1];
 	size_t base = base_at(path), n = path.n - base;
@@ -1009,7 +1007,8 @@ static int part_name(struct hga_buf *out, struct hga_str path,
 
 	if (n > NAME_LEN - PART_LEN) {
 		n = NAME_LEN - PART_LEN;
-		while (n > 0 && ((unsigned char)path.s[base + n] & 0xc0) == 0x80)
+		while (n > 0 &&
+		       ((unsigned char)path.s[base + n] & 0xc0) == 0x80)
 			n--;
 	}
 	if (rc == 0)
@@ -1020,7 +1019,7 @@ static int part_name(struct hga_buf *out, struct hga_str path,
 }
 
 struct hga_sftp_job *hga_sftp_job_new(bool put, struct hga_str remote,
-				      struct hga_err *err)
+                                      struct hga_err *err)
 {
 	struct hga_sftp_job *j = hga_calloc(1, sizeof(*j));
 	int rc;
@@ -1047,7 +1046,7 @@ struct hga_sftp_job *hga_sftp_job_new(bool put, struct hga_str remote,
 }
 
 int hga_sftp_job_into(struct hga_sftp_job *j, int dirfd, const char *name,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	struct hga_buf part;
 	int rc;
@@ -1063,7 +1062,7 @@ int hga_sftp_job_into(struct hga_sftp_job *j, int dirfd, const char *name,
 }
 
 int hga_sftp_job_from(struct hga_sftp_job *j, int fd, const char *path,
-		      struct hga_err *err)
+                      struct hga_err *err)
 {
 	struct stat st;
 
@@ -1072,7 +1071,7 @@ int hga_sftp_job_from(struct hga_sftp_job *j, int fd, const char *path,
 		return hga_fs_fail(err, errno, "stat", path);
 	if (!S_ISREG(st.st_mode))
 		return hga_fail(err, HGA_USAGE, 0, "NotRegular",
-				"sftp put: %s is no regular file", path);
+		                "sftp put: %s is no regular file", path);
 	j->size = (uint64_t)st.st_size;
 	j->mode = st.st_mode & 0777;
 	j->time = (uint32_t)st.st_mtime;
@@ -1173,7 +1172,7 @@ static void xfer_cancel(struct hga_op *base)
 }
 
 static int open_source(struct hga_sftp_job *j, const char *path,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	/* Not blocked by a FIFO; its type is checked afterwards. */
 	int fd = hga_fs_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, err);
@@ -1182,7 +1181,7 @@ static int open_source(struct hga_sftp_job *j, const char *path,
 }
 
 static int open_target(struct hga_sftp_job *j, const char *path,
-		       struct hga_err *err)
+                       struct hga_err *err)
 {
 	size_t base = base_at(hga_str(path));
 	char *dir;
@@ -1191,7 +1190,7 @@ static int open_target(struct hga_sftp_job *j, const char *path,
 	if (path[base] == '\0' || strcmp(path + base, ".") == 0 ||
 	    strcmp(path + base, "..") == 0)
 		return hga_fail(err, HGA_USAGE, 0, "Path",
-				"sftp get: %s names no file", path);
+		                "sftp get: %s names no file", path);
 	dir = base ? hga_memdup0(path, base) : hga_strdup(".");
 	if (dir == NULL)
 		return hga_fail_mem(err);
@@ -1201,11 +1200,11 @@ static int open_target(struct hga_sftp_job *j, const char *path,
 }
 
 static int open_local(struct hga_sftp_xfer *op, struct hga_sftp_job *j,
-		      const struct hga_sftp_xfer_args *a, struct hga_err *err)
+                      const struct hga_sftp_xfer_args *a, struct hga_err *err)
 {
 	if (a->local != NULL)
 		return a->put ? open_source(j, a->local, err)
-			      : open_target(j, a->local, err);
+		              : open_target(j, a->local, err);
 	if (a->put) {
 		j->mem = a->data;
 		j->size = a->data.n;
@@ -1219,7 +1218,7 @@ static int open_local(struct hga_sftp_xfer *op, struct hga_sftp_job *j,
 }
 
 static int job_options(struct hga_sftp_job *j,
-		       const struct hga_sftp_xfer_args *a, struct hga_err *err)
+                       const struct hga_sftp_xfer_args *a, struct hga_err *err)
 {
 	j->hold = a->hold;
 	j->need_atomic = a->need_atomic;
@@ -1239,8 +1238,8 @@ static int job_options(struct hga_sftp_job *j,
 }
 
 int hga_sftp_xfer_start(struct hga_ssh *ssh, struct hga_sftp_xfer *op,
-			const struct hga_sftp_xfer_args *args,
-			struct hga_err *err)
+                        const struct hga_sftp_xfer_args *args,
+                        struct hga_err *err)
 {
 	struct hga_sftp *f;
 	struct hga_sftp_job *j;
@@ -1252,7 +1251,7 @@ int hga_sftp_xfer_start(struct hga_ssh *ssh, struct hga_sftp_xfer *op,
 	hga_buf_init(&path, PATH_LEN + 16);
 	rc = hga_sftp_path(ssh, args->remote, &path, err);
 	j = rc == 0 ? hga_sftp_job_new(args->put, hga_buf_str(&path), err)
-		    : NULL;
+	            : NULL;
 	hga_buf_release(&path);
 	if (j == NULL)
 		return rc < 0 ? rc : -(int)err->kind;

@@ -3,6 +3,8 @@
 # checked-out revision into the new directory OUT.  KIND wheel or sdist;
 # ISOLATION auto, yes or no; REQUIRES the path of build_requires.py.
 set -eu
+# A login may bring any umask; modes are part of what is built.
+umask 022
 kind=$1 out=$2 node=$3 isolation=$4 requires=$5
 export HGPLAIN=1 HGRCPATH='' MERCURIAL_SETUP_FORCE_TRANSLATIONS=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -39,7 +41,7 @@ wheel)
 	python3 -m build --wheel $flag --outdir "$out" .
 	;;
 sdist)
-	make doc PYTHON=python3
+	make -j"$(nproc)" doc PYTHON=python3
 	# shellcheck disable=SC2086
 	python3 -m build --sdist $flag --outdir "$out" .
 	;;

@@ -8,4 +8,9 @@ py=${PYTHON:-/usr/bin/python3}
 	echo "# SKIP bench aws: python3-boto3 is not installed"
 	exit 0
 }
-HGAUTO=${HGAUTO:-$(pwd)/$BUILD/$MODE/hgauto} exec "$py" tests/bench/aws.py
+case ${HGAUTO:=$BUILD/$MODE/hgauto} in
+/*) ;;
+*) HGAUTO=$(pwd)/$HGAUTO ;;
+esac
+export HGAUTO
+exec "$py" tests/bench/aws.py

@@ -36,8 +36,8 @@ int main(int argc, char **argv)
 		;
 	getrusage(RUSAGE_CHILDREN, &ru);
 	dprintf(3, "%.4f %.4f\n", now() - t0,
-		(double)ru.ru_utime.tv_sec + (double)ru.ru_utime.tv_usec / 1e6 +
-			(double)ru.ru_stime.tv_sec +
-			(double)ru.ru_stime.tv_usec / 1e6);
+	        (double)ru.ru_utime.tv_sec + (double)ru.ru_utime.tv_usec / 1e6 +
+	            (double)ru.ru_stime.tv_sec +
+	            (double)ru.ru_stime.tv_usec / 1e6);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }

@@ -44,7 +44,7 @@ static void begin_list(struct hga_sftp *f, struct hga_sftp_user *u)
 }
 
 static void fail_list(struct hga_sftp *f, struct hga_sftp_user *u,
-		      const struct hga_err *err)
+                      const struct hga_err *err)
 {
 	(void)f;
 	(void)u;
@@ -74,7 +74,7 @@ static void take(struct hga_sftp *f)
 }
 
 static int answer(struct hga_sftp *f, const uint8_t *head, const uint8_t *body,
-		  size_t n, struct hga_err *err)
+                  size_t n, struct hga_err *err)
 {
 	unsigned char frame[9 + 512];
 	uint32_t len = (uint32_t)n + 5, id = 0;
@@ -84,7 +84,7 @@ static int answer(struct hga_sftp *f, const uint8_t *head, const uint8_t *body,
 		which %= ids.n;
 		id = ids.v[which];
 		memmove(ids.v + which, ids.v + which + 1,
-			(--ids.n - which) * sizeof(ids.v[0]));
+		        (--ids.n - which) * sizeof(ids.v[0]));
 	} else if (n >= 4) {
 		memcpy(&id, body, 4);
 	}
@@ -130,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		rc = hga_sftp_feed(f, version, 9, &err);
 	for (size_t at = 0; rc == 0 && size - at >= 3 && data[0] != 'R';) {
 		size_t n = data[at + 2] & 128 ? (size_t)(data[at + 2] & 127) * 4
-					      : data[at + 2];
+		                              : data[at + 2];
 
 		(void)hga_sftp_produce(f);
 		take(f);

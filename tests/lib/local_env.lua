@@ -12,7 +12,8 @@ function M.need()
   if fs.read("/proc/self/status"):match("\nUid:%s+%d+%s+(%d+)") ~= "0" then
     t.skip("instances need root")
   elseif not images or not fs.exists(images) then
-    t.skip("no base image (hgauto local image build debian13; HGAUTO_TEST_IMAGES=STATE/local/images)")
+    t.skip("no base image (hgauto local image build debian13;"
+      .. " HGAUTO_TEST_IMAGES=STATE/local/images)")
   elseif not proc.which "hg" then
     t.skip("hg is missing (apt install mercurial)")
   end
@@ -78,17 +79,72 @@ function M.run(state, words, opts)
   return proc.run({ M.program, "--state-path", state, table.unpack(words) }, opts)
 end
 
---- Instances that the local cloud of a state directory has running.
+local Started = {}
+Started.__index = Started
+Started.__close = function(self)
+  self.p:close()
+end
+
+--- Starts the program; its output is followed by reaches and ends.
+-- @param state string
+-- @param words string[]
+-- @return table {text=output so far}
+function M.start(state, words)
+  local p = proc.spawn({ M.program, "--state-path", state, table.unpack(words) },
+    { stderr = "merge", timeout = 300 })
+  return setmetatable({ p = p, text = "" }, Started)
+end
+
+--- Follows the output until a pattern was printed; false: it ended before.
+-- @param pattern string
+-- @return boolean
+function Started:reaches(pattern)
+  while not self.text:find(pattern) do
+    local bytes = self.p:read()
+    if not bytes then
+      t.diag(self.text)
+      return false
+    end
+    self.text = self.text .. bytes
+  end
+  return true
+end
+
+--- Follows the output to the end.
+-- @return integer|string exit code, or the signal that ended it
+function Started:ends()
+  for bytes in function() return (self.p:read()) end do
+    self.text = self.text .. bytes
+  end
+  local r = self.p:wait()
+  return r.code or "signal " .. r.signal
+end
+
+--- Instances of a state directory's local cloud that nobody is ending.
 -- @param state string
 -- @return string[] ids
 function M.running(state)
   local ids = {}
   for _, i in ipairs(require("localcloud.client").instances { state = state }) do
-    if i.state ~= "terminated" then
+    if i.state ~= "terminated" and i.state ~= "shutting-down" then
       ids[#ids + 1] = i.id
     end
   end
   return ids
+end
+
+--- Whether within 30 seconds all instances are terminated.
+-- @param state string
+-- @return boolean
+function M.all_end(state)
+  return t.eventually(function()
+    for _, i in ipairs(require("localcloud.client").instances { state = state }) do
+      if i.state ~= "terminated" then
+        return false
+      end
+    end
+    return true
+  end, 30) == true
 end
 
 return M

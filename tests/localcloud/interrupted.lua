@@ -1,9 +1,14 @@
 -- build-linux disturbed in each of its phases: Ctrl-C cleans up by itself,
 -- after kill -9 one `hgauto gc` does.
+--
+-- A phase is met by what the program prints, the first two by a local hg that
+-- blocks and by what the daemon says.  Only `fetch` can be over when the signal
+-- arrives: then success is right, too.
 local t = require "hg.tap"
 local async = require "hgauto.async"
 local client = require "localcloud.client"
 local fs = require "hgauto.fs"
+local json = require "hgauto.json"
 local proc = require "hgauto.proc"
 local env = dofile "tests/lib/local_env.lua"
 
@@ -12,88 +17,118 @@ local state = env.state()
 local _d <close> = async.defer(function()
   client.stop { state = state }
 end, 60)
-local dist = t.tmpdir()
--- Long enough in every phase to be met there.
+local dist, work = t.tmpdir(), t.tmpdir()
 local repo = env.standin(function(dir)
-  fs.write(dir .. "/setup.py", "import time\ntime.sleep(3)\n" .. fs.read(dir .. "/setup.py"))
-  fs.write(dir .. "/big.bin", ("0123456789abcdef"):rep(1 << 17))
+  fs.write(dir .. "/Makefile", "doc:\n\techo here is make\n\tsleep 2\n\tmkdir -p doc\n"
+    .. "\techo '.TH HG 1' > doc/hg.1\n")
 end)
--- The daemon is there before, so that phases have the same length in each run.
+local plain = env.standin()
+-- An hg that stays in its first call, until its caller is gone.
+fs.write(work .. "/hg", ('#!/bin/sh\necho $$ > %s/reached\nwhile kill -0 "$PPID" 2>/dev/null; do\n'
+  .. "sleep 0.05\ndone\n"):format(work))
+fs.chmod(work .. "/hg", 448)
 client.ensure { state = state }
 
--- When a phase is reached: the words on stderr, and a delay within it.
+local function line(pattern)
+  return function(p)
+    return p:reaches(pattern)
+  end
+end
+
 local PHASES = {
-  { "before launch", "stand%-in", 0 },
-  { "launching", "stand%-in", 0.25 },
-  { "connecting", "stand%-in", 0.7 },
-  { "bootstrap", "logged in as admin", 0.1 },
-  { "uploading", "bootstrap  ", 0.1 },
-  { "building", "sent ", 1.5 },
-  { "fetching", "sdist  ", 0.1 },
+  { "reading the source", hg = work .. "/hg", reach = function()
+    return t.eventually(function()
+      return fs.exists(work .. "/reached")
+    end, 60)
+  end },
+  { "launching", reach = function()
+    return t.eventually(function()
+      return #env.running(state) > 0
+    end, 60)
+  end },
+  { "logged in", reach = line "logged in as admin" },
+  { "bootstrapping", reach = line "│ bootstrap: " },
+  { "syncing", reach = line "✓ bootstrap" },
+  { "building", reach = line "│ here is make" },
+  { "verifying", reach = line "✓ sdist" },
+  { "fetching", reach = line "✓ verify", may_end = true },
 }
 
 local function start(phase)
-  local p = proc.spawn({ env.program, "--state-path", state, "run", "--local", "build-linux",
-    "--dist-path", dist, "--source", repo }, { stderr = "pipe", timeout = 180 })
-  local text = ""
-  while not text:find(phase[2]) do
-    local _, bytes = p:read()
-    if not bytes then
-      break
-    end
-    text = text .. bytes
-  end
-  async.sleep(phase[3])
-  return p, text
+  fs.remove(work .. "/reached", { tree = true })
+  local p = env.start(state, { "run", "--local", "build-linux", "--dist-path", dist, "--source",
+    repo, "--hg", phase.hg or "hg", "sdist" })
+  t.ok(phase.reach(p), "the phase is reached")
+  return p
 end
 
-local function leftovers()
-  return env.running(state)
+-- What is in dist is whole and known.
+local function whole(what)
+  local ok = true
+  for _, name in ipairs(fs.list(dist)) do
+    local path = dist .. "/" .. name
+    if name:find("%.tar%.gz$") then
+      ok = ok and proc.run({ "gzip", "-t", path }, { check = false }).ok
+    elseif name == "manifest.json" then
+      ok = ok and #json.decode(fs.read(path)).files == 1
+    elseif not name:find("^%.") then
+      ok = false
+    end
+  end
+  t.ok(ok, what)
 end
 
 for _, phase in ipairs(PHASES) do
   t.test("Ctrl-C while " .. phase[1], function()
     local p <close> = start(phase)
-    p:kill("INT")
-    local r = p:wait()
-    t.ok(r.code == 130, "exit 130 (" .. tostring(r.code or r.signal) .. ")")
-    if r.code ~= 130 then
-      t.diag(r.err)
+    p.p:kill("INT")
+    local code = p:ends()
+    if not t.ok(code == 130 or (phase.may_end and code == 0), "exit 130") then
+      t.diag(code .. "\n" .. p.text)
     end
-    t.is(leftovers(), {}, "no instance left")
-    t.like(r.err, "cancelling", "says so")
+    t.is(env.running(state), {}, "no instance left")
+    t.like(p.text, "nothing left running", "and that is said")
+    t.ok(code == 0 or p.text:find("cancelling", 1, true), "the press is answered")
+    whole("no half file in dist")
   end)
 end
 
 for _, phase in ipairs(PHASES) do
   t.test("kill -9 while " .. phase[1] .. ", then gc", function()
     local p <close> = start(phase)
-    p:kill("KILL")
-    p:wait()
-    async.sleep(0.3)
-    local r = env.run(state, { "gc", "--local" })
-    t.is(r.code, 0, "gc: exit 0")
-    if r.code ~= 0 then
+    p.p:kill("KILL")
+    local code = p:ends()
+    t.ok(code == "signal 9" or (phase.may_end and code == 0), "it is dead")
+    local launched = #env.running(state)
+    local r = env.run(state, { "gc" })
+    if not t.is(r.code, 0, "gc: exit 0") then
       t.diag(r.err)
     end
-    t.is(leftovers(), {}, "no instance left")
-    local again = env.run(state, { "gc", "--local" })
-    t.like(again.err, "nothing to remove", "a second gc finds nothing")
+    t.is(env.running(state), {}, "no instance left")
+    t.is(select(2, r.out:gsub("instance ", "")), launched, "gc names what it removed")
+    t.like(env.run(state, { "gc", "--local" }).err, "nothing to remove", "a second finds nothing")
+    whole("no half file in dist")
   end)
 end
 
-t.test("a re-run succeeds and makes nothing twice", function()
-  local r = env.run(state, { "run", "--local", "build-linux", "--dist-path", dist, "--source", repo,
-    "sdist" })
-  t.is(r.code, 0, "exit 0")
-  if r.code ~= 0 then
+t.test("a re-run succeeds and nothing was made twice", function()
+  local r = env.run(state, { "run", "--local", "build-linux", "--dist-path", dist, "--source",
+    plain, "sdist" })
+  if not t.is(r.code, 0, "exit 0") then
     t.diag(r.err)
   end
+  t.is(fs.list(dist), { "manifest.json", "mercurial-7.9.tar.gz" }, "dist holds the artifact")
   local p = env.run(state, { "run", "--local", "purge-ec2-resources" })
-  local _, keys = p.out:gsub("keypair", "")
-  local _, groups = p.out:gsub("group ", "")
-  t.is({ keys, groups }, { 1, 1 }, "one key pair, one group")
-  t.ok(not p.out:find("instance"), "no instance")
+  local lines = {}
+  for kind in p.out:gmatch("([^\n ]+) [^\n]*\n") do
+    lines[#lines + 1] = kind
+  end
+  table.sort(lines)
+  t.is(lines, { "group", "keypair" }, "purge removes one group and one key pair")
+  t.like(env.run(state, { "run", "--local", "purge-ec2-resources" }).err, "nothing to purge",
+    "which leaves the account empty")
 end)
 
+t.ok(env.all_end(state), "every instance has ended")
+client.stop { state = state }
 return t.done()

@@ -42,7 +42,8 @@ t.test("hg.wait returns what poll returns, or says what it waited for", function
     hg.wait { what = "godot", timeout = 0.05, every = 0.01, poll = function()
       return nil, "not here"
     end }
-  end, { kind = "timeout", match = "^waiting for godot: not within .* %(last: not here%)" }, "timeout")
+  end, { kind = "timeout", match = "^waiting for godot: not within .* %(last: not here%)" },
+    "timeout")
 end)
 
 t.test("formats", function()

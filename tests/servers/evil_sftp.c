@@ -181,11 +181,11 @@ static uint32_t g32(const unsigned char *p)
 }
 
 static void request(unsigned type, uint32_t id, const unsigned char *p,
-		    size_t n)
+                    size_t n)
 {
 	uint32_t len = n >= 4 ? g32(p) : 0;
-	int directory = n >= 4 + len && len >= 3 &&
-			memcmp(p + 4 + len - 3, "dir", 3) == 0;
+	int directory =
+	    n >= 4 + len && len >= 3 && memcmp(p + 4 + len - 3, "dir", 3) == 0;
 
 	if (is("silent"))
 		return;

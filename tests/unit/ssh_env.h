@@ -91,7 +91,7 @@ static int env_free_port(void)
 static bool env_connects(int port)
 {
 	struct sockaddr_in sa = {.sin_family = AF_INET,
-				 .sin_port = htons((uint16_t)port)};
+	                         .sin_port = htons((uint16_t)port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	bool up;
 
@@ -123,21 +123,20 @@ static bool env_start(void)
 {
 	struct hga_err err;
 	const char *argv[] = {"sh", "tests/servers/sshd.sh", env.dir, "setup",
-			      NULL};
+	                      NULL};
 	const char *tmp = getenv("TMPDIR");
 	char *pub;
 
 	snprintf(env.dir, sizeof(env.dir), "%s/hga-ssh-XXXXXX",
-		 tmp ? tmp : "/tmp");
-	if (mkdtemp(env.dir) == NULL || geteuid() != 0 ||
-	    env_run(argv) != 0) {
+	         tmp ? tmp : "/tmp");
+	if (mkdtemp(env.dir) == NULL || geteuid() != 0 || env_run(argv) != 0) {
 		skip("needs root and sshd (openssh-server)");
 		return false;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	env.loop = hga_loop_new(&err);
-	if (env.loop == NULL || hga_key_load(env_path("id_ed25519"), &env.key,
-					     &err) < 0) {
+	if (env.loop == NULL ||
+	    hga_key_load(env_path("id_ed25519"), &env.key, &err) < 0) {
 		printf("Bail out! %s\n", err.msg);
 		exit(1);
 	}
@@ -187,13 +186,13 @@ static void env_stop(void)
 static struct hga_ssh_args env_args(void)
 {
 	struct hga_ssh_args a = {.name = "t",
-				 .host = "127.0.0.1",
-				 .port = env.port,
-				 .user = "root",
-				 .pins = env.pins,
-				 .n_pins = 1,
-				 .creds = env.cred,
-				 .n_creds = 1};
+	                         .host = "127.0.0.1",
+	                         .port = env.port,
+	                         .user = "root",
+	                         .pins = env.pins,
+	                         .n_pins = 1,
+	                         .creds = env.cred,
+	                         .n_creds = 1};
 
 	return a;
 }
@@ -227,7 +226,7 @@ __attribute__((unused)) static void env_steps(int ms)
 }
 
 static struct hga_ssh *env_connect_args(const struct hga_ssh_args *a,
-					struct hga_ssh_connect *op)
+                                        struct hga_ssh_connect *op)
 {
 	memset(op, 0, sizeof(*op));
 	if (hga_ssh_connect_start(env.loop, op, a, &op->base.err) < 0)
@@ -256,12 +255,11 @@ struct env_result {
 
 /* Runs a command to its end. */
 __attribute__((unused)) static bool env_exec(struct hga_ssh *ssh,
-					     const char *cmd,
-					     struct hga_str in,
-					     struct env_result *r)
+                                             const char *cmd, struct hga_str in,
+                                             struct env_result *r)
 {
 	struct hga_ssh_exec_args a = {
-		.cmd = hga_str(cmd), .input = in, .max_output = 4096};
+	    .cmd = hga_str(cmd), .input = in, .max_output = 4096};
 	struct hga_ssh_exec *x;
 	struct hga_ssh_wait w;
 	int limit_ms = env.exec_ms ? env.exec_ms : 60000;

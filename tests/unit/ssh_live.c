@@ -20,8 +20,7 @@ static void test_identity(void)
 	   "connecting without a pin is refused");
 	a.n_pins = 1;
 	a.pins = pins;
-	ok(env_connect_args(&a, &op) == NULL &&
-		   op.base.err.kind == HGA_AUTH,
+	ok(env_connect_args(&a, &op) == NULL && op.base.err.kind == HGA_AUTH,
 	   "a wrong pin is an auth error");
 	is_str(op.base.err.code, "HostKeyChanged", "its code");
 	is_str(op.base.err.msg,
@@ -31,7 +30,7 @@ static void test_identity(void)
 	is_str(op.more.phase, "hostkey", "its phase");
 	log = env_read(env_path("sshd.log"));
 	ok(strstr(log, "userauth-request") == NULL &&
-		   strstr(log, "KEX done") != NULL,
+	       strstr(log, "KEX done") != NULL,
 	   "the server saw no userauth message");
 	hga_free(log);
 	ok(hga_pubkey_info(hga_str(env.pin), &info, NULL) == 0, "pin");
@@ -57,8 +56,7 @@ static void test_identity(void)
 
 static void test_keys(void)
 {
-	static const char *const names[] = {"id_ed25519", "id_ecdsa",
-					    "id_rsa"};
+	static const char *const names[] = {"id_ed25519", "id_ecdsa", "id_rsa"};
 	struct hga_ssh_args a = env_args();
 	struct hga_ssh_connect op;
 	struct hga_ssh_cred cred = {.key = NULL};
@@ -74,18 +72,18 @@ static void test_keys(void)
 	ok(env_connect_args(&a, &op) == NULL, "another key is refused");
 	is_str(op.base.err.code, "AuthRejected", "its code");
 	ok(strstr(op.base.err.msg, "login as root refused (tried publickey "
-				   "SHA256:") != NULL &&
-		   strstr(op.base.err.msg, "server allows publickey)") != NULL,
+	                           "SHA256:") != NULL &&
+	       strstr(op.base.err.msg, "server allows publickey)") != NULL,
 	   "its text: %s", op.base.err.msg);
 	is_str(op.more.phase, "login", "its phase");
 	cred.path = env_path("nothing");
 	ok(env_connect_args(&a, &op) == NULL &&
-		   strcmp(op.base.err.code, "KeyNotFound") == 0,
+	       strcmp(op.base.err.code, "KeyNotFound") == 0,
 	   "a missing key file: %s", op.base.err.msg);
 	chmod(env_path("other"), 0644);
 	cred.path = env_path("other");
 	ok(env_connect_args(&a, &op) == NULL &&
-		   strcmp(op.base.err.code, "KeyMode") == 0,
+	       strcmp(op.base.err.code, "KeyMode") == 0,
 	   "a key file others may read: %s", op.base.err.msg);
 	chmod(env_path("other"), 0600);
 }
@@ -114,7 +112,7 @@ static void test_agent(void)
 	a.n_creds = 0;
 	a.agent = keep;
 	ok(env_connect_args(&a, &op) == NULL &&
-		   strcmp(op.base.err.code, "AuthRejected") == 0,
+	       strcmp(op.base.err.code, "AuthRejected") == 0,
 	   "an empty agent: %s", op.base.err.msg);
 	for (int i = 0; i < 3; i++) {
 		const char *add[] = {"ssh-add", "-q", env_path(names[i]), NULL};
@@ -129,7 +127,7 @@ static void test_agent(void)
 	for (int i = 0; i < 7; i++) {
 		char file[512];
 		const char *gen[] = {"ssh-keygen", "-q", "-t", "ed25519", "-N",
-				     "", "-f", file, NULL};
+		                     "",           "-f", file, NULL};
 		const char *add[] = {"ssh-add", "-q", file, NULL};
 
 		snprintf(file, sizeof(file), "%s/k%d", env.dir, i);
@@ -137,7 +135,7 @@ static void test_agent(void)
 		env_run(add);
 	}
 	ok(env_connect_args(&a, &op) == NULL &&
-		   strcmp(op.base.err.code, "AuthRejected") == 0,
+	       strcmp(op.base.err.code, "AuthRejected") == 0,
 	   "seven wrong keys: five are tried: %s", op.base.err.msg);
 	{
 		const char *add[] = {"ssh-add", "-q", env_path("id_rsa"), NULL};
@@ -152,12 +150,12 @@ static void test_agent(void)
 	hga_ssh_close(op.ssh);
 	kill(pid, SIGSTOP);
 	ok(env_connect_args(&a, &op) == NULL &&
-		   strcmp(op.base.err.code, "AgentUnavailable") == 0,
+	       strcmp(op.base.err.code, "AgentUnavailable") == 0,
 	   "a silent agent: %s", op.base.err.msg);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	ok(env_connect_args(&a, &op) == NULL &&
-		   strcmp(op.base.err.code, "AgentUnavailable") == 0,
+	       strcmp(op.base.err.code, "AgentUnavailable") == 0,
 	   "no agent: %s", op.base.err.msg);
 }
 
@@ -172,7 +170,7 @@ static void test_exec(struct hga_ssh *ssh)
 	is_str(r.errout, "err\n", "stderr");
 	is_int(r.info.code, 7, "exit status");
 	ok(env_exec(ssh, "true", HGA_STR(""), &r) && r.info.exited &&
-		   r.info.code == 0,
+	       r.info.code == 0,
 	   "status 0");
 	ok(env_exec(ssh, "cat; cat >&2", HGA_STR("hello"), &r), "stdin");
 	is_str(r.out, "hello", "comes back");
@@ -180,14 +178,13 @@ static void test_exec(struct hga_ssh *ssh)
 	   "a signal is no exit status");
 	is_str(r.info.signal, "KILL", "its name");
 	ok(!env_exec(ssh, "kill -9 $PPID; sleep 1", HGA_STR(""), &r) ||
-		   !r.info.exited,
+	       !r.info.exited,
 	   "killed server process: not ok (%s)", r.err.msg);
 	hga_ssh_close(ssh);
 	ssh = env_connect();
 	ok(env_exec(ssh, "seq 1 200000", HGA_STR(""), &r) && r.truncated,
 	   "long output is cut");
-	ok(strlen(r.out) == 4096 &&
-		   strcmp(r.out + 4089, "200000\n") == 0,
+	ok(strlen(r.out) == 4096 && strcmp(r.out + 4089, "200000\n") == 0,
 	   "the tail is kept");
 	is_int((long long)r.info.out, 1288895, "all was counted");
 	big = malloc(3000000);
@@ -195,10 +192,10 @@ static void test_exec(struct hga_ssh *ssh)
 	ok(env_exec(ssh, "wc -c", hga_strn(big, 3000000), &r), "much stdin");
 	is_str(r.out, "3000000\n", "all of it");
 	ok(env_exec(ssh, "true", hga_strn(big, 3000000), &r) &&
-		   r.info.code == 0,
+	       r.info.code == 0,
 	   "a command that ignores its stdin");
 	ok(env_exec(ssh, "head -c 20000000 /dev/zero >&2; echo done",
-		    HGA_STR(""), &r),
+	            HGA_STR(""), &r),
 	   "stderr flood");
 	is_str(r.out, "done\n", "stdout comes through");
 	free(big);
@@ -208,7 +205,7 @@ static void test_exec(struct hga_ssh *ssh)
 static void test_many(struct hga_ssh *ssh)
 {
 	struct hga_ssh_exec_args a = {.cmd = HGA_STR("sleep 0.2; echo x"),
-				      .max_output = 100};
+	                              .max_output = 100};
 	struct hga_ssh_exec *x[30];
 	struct hga_ssh_wait w[30];
 	struct hga_ssh_exec_info info;
@@ -232,7 +229,7 @@ static void test_many(struct hga_ssh *ssh)
 static void test_cancel(struct hga_ssh *ssh)
 {
 	struct hga_ssh_exec_args a = {.cmd = HGA_STR("sleep 0.3"),
-				      .max_output = 100};
+	                              .max_output = 100};
 	struct hga_ssh_exec *x;
 	struct hga_ssh_wait w = {.want_space = false};
 	struct env_result r;
@@ -253,7 +250,7 @@ static void test_cancel(struct hga_ssh *ssh)
 	ok(env_exec(ssh, "echo on", HGA_STR(""), &r), "the session goes on");
 	a.cmd = HGA_STR("sleep 5");
 	ok(hga_ssh_exec_start(ssh, &a, &x, &err) == 0 &&
-		   hga_ssh_wait_start(x, &w, 200, 0, false, &err) == 0,
+	       hga_ssh_wait_start(x, &w, 200, 0, false, &err) == 0,
 	   "start");
 	env_wait(&w.base, 5);
 	is_str(w.base.err.code, "Command", "a deadline");
@@ -286,14 +283,14 @@ static bool same_file(const char *a, const char *b)
 }
 
 static bool xfer(struct hga_ssh *ssh, bool put, const char *local,
-		 const char *remote, struct hga_sftp_xfer *op)
+                 const char *remote, struct hga_sftp_xfer *op)
 {
 	struct hga_sftp_xfer_args a = {.put = put,
-				       .local = local,
-				       .remote = hga_str(remote),
-				       .mode = -1,
-				       .mtime = true,
-				       .hash = true};
+	                               .local = local,
+	                               .remote = hga_str(remote),
+	                               .mode = -1,
+	                               .mtime = true,
+	                               .hash = true};
 
 	memset(op, 0, sizeof(*op));
 	if (hga_sftp_xfer_start(ssh, op, &a, &op->base.err) < 0)
@@ -350,19 +347,19 @@ static void test_files(struct hga_ssh *ssh)
 		hga_sftp_xfer_release(&op);
 	}
 	ok(!xfer(ssh, false, back, env_path("missing"), &op) &&
-		   op.base.err.kind == HGA_NOTFOUND,
+	       op.base.err.kind == HGA_NOTFOUND,
 	   "get of a missing file: %s", op.base.err.msg);
 	ok(!xfer(ssh, true, local, env_path("no/such/dir"), &op) &&
-		   op.base.err.kind == HGA_NOTFOUND,
+	       op.base.err.kind == HGA_NOTFOUND,
 	   "put into a missing directory: %s", op.base.err.msg);
 	ok(!xfer(ssh, true, local, env_path("home"), &op) &&
-		   op.base.err.kind == HGA_USAGE,
+	       op.base.err.kind == HGA_USAGE,
 	   "put onto a directory: %s", op.base.err.msg);
 	ok(!xfer(ssh, false, back, env_path("home"), &op) &&
-		   strcmp(op.base.err.code, "IsDirectory") == 0,
+	       strcmp(op.base.err.code, "IsDirectory") == 0,
 	   "get of a directory: %s", op.base.err.msg);
 	ok(!xfer(ssh, false, back, "/dev/null", &op) &&
-		   op.base.err.kind == HGA_REMOTE,
+	       op.base.err.kind == HGA_REMOTE,
 	   "get of a device: %s", op.base.err.msg);
 	is_int(count_parts(env.dir), 0, "no parts are left");
 }
@@ -371,9 +368,9 @@ static void test_memory(struct hga_ssh *ssh)
 {
 	struct hga_sftp_xfer op;
 	struct hga_sftp_xfer_args a = {.put = true,
-				       .data = HGA_STR("some text\n"),
-				       .remote = hga_str(env_path("text")),
-				       .mode = 0640};
+	                               .data = HGA_STR("some text\n"),
+	                               .remote = hga_str(env_path("text")),
+	                               .mode = 0640};
 	struct stat st;
 	char path[512];
 
@@ -381,41 +378,40 @@ static void test_memory(struct hga_ssh *ssh)
 	a.remote = hga_str(path);
 	memset(&op, 0, sizeof(op));
 	ok(hga_sftp_xfer_start(ssh, &op, &a, &op.base.err) == 0 &&
-		   env_wait(&op.base, 20) && op.base.err.kind == 0,
+	       env_wait(&op.base, 20) && op.base.err.kind == 0,
 	   "write: %s", op.base.err.msg);
 	ok(stat(path, &st) == 0 && (st.st_mode & 0777) == 0640 &&
-		   st.st_size == 10,
+	       st.st_size == 10,
 	   "mode and size");
 	hga_sftp_xfer_release(&op);
 	a.put = false;
 	a.max = 1000;
 	ok(hga_sftp_xfer_start(ssh, &op, &a, &op.base.err) == 0 &&
-		   env_wait(&op.base, 20) && op.base.err.kind == 0,
+	       env_wait(&op.base, 20) && op.base.err.kind == 0,
 	   "read: %s", op.base.err.msg);
 	ok(op.data.len == 10 && memcmp(op.data.data, "some text\n", 10) == 0,
 	   "the text");
 	hga_sftp_xfer_release(&op);
 	a.max = 9;
 	ok(hga_sftp_xfer_start(ssh, &op, &a, &op.base.err) == 0 &&
-		   env_wait(&op.base, 20) &&
-		   strcmp(op.base.err.code, "TooLarge") == 0,
+	       env_wait(&op.base, 20) &&
+	       strcmp(op.base.err.code, "TooLarge") == 0,
 	   "read beyond the maximum: %s", op.base.err.msg);
 	hga_sftp_xfer_release(&op);
 	a.max = 1 << 20;
 	a.remote = HGA_STR("/proc/self/limits");
 	ok(hga_sftp_xfer_start(ssh, &op, &a, &op.base.err) == 0 &&
-		   env_wait(&op.base, 20) && op.base.err.kind == 0 &&
-		   op.data.len > 500,
+	       env_wait(&op.base, 20) && op.base.err.kind == 0 &&
+	       op.data.len > 500,
 	   "read of a file without a size: %s", op.base.err.msg);
 	hga_sftp_xfer_release(&op);
 }
 
 static bool run_call(struct hga_ssh *ssh, struct hga_sftp_call *op,
-		 enum hga_sftp_what what, const char *p, const char *p2)
+                     enum hga_sftp_what what, const char *p, const char *p2)
 {
-	struct hga_sftp_call_args a = {.what = what,
-				       .path = hga_str(p),
-				       .path2 = hga_str(p2)};
+	struct hga_sftp_call_args a = {
+	    .what = what, .path = hga_str(p), .path2 = hga_str(p2)};
 
 	a.attrs.flags = HGA_ATTR_MODE;
 	a.attrs.mode = 0700;
@@ -436,49 +432,52 @@ static void test_calls(struct hga_ssh *ssh)
 	ok(run_call(ssh, &op, HGA_SFTP_SYMLINK, env_path("d/l"), "../text"),
 	   "symlink");
 	ok(run_call(ssh, &op, HGA_SFTP_READLINK, env_path("d/l"), NULL) &&
-		   strcmp(hga_buf_text(&op.text), "../text") == 0,
+	       strcmp(hga_buf_text(&op.text), "../text") == 0,
 	   "readlink");
 	hga_sftp_call_release(&op);
 	ok(run_call(ssh, &op, HGA_SFTP_STAT, env_path("d/l"), NULL) &&
-		   S_ISREG(op.attrs.mode) && op.attrs.size == 10,
+	       S_ISREG(op.attrs.mode) && op.attrs.size == 10,
 	   "stat follows");
 	ok(run_call(ssh, &op, HGA_SFTP_LSTAT, env_path("d/l"), NULL) &&
-		   S_ISLNK(op.attrs.mode),
+	       S_ISLNK(op.attrs.mode),
 	   "lstat does not");
-	ok(run_call(ssh, &op, HGA_SFTP_LIST, env.dir, NULL) && op.n_entries > 10,
+	ok(run_call(ssh, &op, HGA_SFTP_LIST, env.dir, NULL) &&
+	       op.n_entries > 10,
 	   "list: %s", op.base.err.msg);
 	for (size_t i = 1; i < op.n_entries; i++)
 		if (hga_str_cmp(op.entries[i - 1].name, op.entries[i].name) >=
 		    0)
 			ok(false, "sorted");
 	hga_sftp_call_release(&op);
-	ok(run_call(ssh, &op, HGA_SFTP_RENAME, env_path("d/l"), env_path("d/m")),
+	ok(run_call(ssh, &op, HGA_SFTP_RENAME, env_path("d/l"),
+	            env_path("d/m")),
 	   "rename");
 	ok(!run_call(ssh, &op, HGA_SFTP_RMDIR, env_path("d"), NULL) &&
-		   op.base.err.kind == HGA_REMOTE,
+	       op.base.err.kind == HGA_REMOTE,
 	   "rmdir of a full one: %s", op.base.err.msg);
-	ok(run_call(ssh, &op, HGA_SFTP_REMOVE, env_path("d/m"), NULL), "remove");
+	ok(run_call(ssh, &op, HGA_SFTP_REMOVE, env_path("d/m"), NULL),
+	   "remove");
 	ok(run_call(ssh, &op, HGA_SFTP_SETATTR, env_path("d"), NULL), "chmod");
 	ok(run_call(ssh, &op, HGA_SFTP_RMDIR, env_path("d"), NULL), "rmdir");
 	ok(run_call(ssh, &op, HGA_SFTP_REALPATH, "~", NULL) &&
-		   strcmp(hga_buf_text(&op.text), "/root") == 0,
+	       strcmp(hga_buf_text(&op.text), "/root") == 0,
 	   "home: %s", hga_buf_text(&op.text));
 	hga_sftp_call_release(&op);
 	ok(!run_call(ssh, &op, HGA_SFTP_STAT, "~other/x", NULL) &&
-		   op.base.err.kind == HGA_USAGE,
+	       op.base.err.kind == HGA_USAGE,
 	   "~user");
 }
 
 static bool tree(struct hga_ssh *ssh, bool put, const char *local,
-		 const char *remote, struct hga_tree *op)
+                 const char *remote, struct hga_tree *op)
 {
 	static const struct hga_str exclude[1] = {{"*.skip", 6}};
 	struct hga_tree_args a = {.put = put,
-				  .local = local,
-				  .remote = hga_str(remote),
-				  .exclude = exclude,
-				  .n_exclude = 1,
-				  .mtime = true};
+	                          .local = local,
+	                          .remote = hga_str(remote),
+	                          .exclude = exclude,
+	                          .n_exclude = 1,
+	                          .mtime = true};
 
 	memset(op, 0, sizeof(*op));
 	if (hga_tree_start(ssh, op, &a, &op->base.err) < 0)
@@ -497,19 +496,19 @@ static void test_tree(struct hga_ssh *ssh)
 	snprintf(dst, sizeof(dst), "%s", env_path("tree2"));
 	snprintf(back, sizeof(back), "%s", env_path("tree3"));
 	snprintf(cmd, sizeof(cmd),
-		 "set -e; mkdir -p %s/a/b/c %s/e; cd %s; for i in $(seq 300);"
-		 "do echo $i > a/f$i; done; head -c 3000000 /dev/urandom > big;"
-		 "head -c 2000000 /dev/urandom > a/b/big2; ln -s ../f1 a/b/l;"
-		 "echo x > y.skip; mkfifo pipe; touch a/b/c/empty",
-		 src, src, src);
+	         "set -e; mkdir -p %s/a/b/c %s/e; cd %s; for i in $(seq 300);"
+	         "do echo $i > a/f$i; done; head -c 3000000 /dev/urandom > big;"
+	         "head -c 2000000 /dev/urandom > a/b/big2; ln -s ../f1 a/b/l;"
+	         "echo x > y.skip; mkfifo pipe; touch a/b/c/empty",
+	         src, src, src);
 	ok(env_run(sh) == 0, "a tree");
 	ok(tree(ssh, true, src, dst, &op), "put: %s", op.base.err.msg);
 	is_int((long long)op.files, 304, "files");
 	is_str(hga_buf_text(&op.skipped), "pipe", "skipped");
 	hga_tree_release(&op);
 	snprintf(cmd, sizeof(cmd),
-		 "diff -r --no-dereference -x '*.skip' -x pipe %s %s", src,
-		 dst);
+	         "diff -r --no-dereference -x '*.skip' -x pipe %s %s", src,
+	         dst);
 	ok(env_run(sh) == 0, "same tree");
 	ok(tree(ssh, true, src, dst, &op), "put again: %s", op.base.err.msg);
 	hga_tree_release(&op);
@@ -518,13 +517,13 @@ static void test_tree(struct hga_ssh *ssh)
 	is_str(hga_buf_text(&op.skipped), "a/b/l", "links are skipped");
 	hga_tree_release(&op);
 	snprintf(cmd, sizeof(cmd),
-		 "diff -r --no-dereference -x l -x '*.skip' -x pipe %s %s", src,
-		 back);
+	         "diff -r --no-dereference -x l -x '*.skip' -x pipe %s %s", src,
+	         back);
 	ok(env_run(sh) == 0, "same tree");
 	snprintf(cmd, sizeof(cmd), "! find %s | grep .hga-.*part", dst);
 	ok(env_run(sh) == 0, "no parts");
 	ok(!tree(ssh, false, back, env_path("nothing"), &op) &&
-		   op.base.err.kind == HGA_NOTFOUND,
+	       op.base.err.kind == HGA_NOTFOUND,
 	   "a missing tree: %s", op.base.err.msg);
 	hga_tree_release(&op);
 }
@@ -555,7 +554,7 @@ static void test_xfer_cancel(struct hga_ssh *ssh)
 	}
 	memset(&idle, 0, sizeof(idle));
 	ok(hga_sftp_idle_start(ssh, &idle, 5000, NULL) == 0 &&
-		   env_wait(&idle.base, 10),
+	       env_wait(&idle.base, 10),
 	   "cleanups end");
 	is_int(count_parts(env.dir), 0, "cancelled transfers leave no part");
 }
@@ -564,7 +563,7 @@ static void test_loss(void)
 {
 	struct hga_ssh *ssh = env_connect();
 	struct hga_ssh_exec_args a = {
-		.cmd = HGA_STR("echo $PPID; exec sleep 3"), .max_output = 100};
+	    .cmd = HGA_STR("echo $PPID; exec sleep 3"), .max_output = 100};
 	struct hga_ssh_exec *x;
 	struct hga_ssh_wait w = {.want_space = false};
 	struct hga_ssh_exec_info info;
@@ -576,7 +575,7 @@ static void test_loss(void)
 	pid_t pid;
 
 	ok(hga_ssh_exec_start(ssh, &a, &x, &err) == 0 &&
-		   hga_ssh_wait_start(x, &w, 20000, 0, false, &err) == 0,
+	       hga_ssh_wait_start(x, &w, 20000, 0, false, &err) == 0,
 	   "start");
 	do {
 		env_steps(20);

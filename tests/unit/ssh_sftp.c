@@ -47,7 +47,8 @@ static struct file *sv_find(struct hga_str name, bool make)
 	}
 	if (!make || free_one == NULL)
 		return NULL;
-	snprintf(free_one->name, sizeof(free_one->name), "%.*s", HGA_STRF(name));
+	snprintf(free_one->name, sizeof(free_one->name), "%.*s",
+	         HGA_STRF(name));
 	free_one->used = true;
 	free_one->n = 0;
 	return free_one;
@@ -258,7 +259,7 @@ static void sv_request(uint8_t type, uint32_t id, struct hga_str b)
 	if (!hga_wire_str(b, &at, &s))
 		abort();
 	f = sv_find(s, type == SFTP_OPEN && b.n > at + 3 &&
-			       (b.s[at + 3] & FXF_CREAT));
+	                   (b.s[at + 3] & FXF_CREAT));
 	switch (type) {
 	case SFTP_OPEN:
 	case SFTP_OPENDIR:
@@ -300,8 +301,8 @@ static void sv_request(uint8_t type, uint32_t id, struct hga_str b)
 /* Takes whole requests out of tx. */
 static bool sv_take(struct hga_sftp *f)
 {
-	struct hga_str in = hga_strn(f->tx.data + f->tx_at,
-				     f->tx.len - f->tx_at);
+	struct hga_str in =
+	    hga_strn(f->tx.data + f->tx_at, f->tx.len - f->tx_at);
 	size_t at = 0;
 	uint32_t n, id;
 
@@ -355,7 +356,7 @@ static void on_done(struct hga_sftp_job *j)
 /* Moves bytes until nothing moves; step bytes at a time; cut after so many.
  * False: the engine is at its end (err). */
 static bool drive(struct hga_sftp *f, size_t step, size_t cut,
-		  struct hga_err *err)
+                  struct hga_err *err)
 {
 	size_t fed = 0;
 	bool moved = true;
@@ -386,10 +387,10 @@ static bool drive(struct hga_sftp *f, size_t step, size_t cut,
 }
 
 static struct hga_sftp_job *put_job(const char *data, size_t n,
-				    struct hga_err *err)
+                                    struct hga_err *err)
 {
-	struct hga_sftp_job *j = hga_sftp_job_new(true, HGA_STR("dir/name"),
-						  err);
+	struct hga_sftp_job *j =
+	    hga_sftp_job_new(true, HGA_STR("dir/name"), err);
 
 	if (j == NULL)
 		return NULL;
@@ -441,29 +442,30 @@ static void test_put(void)
 
 		sv_reset();
 		ok(run_job(put_job(data, n, &err), step) && res.done &&
-			   res.err.kind == 0 && res.atomic,
+		       res.err.kind == 0 && res.atomic,
 		   "put, answers in pieces of %zu: %s", step, res.err.msg);
 		ok(sv.f[0].used && strcmp(sv.f[0].name, "dir/name") == 0 &&
-			   sv.f[0].n == n && memcmp(sv.f[0].data, data, n) == 0,
+		       sv.f[0].n == n && memcmp(sv.f[0].data, data, n) == 0,
 		   "it is there, whole");
 	}
 	sv_reset();
 	sv.posix_rename = false;
 	(void)sv_find(HGA_STR("dir/name"), true);
 	ok(run_job(put_job(data, 10, &err), 1000) && res.err.kind == 0 &&
-		   !res.atomic,
+	       !res.atomic,
 	   "a server without posix-rename: not atomic");
 	sv_reset();
 	sv.full = sv.statvfs = true;
 	(void)sv_find(HGA_STR("dir/name"), true);
 	ok(run_job(put_job(data, sizeof(data), &err), 1000) &&
-		   strcmp(res.err.code, "NoSpace") == 0,
+	       strcmp(res.err.code, "NoSpace") == 0,
 	   "a full disk: %s", res.err.msg);
-	ok(sv.f[0].used && !sv.f[1].used, "the old file stays, the part is gone");
+	ok(sv.f[0].used && !sv.f[1].used,
+	   "the old file stays, the part is gone");
 	sv_reset();
 	sv.wrong_size = true;
 	ok(run_job(put_job(data, 1000, &err), 1000) &&
-		   strcmp(res.err.code, "ShortTransfer") == 0 && !sv.f[0].used,
+	       strcmp(res.err.code, "ShortTransfer") == 0 && !sv.f[0].used,
 	   "another size on the server: %s", res.err.msg);
 }
 
@@ -482,16 +484,14 @@ static void test_get(void)
 		memcpy(file->data, data, file->n);
 		hga_buf_init(&sink, 1 << 20);
 		ok(run_job(get_job(&sink, &err), step) && res.done &&
-			   res.err.kind == 0,
+		       res.err.kind == 0,
 		   "get, answers in pieces of %zu: %s", step, res.err.msg);
-		ok(sink.len == file->n &&
-			   memcmp(sink.data, data, file->n) == 0,
+		ok(sink.len == file->n && memcmp(sink.data, data, file->n) == 0,
 		   "the same bytes");
 		hga_buf_release(&sink);
 	}
 	sv_reset();
-	ok(run_job(get_job(&sink, &err), 100) &&
-		   res.err.kind == HGA_NOTFOUND,
+	ok(run_job(get_job(&sink, &err), 100) && res.err.kind == HGA_NOTFOUND,
 	   "a missing file: %s", res.err.msg);
 	hga_buf_release(&sink);
 }
@@ -522,11 +522,11 @@ static void test_get_file(void)
 		else
 			is_str(res.err.code, "ShortTransfer",
 			       i == 1 ? "more than announced"
-				      : "less than announced");
+			              : "less than announced");
 		printf("# %s\n", res.err.msg);
 		fds[1] = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		ok((faccessat(fds[1], "local", F_OK, 0) == 0) == (i == 0),
-		   "%s", i == 0 ? "it is there" : "nothing is left");
+		ok((faccessat(fds[1], "local", F_OK, 0) == 0) == (i == 0), "%s",
+		   i == 0 ? "it is there" : "nothing is left");
 		(void)unlinkat(fds[1], "local", 0);
 		close(fds[1]);
 	}
@@ -554,7 +554,7 @@ static void begin_list(struct hga_sftp *f, struct hga_sftp_user *u)
 }
 
 static void fail_list(struct hga_sftp *f, struct hga_sftp_user *u,
-		      const struct hga_err *err)
+                      const struct hga_err *err)
 {
 	(void)f;
 	(void)u;
@@ -584,10 +584,10 @@ static void run_list(void)
 static void test_names(void)
 {
 	const struct hga_str bad[] = {
-		HGA_STR(""),         HGA_STR("../up"),   HGA_STR("../../up"),
-		HGA_STR("/abs"),     HGA_STR("a/b"),     HGA_STR("a\0b"),
-		HGA_STR("esc\033[m"), HGA_STR("new\nline"), HGA_STR("\xff\xfe"),
-		HGA_STR("\x7f"),
+	    HGA_STR(""),          HGA_STR("../up"),     HGA_STR("../../up"),
+	    HGA_STR("/abs"),      HGA_STR("a/b"),       HGA_STR("a\0b"),
+	    HGA_STR("esc\033[m"), HGA_STR("new\nline"), HGA_STR("\xff\xfe"),
+	    HGA_STR("\x7f"),
 	};
 	char longname[300];
 
@@ -640,7 +640,8 @@ static void expect_bad(const char *bytes, size_t n, const char *name)
 		rc = hga_sftp_feed(f, bytes, n, &err);
 	ok(rc < 0 && err.kind == HGA_PROTOCOL, "%s: %s", name, err.msg);
 	hga_sftp_end(f, &err);
-	ok(res.done && res.err.kind == HGA_PROTOCOL, "the transfer ends with it");
+	ok(res.done && res.err.kind == HGA_PROTOCOL,
+	   "the transfer ends with it");
 	hga_buf_release(&sink);
 }
 
@@ -659,7 +660,7 @@ static void test_malformed(void)
 	expect_bad("\0\0\0\x9g\0\0\x10\0\0\0\0\1", 13, "data for a stat");
 	expect_bad("\0\0\0\x9i\0\0\x10\0\x80\0\0\0", 13, "extended, no count");
 	expect_bad("\0\0\0\xdi\0\0\x10\0\x80\0\0\0\xff\xff\xff\xff", 17,
-		   "extended count");
+	           "extended count");
 }
 
 /* ---- cuts and failing allocations ---- */
@@ -683,11 +684,11 @@ static void test_cuts(void)
 		all = sv.out.len == 0 && res.done;
 		if (!res.done)
 			(void)hga_fail(&err, HGA_NET, 0, "ConnectionLost",
-				       "cut");
+			               "cut");
 		hga_sftp_end(f, &err);
 		cuts++;
-		good += res.done && (all ? res.err.kind == 0
-					 : res.err.kind == HGA_NET);
+		good += res.done &&
+		        (all ? res.err.kind == 0 : res.err.kind == HGA_NET);
 		total = cut;
 		if (all)
 			break;

@@ -21,6 +21,22 @@ end
 local STEP_OPTS = { timeout = true, retry = true, retry_delay = true, retry_if = true,
   resume = true, kind = true, detail = true }
 
+local PARALLEL_OPTS = { label = true, limit = true, keep_going = true }
+
+local function check_options(what, opts, known)
+  for key in pairs(opts) do
+    if not known[key] then
+      local names = {}
+      for name in pairs(known) do
+        names[#names + 1] = name
+      end
+      require("hg").fail { kind = "usage", exit = 1,
+        message = ("%s: unknown option %s%s"):format(what, tostring(key),
+          require("hg.suggest").text(tostring(key), names)) }
+    end
+  end
+end
+
 local function retryable(opts, err)
   if type(err) ~= "table" or err.kind == "cancelled" then
     return false
@@ -31,14 +47,39 @@ local function retryable(opts, err)
   return err.retryable == true
 end
 
+-- Errors of any type become tables, with the traceback of where they arose:
+-- later only the place of the re-raise would be known.
+local function to_error(e)
+  if type(e) ~= "table" then
+    local text = type(e) == "string" and e or ("error object is a %s value"):format(type(e))
+    e = require("hgauto.host").error {
+      kind = text == "not enough memory" and "memory" or "runtime", message = text,
+    }
+  end
+  if e.kind and e.kind ~= "cancelled" and not e.traceback then
+    e.traceback = debug.traceback("stack traceback:", 2):gsub("^stack traceback:\n", "", 1)
+  end
+  return e
+end
+
+-- File and line of the innermost Lua function above `level`.
+local function caller(level)
+  local info
+  repeat
+    level = level + 1
+    info = debug.getinfo(level, "Sl")
+  until not info or info.currentline > 0
+  return info and ("%s:%d"):format(info.short_src, info.currentline)
+end
+
 local function attempt(self, opts, fn, args)
   local left, delay = opts.retry or 0, opts.retry_delay or 5
   while true do
     local results
     if opts.timeout then
-      results = table.pack(pcall(async.timeout, opts.timeout, fn, unpack_from(args, 1)))
+      results = table.pack(xpcall(async.timeout, to_error, opts.timeout, fn, unpack_from(args, 1)))
     else
-      results = table.pack(pcall(fn, unpack_from(args, 1)))
+      results = table.pack(xpcall(fn, to_error, unpack_from(args, 1)))
     end
     if results[1] then
       return results
@@ -72,12 +113,8 @@ function Ctx:step(name, opts, fn, ...)
   else
     args = table.pack(...)
   end
-  for key in pairs(opts) do
-    if not STEP_OPTS[key] then
-      require("hg").fail { kind = "usage", message = "ctx:step: unknown option " .. tostring(key) }
-    end
-  end
-  local caller = debug.getinfo(2, "Sl")
+  check_options("ctx:step", opts, STEP_OPTS)
+  local where = caller(2)
   local lane = async.local_get("lane") or ""
   local outer = async.local_get("step")
   local path = outer and (outer .. "/" .. name) or name
@@ -87,21 +124,22 @@ function Ctx:step(name, opts, fn, ...)
   local start = time.mono()
   out.begin_step(key, { lane = lane, name = path, start = start })
   local ok, results = pcall(attempt, self, opts, fn, args)
-  async.local_set("step", outer)
   if ok then
     self.steps.ok = self.steps.ok + 1
     self.timings[#self.timings + 1] = { lane = lane, name = path, seconds = time.mono() - start }
     out.end_step(key, true, opts.detail and opts.detail(unpack_from(results, 2)))
+    async.local_set("step", outer)
     return unpack_from(results, 2)
   end
   local err = results
   self.steps.failed = self.steps.failed + 1
   if type(err) == "table" and not err.step then
     err.step, err.lane = path, err.lane or (lane ~= "" and lane or nil)
-    err.where = caller and ("%s:%d"):format(caller.short_src, caller.currentline) or err.where
+    err.where = where or err.where
   end
   local cancelled = type(err) == "table" and err.kind == "cancelled"
   out.end_step(key, false, cancelled and "cancelled" or nil)
+  async.local_set("step", outer)
   error(err, 0)
 end
 
@@ -111,10 +149,11 @@ end
 -- @param fn function
 -- @return table results in order
 -- @waits
-function Ctx:parallel(list, opts, fn)
+function Ctx:parallel(list, opts, fn) -- luacheck: no self
   if type(opts) == "function" then
     opts, fn = {}, opts
   end
+  check_options("ctx:parallel", opts, PARALLEL_OPTS)
   local label = opts.label or tostring
   local parent = async.local_get("lane")
   local function lane(item)
@@ -122,7 +161,7 @@ function Ctx:parallel(list, opts, fn)
     local full = parent and parent ~= "" and (parent .. "/" .. name) or name
     async.local_set("lane", full)
     async.label(full)
-    local ok, v = pcall(fn, item)
+    local ok, v = xpcall(fn, to_error, item)
     if not ok then
       if type(v) == "table" then
         v.lane = v.lane or full
@@ -142,9 +181,10 @@ function Ctx:parallel(list, opts, fn)
       end
     end
     require("hg").fail {
-      kind = type(first) == "table" and first.kind or "task", cause = first,
+      kind = first.kind and first.kind ~= "usage" and first.kind or "task", cause = first,
+      lane = first.lane, step = first.step, where = first.where, traceback = first.traceback,
       message = ("%d of %d failed: %s: %s"):format(n, #list,
-        type(first) == "table" and first.lane or "?", tostring(first)),
+        first.lane or "?", tostring(first)),
     }
   end
   return results
@@ -181,9 +221,10 @@ end
 --- Registers a secret: it is replaced by *** in every output from now on.
 -- @param text string at least 6 bytes
 -- @return string the text
-function Ctx:secret(text)
+function Ctx:secret(text) -- luacheck: no self
   if #text < 6 then
-    require("hg").fail { kind = "usage", message = "ctx:secret: less than 6 bytes cannot be hidden" }
+    require("hg").fail { kind = "usage", exit = 1,
+      message = "ctx:secret: less than 6 bytes cannot be hidden" }
   end
   require("hgauto.log").secret(text)
   return text
@@ -205,8 +246,8 @@ end
 -- @param code integer 0, 1 or 10 to 63
 -- @param[opt] text string
 function Ctx:exit(code, text) -- luacheck: no self
-  if math.type(code) ~= "integer" or not (code == 0 or code == 1 or (code >= 10 and code <= 63)) then
-    require("hg").fail { kind = "usage", message = "ctx:exit takes 0, 1 or 10 to 63" }
+  if math.type(code) ~= "integer" or code < 0 or code > 63 or (code > 1 and code < 10) then
+    require("hg").fail { kind = "usage", exit = 1, message = "ctx:exit takes 0, 1 or 10 to 63" }
   end
   error(require("hgauto.host").error {
     kind = "task", code = "Exit", message = text or ("ended with " .. code), exit = code,

@@ -275,9 +275,9 @@ local function terminate_batch(ec2, list)
     if err.kind == "aws" then
       good, e = try(ec2.terminate_instances, ec2, { InstanceIds = { r.id } })
     end
-    local young = not_found(e)
-      and hg_ec2().too_young(r.op and session.ledger:get(r.op) or nil)
-    if not good and (young or not not_found(e)) then
+    local gone = not good and not_found(e)
+      and not hg_ec2().too_young(r.op and session.ledger:get(r.op) or nil)
+    if not good and not gone then
       failed[r.id] = e
     end
   end
@@ -680,15 +680,16 @@ end
 
 -- ---- terminate, purge -----------------------------------------------------------------
 
--- Without those of live runs; what was left out is said.
-local function without_live(list)
-  local kept, out_list, seen = 0, {}, {}
+-- Without those of live runs; what was left out is said.  `seen` knows the runs
+-- whose locks are ours by now.
+local function without_live(list, seen)
+  local kept, out_list = 0, {}
   for _, r in ipairs(list) do
     local id = r.run
     if id and seen[id] == nil then
-      seen[id] = id ~= session.run.id and session.state:run_alive(id)
+      seen[id] = session.state:run_alive(id)
     end
-    if id and seen[id] then
+    if id and id ~= session.run.id and seen[id] then
       kept = kept + 1
     else
       out_list[#out_list + 1] = r
@@ -710,7 +711,7 @@ local function legacy_list(ec2, kinds)
   return list
 end
 
-local function ours(ec2, kinds, o)
+local function ours(ec2, kinds, o, seen)
   local filter = { Name = "tag:hgauto:state", Values = { session.state.sid } }
   local list = {}
   for _, r in ipairs(M.scan(ec2, filter)) do
@@ -726,7 +727,7 @@ local function ours(ec2, kinds, o)
       out.note(("not ours by tag, left alone (--legacy): %s"):format(line(r)))
     end
   end
-  return without_live(join_rows(list))
+  return without_live(join_rows(list), seen)
 end
 
 -- Seconds; 0 when nobody knows.
@@ -746,7 +747,8 @@ local function remove(kinds, o, nothing)
   -- Creations that nobody knows the outcome of come first.
   local locks <close> = setmetatable({}, { __close = close_all })
   local cache = {}
-  for _, row in ipairs(dead_rows({ run = o.run }, locks)) do
+  local rows, alive = dead_rows({ run = o.run }, locks)
+  for _, row in ipairs(rows) do
     if (row.state == "intent" or row.state == "unknown") and kinds[row.kind] then
       local client = client_for(row, cache)
       local state, when
@@ -759,7 +761,7 @@ local function remove(kinds, o, nothing)
     end
   end
   local list = {}
-  for _, r in ipairs(ours(ec2, kinds, o)) do
+  for _, r in ipairs(ours(ec2, kinds, o, alive)) do
     if not o.older or age(r) >= o.older then
       list[#list + 1] = r
     end

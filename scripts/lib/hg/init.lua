@@ -46,8 +46,10 @@ local Task = { __name = "hg.task" }
 -- @raise usage a field is unknown or wrong
 -- @see command line specification, section 5.1
 function M.task(decl)
+  -- `return hg.task{…}` is a tail call: then only the file is known.
   local info = debug.getinfo(2, "Sl")
-  local where = ("%s:%d"):format(info.short_src, info.currentline)
+  local where = info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline)
+    or M.loading or "hg.task"
   if type(decl) ~= "table" then
     M.fail { kind = "usage", message = where .. ": hg.task needs a table" }
   end
@@ -113,7 +115,7 @@ function M.opts(given, known, what)
         names[#names + 1] = n
       end
       M.fail {
-        kind = "usage",
+        kind = "usage", exit = 1, -- the script's mistake, not its user's
         message = ("%s: unknown option %s%s"):format(what, tostring(name),
           require("hg.suggest").text(tostring(name), names)),
       }

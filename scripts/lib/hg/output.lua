@@ -6,9 +6,11 @@ local async = require "hgauto.async"
 local term = require "hgauto.term"
 local time = require "hgauto.time"
 
-local M = { quiet = false, verbose = false, log = nil }
+-- silence: seconds without a line before a busy lane tells why.
+local M = { quiet = false, verbose = false, log = nil, silence = 30 }
 
-local last_line = time.mono()
+-- When a lane last had output; when a heartbeat last spoke for it.
+local heard, told = {}, {}
 -- Running steps by lane and path: what a heartbeat reports.
 local busy = {}
 
@@ -31,13 +33,21 @@ local function where()
   return table.concat(parts, " ")
 end
 
-local function put(text)
-  last_line = time.mono()
+local function hear()
+  heard[async.local_get("lane") or ""] = time.mono()
+end
+
+local function say(text)
   if term.isatty(2) then
     term.err(text .. "\n")
   else
     term.err(time.local_text(time.now(), "%H:%M:%S") .. " " .. text .. "\n")
   end
+end
+
+local function put(text)
+  hear()
+  say(term.filter(text))
 end
 
 local function record(level, text)
@@ -81,7 +91,7 @@ end
 -- @param text string without newline
 function M.remote(label, stream, text)
   record(stream == "stderr" and "e" or "o", text)
-  last_line = time.mono()
+  hear()
   if M.quiet then
     return
   end
@@ -121,27 +131,44 @@ function M.end_step(key, good, detail)
   put(("%s %s%s%s  %s"):format(mark(good), lane, t.name, detail and ("  " .. detail) or "", took))
 end
 
---- Body of the task that prints heartbeats; ends when cancelled.
+-- The innermost running steps, sorted.
+local function innermost()
+  local keys = {}
+  for key, t in pairs(busy) do
+    local inner = true
+    for _, other in pairs(busy) do
+      if other.lane == t.lane and other.name:sub(1, #t.name + 1) == t.name .. "/" then
+        inner = false
+      end
+    end
+    if inner then
+      keys[#keys + 1] = key
+    end
+  end
+  table.sort(keys)
+  return keys
+end
+
+local function beat(t, now)
+  local format = require("hg").format
+  local silent_since = math.max(t.start, heard[t.lane] or 0)
+  if now - math.max(silent_since, told[t.lane] or 0) < M.silence then
+    return
+  end
+  told[t.lane] = now
+  say(("%s%s: %s, last output %s ago"):format(t.lane ~= "" and (t.lane .. " ") or "", t.name,
+    format.duration(now - t.start), format.duration(now - silent_since)))
+end
+
+--- Body of the task that prints heartbeats of silent lanes; ends when cancelled.
 -- @waits
 function M.heartbeat()
-  local format = require("hg").format
   while true do
-    async.sleep(1)
-    if not M.quiet and time.mono() - last_line >= 30 then
-      local keys = {}
-      for key in pairs(busy) do
-        keys[#keys + 1] = key
+    async.sleep(math.min(1, M.silence))
+    if not M.quiet then
+      for _, key in ipairs(innermost()) do
+        beat(busy[key], time.mono())
       end
-      table.sort(keys)
-      local silent = time.mono() - last_line
-      for _, key in ipairs(keys) do
-        local t = busy[key]
-        if not t.parent_of or t.parent_of == 0 then
-          put(("%s%s: %s, last output %s ago"):format(t.lane ~= "" and (t.lane .. " ") or "",
-            t.name, format.duration(time.mono() - t.start), format.duration(silent)))
-        end
-      end
-      last_line = time.mono()
     end
   end
 end

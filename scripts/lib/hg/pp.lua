@@ -6,6 +6,9 @@ local M = {}
 
 local DEPTH, ITEMS, CHARS = 3, 10, 200
 
+local ESCAPES = { ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ['"'] = '\\"',
+  ["\\"] = "\\\\" }
+
 local function scalar(v)
   local t = type(v)
   if t == "string" then
@@ -16,8 +19,7 @@ local function scalar(v)
       return ('"%s…" (%d bytes)'):format(hex, #v)
     end
     local text = v:gsub("[%c\"\\]", function(c)
-      local names = { ["\n"] = "\\n", ["\t"] = "\\t", ["\r"] = "\\r", ['"'] = '\\"', ["\\"] = "\\\\" }
-      return names[c] or ("\\x%02x"):format(c:byte())
+      return ESCAPES[c] or ("\\x%02x"):format(c:byte())
     end)
     if #text > CHARS then
       local cut = utf8.offset(text, 0, CHARS) or CHARS

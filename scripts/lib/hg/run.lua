@@ -40,10 +40,35 @@ local function plain(v, seen)
   return true
 end
 
+-- The task's result as the record can hold it: JSON knows no NaN and no
+-- table that is list and map at once.
+local function recordable(v)
+  if v == nil or not plain(v, {}) then
+    return nil
+  end
+  if not pcall(require("hgauto.json").encode, v) then
+    out.debug("the result cannot be written as JSON: left out")
+    return nil
+  end
+  return v
+end
+
+-- Where in the task's own file a mistake in calling the library was made.
+local function add_place(err, task)
+  if type(err) ~= "table" or err.kind ~= "usage" or err.exit or not err.traceback then
+    return
+  end
+  local file = debug.getinfo(task.run, "S").short_src
+  local line = err.traceback:match("%f[^%s]" .. file:gsub("%p", "%%%0") .. ":(%d+):")
+  if line and not tostring(err):find(file .. ":", 1, true) then
+    err.message = ("%s (%s:%s)"):format(err.message, file, line)
+  end
+end
+
 local function printable_args(args)
   local copy = {}
   for k, v in pairs(args) do
-    if plain(v, {}) then
+    if recordable(v) ~= nil then
       copy[k] = v
     else
       copy[k] = tostring(v)
@@ -100,8 +125,9 @@ local function print_failure(err, opts)
     return
   end
   if type(err) == "table" and err.step and not out.quiet and err.kind ~= "usage" then
-    term.err(("FAILED %s%s%s\n"):format(err.step, err.lane and (" (" .. err.lane .. ")") or "",
-      err.where and (" at " .. err.where) or ""))
+    local text = ("FAILED %s%s%s"):format(err.step, err.lane and (" (" .. err.lane .. ")") or "",
+      err.where and (" at " .. err.where) or "")
+    term.err(term.filter(text) .. "\n")
     local tail = type(err.result) == "table" and (err.result.err ~= "" and err.result.err
       or err.result.out)
     if tail and tail ~= "" then
@@ -128,9 +154,18 @@ end
 
 local function tell_open(rows, run)
   local term = require "hgauto.term"
-  local names = {}
+  local kinds, ids = {}, {}
   for _, row in ipairs(rows) do
-    names[#names + 1] = ("%s %s"):format(row.kind, row.id or row.name or row.op:sub(1, 8))
+    if not ids[row.kind] then
+      kinds[#kinds + 1], ids[row.kind] = row.kind, {}
+    end
+    table.insert(ids[row.kind], row.id or row.name or row.op:sub(1, 8))
+  end
+  local names = {}
+  for i, kind in ipairs(kinds) do
+    local list = ids[kind]
+    names[i] = ("%d %s%s (%s, %s)"):format(#list, kind, #list == 1 and "" or "s",
+      table.concat(list, ", "), session.region)
   end
   term.err(("hgauto: may still cost money: %s\nhint: hgauto gc %s%s\n"):format(
     table.concat(names, ", "), run.id, session.local_cloud and " --local" or ""))
@@ -170,7 +205,8 @@ function M.execute(task, name, args, opts)
       record.artifacts = json.list(ctx.artifacts)
       record.machines = json.list(ctx.machines)
     end
-    fs.write(run.dir .. "/run.json", json.encode(record, { indent = 2 }) .. "\n")
+    local text = json.encode(record, { indent = 2 }) .. "\n"
+    fs.write(run.dir .. "/run.json", require("hgauto.log").redact(text))
   end
   ctx = require("hg.ctx").new { run = run, task = name, args = args, save = save }
   session.ctx = ctx
@@ -179,7 +215,8 @@ function M.execute(task, name, args, opts)
 
   local function body()
     if opts.timeout or task.timeout then
-      return async.timeout(opts.timeout or require("hg").duration(task.timeout), task.run, ctx, args)
+      local limit = opts.timeout or require("hg").duration(task.timeout)
+      return async.timeout(limit, task.run, ctx, args)
     end
     return task.run(ctx, args)
   end
@@ -192,7 +229,11 @@ function M.execute(task, name, args, opts)
     end
     return value
   end)
-  local err = not ok and result or nil
+  local err = nil
+  if not ok then
+    err = result == nil and "error object is a nil value" or result
+    add_place(err, task)
+  end
   if err and type(err) == "table" and err.code == "Exit" and err.exit == 0 then
     err = nil
   end
@@ -212,8 +253,8 @@ function M.execute(task, name, args, opts)
   for i, row in ipairs(rows) do
     record.open[i] = { kind = row.kind, id = row.id, region = session.region }
   end
-  if not err and result ~= nil and plain(result, {}) then
-    record.result = result
+  if not err then
+    record.result = recordable(result)
   end
   save()
   if err and cause ~= 130 and cause ~= 143 then

@@ -180,6 +180,9 @@ local FIELDS = {
   type = true, note = true,
 }
 
+-- Where arguments were declared, for messages.
+local places = setmetatable({}, { __mode = "k" })
+
 --- Constructors: arg.enum{name=…, "a", "b"} and so on, one per type.
 M.arg = setmetatable({}, {
   __index = function(_, kind)
@@ -196,6 +199,10 @@ M.arg = setmetatable({}, {
         usage("hg.arg.%s needs a table", kind)
       end
       decl.type = kind
+      local info = debug.getinfo(2, "Sl")
+      if info and info.currentline > 0 then
+        places[decl] = ("%s:%d"):format(info.short_src, info.currentline)
+      end
       return decl
     end
   end,
@@ -222,10 +229,12 @@ end
 -- @return table[] the list
 function M.check(list, where, reserved)
   local seen = {}
+  local at = where
   local function bad(fmt, ...)
-    usage("%s: %s", where, fmt:format(...))
+    usage("%s: %s", at, fmt:format(...))
   end
   for i, a in ipairs(list) do
+    at = places[a] or where
     if type(a) ~= "table" or not TYPES[a.type] then
       bad("args[%d] is no argument; use hg.arg.string{…} and the like", i)
     end

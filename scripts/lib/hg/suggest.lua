@@ -14,12 +14,12 @@ end
 -- @return integer
 function M.distance(a, b)
   a, b = fold(a), fold(b)
-  local before, prev, cur = nil, {}, {}
+  local before, prev = nil, {}
   for j = 0, #b do
     prev[j] = j
   end
   for i = 1, #a do
-    cur = { [0] = i }
+    local cur = { [0] = i }
     for j = 1, #b do
       local same = a:byte(i) == b:byte(j)
       local d = math.min(prev[j] + 1, cur[j - 1] + 1, prev[j - 1] + (same and 0 or 1))

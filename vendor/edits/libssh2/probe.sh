@@ -1,14 +1,17 @@
 #!/bin/sh
-# probe.sh SRCDIR: keepalive probes whose answers are consumed and counted, and
-# reading without a channel.
+# probe.sh SRCDIR: keepalive probes whose answers are consumed and counted,
+# reading without a channel, freeing without sending.
 #
 # Why: upstream queues the answers to its keepalive requests for ever and could
 # take one for the answer to a forward request; it sends one per two seconds at
 # most; and it reads from the transport only while somebody reads a channel, so
 # that an idle session answers neither the server's probes nor its rekeying.
+# Freeing a session closes its channels over the line, even when a failed key
+# exchange has left no cipher: a null pointer is called.
 # What changes: int hga_libssh2_probe(LIBSSH2_SESSION *) sends one probe,
 # unsigned hga_libssh2_probe_answers(LIBSSH2_SESSION *) counts the answers,
-# int hga_libssh2_pump(LIBSSH2_SESSION *) handles what has arrived.
+# int hga_libssh2_pump(LIBSSH2_SESSION *) handles what has arrived,
+# void hga_libssh2_abandon(LIBSSH2_SESSION *) makes the next free send nothing.
 # No other global request may wait for its answer while a probe does.
 # Exit 0: applied (or was already); 3: an anchor does not match exactly once,
 # nothing was changed.
@@ -86,6 +89,12 @@ int hga_libssh2_pump(LIBSSH2_SESSION *session)
         rc = _libssh2_transport_read(session);
     while(rc > 0);
     return rc;
+}
+
+void hga_libssh2_abandon(LIBSSH2_SESSION *session);
+void hga_libssh2_abandon(LIBSSH2_SESSION *session)
+{
+    session->socket_state = LIBSSH2_SOCKET_DISCONNECTED;
 }
 END
 } > "$k.new"

@@ -20,7 +20,14 @@ end
 -- @raise auth it is not ours or open to others
 function M.open_state(opts)
   if not session.state then
-    session.state = require("hgauto.state").open(M.state_path(opts), { create = true })
+    local ok, st = pcall(require("hgauto.state").open, M.state_path(opts), { create = true })
+    if not ok then
+      if type(st) == "table" and st.kind ~= "cancelled" and st.kind ~= "bug" then
+        st.exit, st.hint = 3, st.hint or "--state-path DIR"
+      end
+      error(st, 0)
+    end
+    session.state = st
   end
   return session.state
 end
@@ -91,11 +98,14 @@ end
 --- One line about runs that died and left something, if any.
 function M.tell_dead_runs()
   local dead = require("hg.ledger").dead_runs(session)
-  if #dead > 0 then
-    require("hg.output").note(("%s of an earlier run %s left behind: hgauto gc%s"):format(
-      #dead == 1 and "things" or ("things of " .. #dead .. " runs"),
-      #dead == 1 and dead[1] or "may have been", session.local_cloud and " --local" or ""))
+  if #dead == 0 then
+    return
   end
+  local command = "hgauto gc" .. (#dead == 1 and (" " .. dead[1]) or "")
+    .. (session.local_cloud and " --local" or "")
+  local text = #dead == 1 and ("run " .. dead[1]) or ("%d runs (%s)"):format(#dead,
+    table.concat(dead, ", ", 1, math.min(3, #dead)) .. (#dead > 3 and ", …" or ""))
+  require("hg.output").note(("%s left something behind: %s"):format(text, command))
 end
 
 return M

@@ -18,11 +18,12 @@ local DENIED = {
 }
 
 local HINTS = {
-  { "^RequestLimitExceeded$", "AWS throttles this account; try again later or lower the parallelism" },
+  { "^RequestLimitExceeded$", "AWS throttles this account; try again later or with fewer lanes" },
   { "^InsufficientInstanceCapacity$", "try another zone or instance type" },
   { "^VcpuLimitExceeded$", "ask AWS for a higher vCPU quota, or use a smaller instance type" },
-  { "^InstanceLimitExceeded$", "terminate instances (hgauto terminate-ec2-instances) or ask for a higher limit" },
-  { "^DependencyViolation$", "something still uses it; hgauto gc removes things in the right order" },
+  { "^InstanceLimitExceeded$",
+    "terminate instances (hgauto terminate-ec2-instances) or ask for a higher limit" },
+  { "^DependencyViolation$", "something still uses it; hgauto gc removes things in their order" },
   { "%.Duplicate$", "a thing of that name exists; hgauto purge-ec2-resources removes ours" },
   { "^UnauthorizedOperation$", "the account lacks this permission" },
   { "^ExpiredToken", "the session is over; log in again" },

@@ -24,6 +24,13 @@ local function command(c)
   order[#order + 1] = c.name
 end
 
+-- What follows -C is looked for there: the task file, too.
+local function go_to(values)
+  if values.directory then
+    require("hgauto.fs").chdir(values.directory)
+  end
+end
+
 -- ---- run, list ----------------------------------------------------------------
 
 local function task_options()
@@ -57,7 +64,8 @@ local function run_task(word, argv, at, early, early_given, others)
 end
 
 command {
-  name = "run", help = "run a task: a file or a built-in one", words = "TASK|FILE [options] [-- rest]",
+  name = "run", help = "run a task: a file or a built-in one",
+  words = "TASK|FILE [options] [-- rest]",
   example = "hgauto run --local build-linux --source apt",
   direct = function(argv, at, early, early_given)
     local values, next_at, given = spec.parse("run", task_options(), argv,
@@ -68,6 +76,7 @@ command {
         early[key], early_given[a.name] = values[key], true
       end
     end
+    go_to(values)
     local word = argv[next_at]
     if values.help and not word then
       return M.print_help("run")
@@ -278,9 +287,7 @@ end
 --- Applies options that act on the process itself.
 -- @param opts table
 function M.apply_global(opts)
-  if opts.directory then
-    require("hgauto.fs").chdir(opts.directory)
-  end
+  go_to(opts)
   if opts.color then
     term().color(opts.color)
   end
@@ -325,6 +332,7 @@ local function dispatch(argv)
     term().out(version_text())
     return 0
   end
+  go_to(early)
   local word = argv[at]
   if not word then
     if early.help then

@@ -32,7 +32,8 @@ local function adopt(value, name, shown)
     local names = {}
     for i, t in ipairs(value) do
       if not lib.is_task(t) or not t.name then
-        lib.fail { kind = "usage", message = ("%s: entry %d is no task with a name"):format(shown, i) }
+        lib.fail { kind = "usage",
+          message = ("%s: entry %d is no task with a name"):format(shown, i) }
       end
       names[#names + 1] = t.name
       if t.name == name then
@@ -54,10 +55,39 @@ local function adopt(value, name, shown)
   return value
 end
 
+-- Line of the file that was being run when an error arose, "FILE:LINE".
+local function place(file)
+  local level, info = 2
+  repeat
+    level = level + 1
+    info = debug.getinfo(level, "Sl")
+  until not info or (info.short_src == file and info.currentline > 0)
+  return info and ("%s:%d"):format(file, info.currentline)
+end
+
+-- Runs the chunk of a file: effects are forbidden.
 local function run_chunk(chunk, shown)
-  local ok, value = pcall(host.sandbox, chunk)
+  local file = debug.getinfo(chunk, "S").short_src
+  local at
+  hg().loading = file
+  local ok, value = pcall(host.sandbox, function()
+    local good, v = xpcall(chunk, function(e)
+      at = place(file)
+      return e
+    end)
+    if not good then
+      error(v, 0)
+    end
+    return v
+  end)
+  hg().loading = nil
   if ok then
     return value
+  end
+  if at and type(value) == "table" and value.kind == "load" then
+    -- Raised inside a library: the place in the file is of more use.
+    local what = value.message:match("(%S+ called while the file is loaded.*)$")
+    value.message = what and (at .. ": " .. what) or value.message
   end
   if type(value) == "table" and value.kind == "runtime" then
     hg().fail { kind = "load", message = tostring(value), traceback = value.traceback }

@@ -1,0 +1,215 @@
+/*
+ * Channels of a session: opening through the one slot that libssh2 has, the
+ * request, turns, and the end that never waits for the peer.  RFC 4254
+ * sections 5 and 6.
+ */
+#include "ssh/impl.h"
+
+#include "base/mem.h"
+#include "base/time.h"
+
+#include <string.h>
+
+#define REFUSED_TRIES 10
+#define REFUSED_MS 50
+
+void hga_chan_free(struct hga_chan *c)
+{
+	hga_free(c->message);
+	hga_free(c);
+}
+
+struct hga_chan *hga_chan_new(struct hga_ssh *ssh, const char *request,
+                              struct hga_str message, unsigned window)
+{
+	struct hga_chan *c = hga_calloc(1, sizeof(*c)), **at = &ssh->chans;
+
+	if (c == NULL)
+		return NULL;
+	c->message = hga_memdup0(message.s, message.n);
+	if (c->message == NULL) {
+		hga_free(c);
+		return NULL;
+	}
+	c->message_len = message.n;
+	c->ssh = ssh;
+	c->request = request;
+	c->window = window;
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = c;
+	hga_ssh_kick(ssh);
+	return c;
+}
+
+void hga_chan_drop(struct hga_chan *c)
+{
+	c->zombie = true;
+	c->user = NULL;
+	hga_ssh_kick(c->ssh);
+}
+
+static void chan_fail(struct hga_chan *c, enum hga_kind kind, const char *code,
+                      const char *what)
+{
+	struct hga_err err;
+	char *text = NULL;
+	char clean[200];
+
+	(void)libssh2_session_last_error(c->ssh->s, &text, NULL, 0);
+	hga_ssh_clean(clean, sizeof(clean), hga_str(text));
+	(void)hga_fail(&err, kind, 0, code, "ssh %s: %s: %s", c->ssh->name,
+	               what, clean); /* handed on */
+	if (c->zombie)
+		return;
+	c->zombie = true;
+	c->on_fail(c, &err);
+}
+
+/*
+ * A refused open with others open means the server's limit: wait until one
+ * ends.  OpenSSH forgets an ended one a little later than it says so: then
+ * try again a few times.
+ */
+static void open_refused(struct hga_ssh *ssh, struct hga_chan *c)
+{
+	ssh->slot = NULL;
+	ssh->open--;
+	if (ssh->open > 0 ||
+	    (ssh->ever_open && c->refused++ < REFUSED_TRIES &&
+	     hga_timer_start(ssh->loop, &ssh->retry, REFUSED_MS, NULL) == 0)) {
+		ssh->limit = ssh->open > 0 ? ssh->open : 1;
+		c->not_before_ms =
+		    ssh->open > 0 ? 0 : hga_mono_ms() + REFUSED_MS;
+		c->state = HGA_CHAN_QUEUED;
+		return;
+	}
+	c->state = HGA_CHAN_GONE;
+	chan_fail(c, HGA_REMOTE, "ChannelRefused",
+	          "the server refuses another channel");
+}
+
+static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
+                      struct hga_err *err)
+{
+	int rc;
+
+	if (c->state == HGA_CHAN_QUEUED) {
+		if (ssh->slot != NULL || ssh->open >= ssh->limit ||
+		    c->not_before_ms > hga_mono_ms())
+			return false;
+		ssh->slot = c;
+		ssh->open++;
+		c->state = HGA_CHAN_OPENING;
+	}
+	c->ch = libssh2_channel_open_ex(ssh->s, "session", 7, c->window,
+	                                HGA_SSH_PACKET, NULL, 0);
+	if (c->ch != NULL) {
+		ssh->slot = NULL;
+		ssh->ever_open = true;
+		c->state = HGA_CHAN_STARTING;
+		return true;
+	}
+	rc = libssh2_session_last_errno(ssh->s);
+	if (rc == LIBSSH2_ERROR_EAGAIN)
+		return false;
+	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE) {
+		open_refused(ssh, c);
+		return true;
+	}
+	(void)hga_ssh_fail(ssh, err, "open a channel", rc); /* in err */
+	return true;
+}
+
+static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
+                       struct hga_err *err)
+{
+	int rc = libssh2_channel_process_startup(
+	    c->ch, c->request, (unsigned)strlen(c->request), c->message,
+	    (unsigned)c->message_len);
+
+	if (rc == LIBSSH2_ERROR_EAGAIN)
+		return false;
+	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
+		c->state = HGA_CHAN_RUNNING;
+		chan_fail(c, HGA_REMOTE, "RequestDenied",
+		          "the server refuses the request");
+		return true;
+	}
+	if (rc != 0) {
+		(void)hga_ssh_fail(ssh, err, c->request, rc); /* in err */
+		return true;
+	}
+	c->state = HGA_CHAN_RUNNING;
+	if (!c->zombie)
+		c->on_start(c);
+	return true;
+}
+
+/* EOF and CLOSE are sent by the first call; later ones look for the peer's. */
+static bool turn_close(struct hga_ssh *ssh, struct hga_chan *c,
+                       struct hga_err *err)
+{
+	int rc;
+
+	if (c->ch == NULL) {
+		c->state = HGA_CHAN_GONE;
+		return true;
+	}
+	rc = libssh2_channel_free(c->ch);
+	if (rc == LIBSSH2_ERROR_EAGAIN)
+		return false;
+	if (rc != 0) {
+		(void)hga_ssh_fail(ssh, err, "close a channel",
+		                   rc); /* in err */
+		return true;
+	}
+	c->ch = NULL;
+	c->state = HGA_CHAN_GONE;
+	ssh->open--;
+	return true;
+}
+
+static bool turn_chan(struct hga_ssh *ssh, struct hga_chan *c,
+                      struct hga_err *err)
+{
+	switch (c->state) {
+	case HGA_CHAN_QUEUED:
+		if (c->zombie) {
+			c->state = HGA_CHAN_GONE;
+			return true;
+		}
+		return turn_open(ssh, c, err);
+	case HGA_CHAN_OPENING:
+		return turn_open(ssh, c, err);
+	case HGA_CHAN_STARTING:
+		return turn_start(ssh, c, err);
+	case HGA_CHAN_RUNNING:
+		if (c->zombie)
+			return turn_close(ssh, c, err);
+		return c->on_turn(c, err);
+	case HGA_CHAN_GONE:
+		break;
+	}
+	return false;
+}
+
+bool hga_chan_turn_all(struct hga_ssh *ssh, struct hga_err *err)
+{
+	bool progress = false;
+
+	for (struct hga_chan *c = ssh->chans; c != NULL && err->kind == HGA_OK;
+	     c = c->next)
+		progress |= turn_chan(ssh, c, err);
+	for (struct hga_chan **at = &ssh->chans; *at != NULL;) {
+		struct hga_chan *c = *at;
+
+		if (c->state == HGA_CHAN_GONE && c->zombie) {
+			*at = c->next;
+			hga_chan_free(c);
+		} else {
+			at = &c->next;
+		}
+	}
+	return progress;
+}
