@@ -318,7 +318,7 @@ static struct hga_auth_id *id_new(struct hga_auth *a, struct hga_err *err)
 {
 	struct hga_auth_id *id;
 
-	if (a->n_ids == a->cap_ids) {
+	if (a->ids == NULL || a->n_ids == a->cap_ids) {
 		size_t cap = a->cap_ids ? a->cap_ids * 2 : 8;
 		struct hga_auth_id *v =
 		    hga_realloc(a->ids, cap * sizeof(*a->ids));
@@ -627,7 +627,7 @@ static int ask_list(struct hga_ssh *ssh, struct hga_err *err)
 static int step_agent(struct hga_ssh *ssh, struct hga_err *err)
 {
 	struct hga_auth *a = &ssh->auth;
-	struct hga_str frame;
+	struct hga_str frame = HGA_STR("");
 	int rc = hga_agent_answer(&a->agent, &frame, err);
 
 	if (rc <= 0)

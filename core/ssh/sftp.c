@@ -785,7 +785,7 @@ static int read_channel(struct hga_sftp *f, bool *progress, struct hga_err *err)
 	}
 	if (n < 0 && n != LIBSSH2_ERROR_EAGAIN)
 		return hga_ssh_fail(f->ssh, err, "sftp", (int)n);
-	/* Nobody wants the program's stderr, but it must not fill the window. */
+	/* Nobody wants the program's stderr; it must not fill the window. */
 	while (libssh2_channel_read_ex(ch, SSH_EXTENDED_DATA_STDERR, skip,
 	                               sizeof(skip)) > 0)
 		*progress = true;

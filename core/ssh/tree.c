@@ -666,7 +666,7 @@ static int keep_job(struct tree *t, struct hga_sftp_job *j, struct hga_err *err)
 {
 	if (t->n_jobs == t->cap_jobs) {
 		size_t cap = t->cap_jobs ? t->cap_jobs * 2 : 64;
-		void *v = hga_realloc(t->jobs, cap * sizeof(t->jobs[0]));
+		void *v = hga_realloc(t->jobs, cap * sizeof(void *));
 
 		if (v == NULL)
 			return hga_fail_mem(err);

@@ -192,6 +192,7 @@ return function(ctx)
 end
 LUA
 for sig in INT:130 TERM:143 HUP:143; do
+	: > "$tmp/err"
 	# A shell ignores SIGINT in background jobs; env undoes that.
 	env --default-signal=INT,TERM,HUP "$h" run --local "$tmp/t.lua" \
 		> "$tmp/out" 2> "$tmp/err" &

@@ -18,6 +18,7 @@ ok() { # ok CONDITION NAME
 		bad=1
 	fi
 }
+# shellcheck disable=SC2034 # used by eval
 esc=$(printf '\033') cr=$(printf '\r')
 clean() { # clean NAME: the last out and err
 	ok '! LC_ALL=C grep -q "[$esc$cr]" "$tmp/out" "$tmp/err"' "$1: no ESC, no CR"

@@ -47,20 +47,31 @@ function M.hg(dir, ...)
   return proc.run({ "hg", ... }, { cwd = dir, env = CLEAN }).out
 end
 
---- A repository of the stand-in source, tagged.
--- @param[opt] change function(dir) before the commit
--- @return string
-function M.standin(change)
+local function make_standin(change)
   local dir = t.tmpdir() .. "/repo"
   proc.run { "cp", "-a", "tests/data/standin", dir }
   if change then
     change(dir)
   end
   M.hg(dir, "init")
-  M.hg(dir, "add", "-q")
-  M.hg(dir, "commit", "-q", "-m", "stand-in", "-d", "1700000000 0")
+  M.hg(dir, "commit", "-q", "-A", "-m", "stand-in", "-d", "1700000000 0")
   M.hg(dir, "tag", "-d", "1700000000 0", "7.9")
   M.hg(dir, "update", "-q", "7.9")
+  return dir
+end
+
+local first
+
+--- A repository of the stand-in source, tagged.
+-- @param[opt] change function(dir) before the commit
+-- @return string
+function M.standin(change)
+  if change then
+    return make_standin(change)
+  end
+  first = first or make_standin()
+  local dir = t.tmpdir() .. "/repo"
+  proc.run { "cp", "-a", first, dir }
   return dir
 end
 

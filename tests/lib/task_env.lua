@@ -67,13 +67,6 @@ function M.stop()
   client.stop { state = session.state.path }
 end
 
---- A repository of the stand-in source with its release tag.
--- @param[opt] change function(dir) before the commit
--- @return string
-function M.standin(change)
-  return dofile("tests/lib/local_env.lua").standin(change)
-end
-
 --- Whether a program is there; else the file is skipped.
 -- @param name string
 function M.need(name)

@@ -294,4 +294,6 @@ t.test("what is left over: exit 6, and how to remove it", function()
   proc.run { program, "gc", "--local", "--state-path", state, r.record.run }
 end)
 
+-- Before done() removes its state directory.
+client.stop { state = state }
 return t.done()

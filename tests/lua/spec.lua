@@ -101,7 +101,8 @@ t.test("declarations are checked", function()
       spec.check({ decl }, "my.lua:7", { plan = true })
     end, { kind = "usage", match = text }, name)
   end
-  bad(arg.flag { name = "plan" }, '^spec%.lua:%d+: option "plan" is reserved for hgauto$', "reserved")
+  bad(arg.flag { name = "plan" }, 'spec%.lua:%d+: option "plan" is reserved for hgauto$',
+    "reserved, with the line of the declaration")
   bad(arg.string { name = "a", defualt = 1 }, 'no field "defualt"; did you mean default', "field")
   bad(arg.enum { name = "a" }, "lists no values", "enum without values")
   bad(arg.string { name = "9x" }, "needs a name", "bad name")

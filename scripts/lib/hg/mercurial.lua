@@ -1,7 +1,7 @@
 --- Mercurial's source: finding or importing it, sending it to a machine.
 --
--- Of the user's repository only log, cat, diff and bundle are run; nothing in
--- it, nor any configuration of his, is changed.
+-- In the user's repository only log, cat, diff, status and bundle are run;
+-- nothing in it, nor any configuration of his, is changed.
 local hg = require "hg"
 local crypto = require "hgauto.crypto"
 local fs = require "hgauto.fs"
@@ -600,11 +600,9 @@ local function send_dirty(m, source)
     remote_hg(m, { "import", "--no-commit", "-q", path })
     m:remove(path)
   end
-  local unknown = run_hg(source.hg, { "-R", source.repo, "files", "set:unknown()" },
-    { accept = { [1] = true, [255] = true } })
-  local n = unknown.ok and #lines(unknown.out) or 0
+  local n = #split0(run_hg(source.hg, { "-R", source.repo, "status", "-un0" }, {}).out)
   if n > 0 then
-    out.warn(("%d untracked files are not sent"):format(n))
+    out.warn(("%d untracked file%s not sent"):format(n, n == 1 and " is" or "s are"))
   end
 end
 
