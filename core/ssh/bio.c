@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define IN_SIZE (256 * 1024)
+#define IN_SIZE (128 * 1024)
 /* libssh2 allocates one block per packet: 35000 bytes and a little. */
 #define BLOCK_SIZE (36 * 1024)
 #define BLOCK_MIN (4 * 1024) /* smaller ones go to the plain allocator */

@@ -23,14 +23,24 @@ phase "hgauto run --local build-linux --source $source"
 echo "---- the wheel, installed and asked"
 wheel=$(ls -t dist/mercurial-*.whl | head -n 1)
 abi=$(echo "$wheel" | sed 's/.*-cp\([0-9]\)\([0-9]*\)-.*/\1.\2/')
-if command -v "python$abi" >/dev/null 2>&1; then
+# A launcher of that name may stand on PATH without its interpreter (pyenv),
+# and Debian ships python3 without venv: what counts is that it answers.
+python=
+for p in "python$abi" "/usr/bin/python$abi"; do
+	if [ "$("$p" -c 'import ensurepip, venv, sys
+print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$abi" ]; then
+		python=$p
+		break
+	fi
+done
+if [ -n "$python" ]; then
 	tmp=$(mktemp -d)
 	trap 'rm -rf "$tmp"' EXIT
-	"python$abi" -m venv "$tmp/venv"
+	"$python" -m venv "$tmp/venv"
 	"$tmp/venv/bin/python" -m pip -q install --no-index --no-deps "$wheel"
 	"$tmp/venv/bin/hg" version -q
 else
-	echo "(needs Python $abi, which this machine lacks; it was installed and checked on the instance)"
+	echo "(needs Python $abi with venv, which this machine lacks; the wheel was installed and asked on the instance)"
 fi
 phase "checking the wheel"
 

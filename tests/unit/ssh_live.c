@@ -100,7 +100,8 @@ static void test_agent(void)
 	snprintf(keep, sizeof(keep), "%s", sock);
 	pid = fork();
 	if (pid == 0) {
-		freopen("/dev/null", "w", stdout);
+		if (freopen("/dev/null", "w", stdout) == NULL)
+			_exit(126);
 		execlp("ssh-agent", "ssh-agent", "-D", "-a", keep,
 		       (char *)NULL);
 		_exit(127);

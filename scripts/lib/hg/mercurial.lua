@@ -432,19 +432,26 @@ local function split0(text)
   return list
 end
 
-local function cat(o, repo, node, path)
-  local r = run_hg(o.hg, { "-R", repo, "cat", "-r", node, "path:" .. path },
-    { accept = { [1] = true } })
-  return r.ok and r.out or nil
+-- Which of these files a revision has, with their contents.
+local function cat(o, repo, node, paths)
+  local args = { "-R", repo, "cat", "-r", node, "-T", "{path}\\0{data}\\0" }
+  for _, path in ipairs(paths) do
+    args[#args + 1] = "path:" .. path
+  end
+  local files, f = {}, split0(run_hg(o.hg, args, { accept = { [1] = true } }).out)
+  for i = 1, #f, 2 do
+    files[f[i]] = f[i + 1]
+  end
+  return files
 end
 
 local function check_supported(o, repo, source)
-  local text = cat(o, repo, source.node, "pyproject.toml")
-  if not cat(o, repo, source.node, "mercurial/hg.py") then
+  local files = cat(o, repo, source.node, { "pyproject.toml", "mercurial/hg.py" })
+  if not files["mercurial/hg.py"] then
     hg.fail { kind = "usage", message = ("%s is no Mercurial source (no mercurial/hg.py in %s)")
       :format(repo, source.node:sub(1, 12)) }
   end
-  if not text or not text:find("setuptools[-_]scm") then
+  if not (files["pyproject.toml"] or ""):find("setuptools[-_]scm") then
     hg.fail { kind = "usage", message = ("revision %s predates 7.0 (no setuptools-scm in"
       .. " pyproject.toml)"):format(source.tag or source.node:sub(1, 12)) }
   end

@@ -10,17 +10,17 @@ static PyObject *policy(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef methods[] = {{"policy", policy, METH_NOARGS, NULL},
-				{NULL, NULL, 0, NULL}};
+                                {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT,
-				    "_standin",
-				    NULL,
-				    -1,
-				    methods,
-				    NULL,
-				    NULL,
-				    NULL,
-				    NULL};
+                                    "_standin",
+                                    NULL,
+                                    -1,
+                                    methods,
+                                    NULL,
+                                    NULL,
+                                    NULL,
+                                    NULL};
 
 PyMODINIT_FUNC PyInit__standin(void)
 {
