@@ -25,6 +25,8 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
+# Objects of tests stay: a changed library then only links them again.
+.SECONDARY:
 
 # ---- what to build ---------------------------------------------------------
 

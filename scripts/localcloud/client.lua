@@ -212,10 +212,11 @@ end
 -- @return boolean false when none ran
 -- @waits
 function M.stop(opts)
-  if not M.status(opts) then
+  -- A daemon on a busy machine gets as long to answer as it gets to stop.
+  if not M.status { state = opts.state, timeout = STOP_SECONDS } then
     return false
   end
-  M.ask(opts.state, "POST", "stop")
+  M.ask(opts.state, "POST", "stop", STOP_SECONDS)
   local ok, held = pcall(fs.lock, M.dir(opts.state) .. "/daemon.lock", { wait = STOP_SECONDS })
   if not ok and held.code == "Locked" then
     fail { kind = "timeout", code = "LocalCloud", cause = held,

@@ -10,6 +10,7 @@ local fs = require "hgauto.fs"
 local groups = require "localcloud.ec2.groups"
 local images = require "localcloud.ec2.images"
 local log = require "hgauto.log"
+local proc = require "hgauto.proc"
 local state = require "localcloud.state"
 local userdata = require "localcloud.userdata"
 
@@ -356,14 +357,16 @@ local function body(self, instance, run)
 end
 
 --- Deletes the files of a terminated instance in the background.
+-- By a child: a build leaves many thousands, and requests must not wait for the
+-- disk meanwhile.
 function Machines:remove_files(instance)
   self.spawn(function()
     local dir = ("%s/instances/%s"):format(self.dir, instance.id)
-    local ok, e = pcall(fs.remove, dir, { tree = true })
+    local ok, e = pcall(proc.run, { "rm", "-rf", "--", dir }, { timeout = 600 })
     if not ok and type(e) == "table" and e.kind == "cancelled" then
       error(e, 0)
     end
-    if not ok and e.kind ~= "notfound" then
+    if not ok then
       log.warn("files of %s: %s", instance.id, tostring(e))
     end
   end)
