@@ -1,0 +1,165 @@
+/*
+ * Endpoint rules: every case of endpoints/ and endpoint-rules/ through the
+ * interpreter (aws.md sections 10 and 18).
+ */
+#include "vec.h"
+
+#include "aws/rules.h"
+
+/* A file's text for the life of the test. */
+static struct hga_str keep(const char *path)
+{
+	size_t n = 0;
+	char *text = vec_read(path, &n);
+
+	return hga_strn(text, text == NULL ? 0 : n);
+}
+
+/* Directory of the rulesets: the named one, else the last botocore's. */
+static const char *rulesets(void)
+{
+	static char dir[4200];
+	char pattern[4200];
+	struct stat st;
+	glob_t g;
+
+	snprintf(dir, sizeof(dir), "%s",
+	         vec_path("common/rulesets/botocore-1.43.67"));
+	if (stat(dir, &st) == 0)
+		return dir;
+	snprintf(pattern, sizeof(pattern), "%s/botocore-*",
+	         vec_path("common/rulesets"));
+	if (glob(pattern, 0, NULL, &g) == 0) {
+		snprintf(dir, sizeof(dir), "%s", g.gl_pathv[g.gl_pathc - 1]);
+		globfree(&g);
+	}
+	return dir;
+}
+
+/* Expected headers are lists of values by name. */
+static bool same_headers(const struct hga_aws_pairs *got, struct hga_val want)
+{
+	struct hga_vit h, it;
+	size_t n = 0;
+
+	for (h = hga_val_first(want); hga_val_more(h); h = hga_val_next(h)) {
+		struct hga_val list = hga_vit_val(h);
+
+		for (it = hga_val_first(list); hga_val_more(it);
+		     it = hga_val_next(it), n++) {
+			if (n >= got->n ||
+			    !hga_str_eqc(hga_vit_name(&h), got->v[n].name) ||
+			    !hga_str_eqc(hga_val_str(hga_vit_val(it)),
+			                 got->v[n].value))
+				return false;
+		}
+	}
+	return n == got->n;
+}
+
+static const char *compare(const struct hga_rules_result *r,
+                           struct hga_val want)
+{
+	const struct hga_val none = {NULL, 0};
+	struct hga_val e = hga_val_get(want, "endpoint");
+	struct hga_val got =
+	    r->properties != NULL ? hga_vtape_root(r->properties) : none;
+	struct hga_val props = hga_val_get(e, "properties");
+
+	if (vec_none(e)) {
+		if (!r->refused)
+			return "an endpoint where an error is expected";
+		return hga_str_eqc(vec_str(want, "error"),
+		                   hga_buf_text(&r->text))
+		           ? NULL
+		           : hga_buf_text(&r->text);
+	}
+	if (r->refused)
+		return hga_buf_text(&r->text);
+	if (!hga_str_eqc(vec_str(e, "url"), hga_buf_text(&r->text)))
+		return hga_buf_text(&r->text);
+	if (!same_headers(&r->headers, hga_val_get(e, "headers")))
+		return "headers";
+	if (hga_val_count(props) == 0)
+		return vec_none(got) ? NULL : "unexpected properties";
+	return vec_equal(got, props) ? NULL : vec_show(got);
+}
+
+static void one_case(struct vec_count *n, const struct hga_rules *rules,
+                     struct hga_partitions *parts, struct hga_val c)
+{
+	struct hga_rules_result res = {0};
+	struct hga_err err = {0};
+	const char *bad;
+
+	if (rules == NULL)
+		bad = "no ruleset of that name";
+	else if (hga_rules_eval(rules, parts, hga_val_get(c, "params"), &res,
+	                        &err) < 0)
+		bad = err.msg;
+	else
+		bad = compare(&res, hga_val_get(c, "expect"));
+	vec_case(n, bad == NULL, vec_cstr(c, "caseId"), bad);
+	hga_rules_result_release(&res);
+}
+
+static uint32_t run_file(struct vec_count *n, const char *path,
+                         const char *rules_dir, struct hga_partitions *parts)
+{
+	struct hga_vtape *t = vec_json(path);
+	struct hga_val cases = hga_val_get(hga_vtape_root(t), "testCases");
+	uint32_t count = hga_val_count(cases);
+	struct hga_rules *rules = NULL;
+	struct hga_err err = {0};
+	struct hga_str text;
+	struct hga_vit it;
+	char own[4400];
+
+	snprintf(own, sizeof(own), "%s/%s", rules_dir, strrchr(path, '/') + 1);
+	text = keep(own);
+	if (text.s != NULL && hga_rules_new(&rules, text, &err) < 0)
+		printf("# %s: %s\n", own, err.msg);
+	for (it = hga_val_first(cases); hga_val_more(it); it = hga_val_next(it))
+		one_case(n, rules, parts, hga_vit_val(it));
+	hga_rules_free(rules);
+	hga_vtape_free(t);
+	return count;
+}
+
+static void run(const char *suite, const char *rules_dir,
+                struct hga_partitions *parts)
+{
+	struct vec_count n = {.name = suite};
+	char pattern[4200];
+	uint32_t lie = 0;
+	glob_t g;
+
+	snprintf(pattern, sizeof(pattern), "%s/*.json", vec_path(suite));
+	if (glob(pattern, 0, NULL, &g) != 0) {
+		skip("no third-party cases: set HGAUTO_VECTORS");
+		return;
+	}
+	for (size_t i = 0; i < g.gl_pathc; i++)
+		lie += run_file(&n, g.gl_pathv[i], rules_dir, parts);
+	globfree(&g);
+	ok(n.total == lie, "%s: %u cases lie there and ran", suite, lie);
+	vec_end(&n);
+}
+
+int main(void)
+{
+	char dir[4200], own[4200], path[4300];
+	struct hga_partitions *parts = NULL;
+	struct hga_err err = {0};
+
+	snprintf(dir, sizeof(dir), "%s", rulesets());
+	snprintf(own, sizeof(own), "%s",
+	         vec_path("common/endpoint-rules-rulesets"));
+	snprintf(path, sizeof(path), "%s/partitions.json", dir);
+	if (hga_partitions_new(&parts, keep(path), &err) < 0)
+		abort();
+	run("endpoints", dir, parts);
+	run("endpoint-rules", own, parts);
+	hga_partitions_free(parts);
+	return done();
+}
