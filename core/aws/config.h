@@ -51,6 +51,8 @@ enum hga_aws_setting {
 	HGA_SET_MAX_ATTEMPTS,
 	HGA_SET_CA_BUNDLE,
 	HGA_SET_STS_REGIONAL,
+	HGA_SET_ACCOUNT_MODE,   /* account_id_endpoint_mode */
+	HGA_SET_NO_HOST_PREFIX, /* disable_host_prefix_injection */
 	HGA_SET_APP_ID,
 	HGA_SET_COUNT
 };
