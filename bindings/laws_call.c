@@ -9,7 +9,6 @@
 #include "aws/jmespath.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "base/redact.h"
 #include "lb.h"
 #include "lbval.h"
 #include "sched.h"
@@ -344,8 +343,8 @@ static void set_response(lua_State *L, struct hga_aws_call *c)
 	set_text(L, "Code", e->code);
 	/* The service may quote what it was sent. */
 	hga_buf_clear(&c->report);
-	if (hga_redact_text(hga_log_redact(), hga_buf_str(&e->message),
-	                    &c->report, NULL) == 0)
+	if (hga_aws_call_hide(c, hga_buf_str(&e->message), &c->report, NULL) ==
+	    0)
 		set_text(L, "Message", hga_buf_text(&c->report));
 	lua_setfield(L, -2, "Error");
 	lua_setfield(L, -2, "response");

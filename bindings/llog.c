@@ -78,7 +78,8 @@ static enum hga_log_level check_level(lua_State *L, int idx,
 		return def;
 	if (!hga_log_level_find(luaL_checkstring(L, idx), &level))
 		(void)lb_usage(L, idx,
-		               "debug, info, warn, error or none expected");
+		               "trace, debug, info, warn, error or none "
+		               "expected");
 	return level;
 }
 
@@ -106,7 +107,7 @@ static int sink_close(lua_State *L)
 }
 
 /// Sets from which level on records are shown on stderr (none: nothing).
-// @param name string debug, info, warn, error, none
+// @param name string trace, debug, info, warn, error, none
 static int l_level(lua_State *L)
 {
 	static const luaL_Reg meta[] = {{"__gc", sink_close}, {NULL, NULL}};

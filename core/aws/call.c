@@ -6,10 +6,10 @@
 #include "aws/call.h"
 
 #include "aws/client.h"
+#include "aws/trace.h"
 #include "aws/valid.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/redact.h"
 #include "base/time.h"
 
 #include <inttypes.h>
@@ -138,14 +138,19 @@ static void finish(struct hga_aws_call *c)
 	hga_op_finish(&c->base);
 }
 
+int hga_aws_call_hide(const struct hga_aws_call *c, struct hga_str text,
+                      struct hga_buf *out, struct hga_err *err)
+{
+	return aws_hide(&c->hidden, text, out, err);
+}
+
 /* A service may quote what it was sent. */
 static void redact_message(struct hga_aws_call *c)
 {
 	struct hga_buf clean;
 
-	hga_buf_init(&clean, c->message.max);
-	if (hga_redact_text(hga_log_redact(), hga_buf_str(&c->message), &clean,
-	                    NULL) < 0) {
+	hga_buf_init(&clean, 4 * c->message.max);
+	if (aws_hide(&c->hidden, hga_buf_str(&c->message), &clean, NULL) < 0) {
 		hga_buf_release(&clean);
 		hga_buf_clear(&c->message);
 		return;
@@ -291,6 +296,35 @@ static int check_params(struct hga_aws_call *c, struct hga_err *err)
 	return rc;
 }
 
+/* Inside of Lambda a chain of calls must stay recognisable. */
+static int add_trace_id(struct hga_aws_call *c, struct hga_err *err)
+{
+	const struct hga_aws_env *env = &c->client->aws->env;
+	const char *id = hga_aws_env_get(env, "_X_AMZN_TRACE_ID");
+	struct hga_aws_pairs *h = &c->req.headers;
+	struct hga_buf b;
+	int rc = 0;
+
+	if (id == NULL || *id == '\0' ||
+	    hga_aws_env_get(env, "AWS_LAMBDA_FUNCTION_NAME") == NULL ||
+	    hga_aws_pairs_get(h, "X-Amzn-Trace-Id") != NULL)
+		return 0;
+	hga_buf_init(&b, 65536);
+	for (; *id != '\0' && rc == 0; id++) {
+		unsigned char ch = (unsigned char)*id;
+
+		if (ch < 0x20 || ch >= 0x7f)
+			rc = hga_buf_addf(&b, err, "%%%02X", ch);
+		else
+			rc = hga_buf_addc(&b, (char)ch, err);
+	}
+	if (rc == 0)
+		rc = hga_aws_pairs_set(h, HGA_STR("X-Amzn-Trace-Id"),
+		                       hga_buf_str(&b), err);
+	hga_buf_release(&b);
+	return rc;
+}
+
 static int add_headers(struct hga_aws_call *c, struct hga_err *err)
 {
 	struct hga_aws_pairs *h = &c->req.headers;
@@ -306,6 +340,8 @@ static int add_headers(struct hga_aws_call *c, struct hga_err *err)
 	if (rc == 0)
 		rc = hga_aws_pairs_set(h, HGA_STR("amz-sdk-invocation-id"),
 		                       hga_str(c->invocation), err);
+	if (rc == 0)
+		rc = add_trace_id(c, err);
 	return rc;
 }
 
@@ -317,6 +353,9 @@ static int prepare(struct hga_aws_call *c, struct hga_err *err)
 
 	if (rc == 0)
 		rc = check_params(c, err);
+	if (rc == 0)
+		rc = aws_hidden_add(&c->hidden, c->op.svc, c->op.r->input,
+		                    c->args.params, err);
 	if (rc == 0)
 		rc = aws_serialize(c->client, c->op, c->args.params,
 		                   c->args.extra, &c->req, err);
@@ -368,6 +407,7 @@ int hga_aws_call_start(struct hga_aws_call *c,
 	hga_buf_init(&c->report, 1 << 16);
 	hga_buf_init(&c->tried, 4096);
 	hga_buf_init(&c->message, 1 << 20);
+	hga_buf_init(&c->hidden, AWS_REQUEST_MAX);
 	rc = prepare(c, err);
 	c->args.params = none;
 	c->args.extra = none;
@@ -399,6 +439,7 @@ void hga_aws_call_release(struct hga_aws_call *c)
 	hga_buf_release(&c->report);
 	hga_buf_release(&c->tried);
 	hga_buf_release(&c->message);
+	hga_buf_release_secret(&c->hidden);
 	for (size_t i = 0; i < 4; i++)
 		hga_free(c->names[i]);
 	hga_creds_free(c->creds);
@@ -446,6 +487,23 @@ static int new_reader(struct hga_aws_call *c, struct hga_err *err)
 	return c->out != NULL ? 0 : hga_fail_mem(err);
 }
 
+static int sign_traced(struct hga_aws_call *c, const struct hga_sign_args *a,
+                       struct hga_err *err)
+{
+	struct hga_sign_cache *keys = &c->client->aws->keys;
+	struct hga_sign_trace t;
+	int rc;
+
+	if (!hga_log_wants(HGA_LOG_TRACE))
+		return hga_aws_sign(&c->req, a, keys, NULL, err);
+	memset(&t, 0, sizeof(t));
+	rc = hga_aws_sign(&c->req, a, keys, &t, err);
+	if (rc == 0)
+		aws_trace_request(c, &t);
+	hga_sign_trace_release(&t);
+	return rc;
+}
+
 static int sign(struct hga_aws_call *c, struct hga_err *err)
 {
 	struct hga_sign_args a;
@@ -456,12 +514,14 @@ static int sign(struct hga_aws_call *c, struct hga_err *err)
 	               c->attempts + 1, c->max_attempts);
 	rc = hga_aws_pairs_set(&c->req.headers, HGA_STR("amz-sdk-request"),
 	                       hga_str(text), err);
+	if (rc == 0 && c->creds == NULL && hga_log_wants(HGA_LOG_TRACE))
+		aws_trace_request(c, NULL);
 	if (rc < 0 || c->creds == NULL)
 		return rc;
 	a = aws_sign_args(c->client, c->creds, c->host, c->host->name);
 	if ((c->op.r->flags & HGA_OF_UNSIGNED_PAYLOAD) != 0)
 		a.unsigned_payload = c->client->endpoint.https;
-	return hga_aws_sign(&c->req, &a, &c->client->aws->keys, NULL, err);
+	return sign_traced(c, &a, err);
 }
 
 static int make_url(const struct hga_aws_call *c, struct hga_buf *url,
@@ -568,6 +628,27 @@ static void attempt(struct hga_aws_call *c)
 		return;
 	}
 	c->force_fresh = false;
+	c->paced = false;
+}
+
+/* Mode adaptive: false when the call must wait for its turn first. */
+static bool may_send(struct hga_aws_call *c, struct hga_err *err)
+{
+	double wait_s;
+	int64_t wait_ms, left_ms = c->deadline_ms - now_ms();
+
+	if (c->client->mode != HGA_RETRY_ADAPTIVE)
+		return true;
+	wait_s = hga_rate_ask(&c->client->rate, (double)now_ms() / 1000);
+	if (wait_s <= 0)
+		return true;
+	c->paced = true;
+	drop_slot(c);
+	wait_ms = (int64_t)(wait_s * 1000) + 1;
+	/* err tells the caller of a failure */
+	(void)!hga_timer_start(loop_of(c), &c->timer,
+	                       wait_ms < left_ms ? wait_ms : left_ms, err);
+	return false;
 }
 
 static void time_out(struct hga_aws_call *c, const char *what)
@@ -585,17 +666,22 @@ static void on_timer(struct hga_timer *t)
 {
 	struct hga_aws_call *c = t->data;
 	struct aws_host *h = c->host;
+	struct hga_err err = {0};
 
 	if (now_ms() >= c->deadline_ms) {
-		time_out(c, c->queued ? "waiting for other requests"
-		                      : "before the request was sent");
+		time_out(c, c->queued  ? "waiting for other requests"
+		            : c->paced ? "slowed down after throttling"
+		                       : "before the request was sent");
 		return;
 	}
 	if (c->in_slot || h->inflight < c->client->max_concurrency) {
 		if (!c->in_slot)
 			h->inflight++;
 		c->in_slot = true;
-		attempt(c);
+		if (may_send(c, &err))
+			attempt(c);
+		else if (err.kind != HGA_OK)
+			fail(c, &err);
 		return;
 	}
 	if (h->first == NULL)
@@ -1055,15 +1141,33 @@ static void log_attempt(const struct hga_aws_call *c)
 	        c->http.t_total * 1000);
 }
 
+/* What the answer says about the service's load. */
+static void pace(struct hga_aws_call *c, const struct finding *f, bool good)
+{
+	bool throttled = false;
+
+	if (c->client->mode != HGA_RETRY_ADAPTIVE)
+		return;
+	if (!good)
+		throttled =
+		    hga_retry_policy(&f->fact, 0).class == HGA_RETRY_THROTTLE;
+	hga_rate_seen(&c->client->rate, throttled, (double)now_ms() / 1000);
+}
+
 static void on_http(struct hga_op *op)
 {
 	struct hga_aws_call *c = op->task;
 	struct finding f;
+	bool good;
 
 	c->attempts++;
 	c->sent = c->sent || c->http.sent;
 	log_attempt(c);
-	if (judge(c, &f))
+	good = judge(c, &f);
+	if (hga_log_wants(HGA_LOG_TRACE))
+		aws_trace_answer(c, good);
+	pace(c, &f, good);
+	if (good)
 		succeed(c);
 	else
 		decide(c, &f);

@@ -158,12 +158,14 @@ struct hga_aws_call {
 	struct hga_creds *creds;
 	struct aws_host *host;
 	char invocation[37];
-	char *names[4]; /* of the input, for later patience */
+	char *names[4];        /* of the input, for later patience */
+	struct hga_buf hidden; /* texts that must not be shown, see trace.h */
 	int64_t deadline_ms, marked_ms;
 	unsigned max_attempts, eventual_tries;
 	int last_cost;
 	bool gated, settled, in_slot, queued;
 	bool skew_fixed, resent_fresh, force_fresh, any_ambiguous;
+	bool paced; /* held back by the client's rate limiter */
 };
 
 /*
@@ -177,6 +179,12 @@ int hga_aws_call_start(struct hga_aws_call *call,
 void hga_aws_call_release(struct hga_aws_call *call);
 /* Of a finished, failed or cancelled call; what a ledger may believe. */
 enum hga_aws_outcome hga_aws_call_outcome(const struct hga_aws_call *call);
+/*
+ * Appends text as it may be shown: without secrets and without the values of
+ * the call's sensitive parameters.  Until release.
+ */
+int hga_aws_call_hide(const struct hga_aws_call *call, struct hga_str text,
+                      struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
 /* Root of the answer; NONE unless it succeeded. */
 struct hga_val hga_aws_call_answer(const struct hga_aws_call *call);
 

@@ -8,6 +8,7 @@
 #include "aws/ser.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/time.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -237,6 +238,7 @@ int hga_aws_client_new(struct hga_aws *aws, const struct hga_aws_client_args *a,
 	c->svc = a->svc;
 	hga_aws_config_init(&c->config, &aws->env);
 	hga_retry_quota_init(&c->quota);
+	hga_rate_init(&c->rate, (double)hga_mono_ms() / 1000);
 	c->max_attempts = (unsigned)(a->max_attempts > 0 ? a->max_attempts : 0);
 	c->timeout_ms = or_default(a->timeout_ms, 0);
 	c->read_ms = or_default(a->read_ms, 0);

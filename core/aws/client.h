@@ -8,6 +8,7 @@
 #define HGA_AWS_CLIENT_H
 
 #include "aws/call.h"
+#include "aws/rate.h"
 #include "aws/sign.h"
 
 #define AWS_INFLIGHT 16     /* requests per host at a time */
@@ -56,6 +57,7 @@ struct hga_aws_client {
 	enum hga_retry_mode mode;
 	unsigned max_attempts;
 	struct hga_retry_quota quota;
+	struct hga_rate rate; /* retry mode adaptive */
 	int64_t timeout_ms, read_ms, connect_ms;
 	size_t max_response;
 	unsigned max_concurrency;

@@ -30,8 +30,10 @@ static bool is_dynamodb(const char *service)
 
 bool hga_retry_mode_find(struct hga_str name, enum hga_retry_mode *out)
 {
-	if (hga_str_ieqc(name, "standard") || hga_str_ieqc(name, "adaptive"))
+	if (hga_str_ieqc(name, "standard"))
 		*out = HGA_RETRY_STANDARD;
+	else if (hga_str_ieqc(name, "adaptive"))
+		*out = HGA_RETRY_ADAPTIVE;
 	else if (hga_str_ieqc(name, "standard-v1"))
 		*out = HGA_RETRY_V1;
 	else if (hga_str_ieqc(name, "legacy"))
@@ -50,6 +52,8 @@ const char *hga_retry_mode_name(enum hga_retry_mode mode)
 		return "standard-v1";
 	case HGA_RETRY_LEGACY:
 		return "legacy";
+	case HGA_RETRY_ADAPTIVE:
+		return "adaptive";
 	}
 	return "standard";
 }
@@ -58,6 +62,7 @@ unsigned hga_retry_attempts(enum hga_retry_mode mode, const char *service)
 {
 	switch (mode) {
 	case HGA_RETRY_STANDARD:
+	case HGA_RETRY_ADAPTIVE:
 		return is_dynamodb(service) ? 4 : 3;
 	case HGA_RETRY_V1:
 		return 3;
@@ -190,6 +195,7 @@ static double delay_of(const struct hga_retry_fact *f,
 {
 	switch (f->mode) {
 	case HGA_RETRY_STANDARD:
+	case HGA_RETRY_ADAPTIVE:
 		return delay_standard(f, class, random01);
 	case HGA_RETRY_V1:
 		return random01 * smaller(power2(f->attempt), DELAY_MAX);
@@ -259,6 +265,7 @@ int hga_retry_quota_cost(const struct hga_retry_fact *f,
 {
 	switch (f->mode) {
 	case HGA_RETRY_STANDARD:
+	case HGA_RETRY_ADAPTIVE:
 		return class == HGA_RETRY_THROTTLE ? 5 : 14;
 	case HGA_RETRY_V1:
 		return timed_out ? 10 : 5;

@@ -18,11 +18,11 @@
 enum hga_retry_mode {
 	HGA_RETRY_STANDARD, /* the 2026 values */
 	HGA_RETRY_V1,       /* standard as it was before */
-	HGA_RETRY_LEGACY
+	HGA_RETRY_LEGACY,
+	HGA_RETRY_ADAPTIVE /* standard; the caller adds rate.h */
 };
 
-/* "standard", "standard-v1", "legacy", "adaptive" (= standard here, without
- * its client-side rate limiter); false for anything else. */
+/* "standard", "standard-v1", "legacy", "adaptive"; false for anything else. */
 bool hga_retry_mode_find(struct hga_str name,
                          enum hga_retry_mode *out) HGA_MUST_USE;
 const char *hga_retry_mode_name(enum hga_retry_mode mode);

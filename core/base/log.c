@@ -20,8 +20,9 @@ static struct hga_log_sink *sinks;
 static struct hga_redact *redactor;
 static bool busy;
 
-static const char *const names[] = {"debug", "info", "warn", "error", "none"};
-static const char letters[] = "DIWE-";
+static const char *const names[] = {"trace", "debug", "info",
+                                    "warn",  "error", "none"};
+static const char letters[] = "TDIWE-";
 
 void hga_log_add(struct hga_log_sink *sink)
 {

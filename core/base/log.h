@@ -17,6 +17,7 @@
 struct hga_redact;
 
 enum hga_log_level {
+	HGA_LOG_TRACE, /* contents of requests and answers */
 	HGA_LOG_DEBUG,
 	HGA_LOG_INFO,
 	HGA_LOG_WARN,
@@ -26,7 +27,7 @@ enum hga_log_level {
 
 struct hga_log_rec {
 	enum hga_log_level level;
-	char letter; /* D I W E; o, e: remote stdout, stderr */
+	char letter; /* T D I W E; o, e: remote stdout, stderr */
 	int64_t wall_us;
 	const char *label;   /* lane and step, or area ("aws"); may be "" */
 	struct hga_str text; /* redacted, no trailing newline; may hold
@@ -56,7 +57,7 @@ void hga_log_text(enum hga_log_level level, const char *label,
 /* A piece of remote output (level debug, letter o or e). */
 void hga_log_output(bool is_stderr, const char *label, struct hga_str text);
 
-/* "debug", "info", "warn", "error", "none"; false for another name. */
+/* "trace", "debug", "info", "warn", "error", "none"; false for another name. */
 bool hga_log_level_find(const char *name, enum hga_log_level *out);
 const char *hga_log_level_name(enum hga_log_level level);
 

@@ -901,6 +901,125 @@ static void test_presign(void)
 	end_run(r);
 }
 
+/* ---- the mode adaptive ---- */
+
+static void test_adaptive(void)
+{
+	static const struct step s[] = {
+	    STEP(400, ERROR("RequestLimitExceeded", "slow down")),
+	    STEP(200, OK_THING("DescribeThings"))};
+	struct run *r = new_run("DescribeThings");
+
+	SCRIPT(s);
+	r->ca.retry_mode = hga_str("adaptive");
+	r->a.timeout_ms = 1700;
+	go(r);
+	ok(strstr(srv.last, "cfg/retry-mode#adaptive") != NULL,
+	   "the mode is told");
+	is_int((long long)srv.served, 1, "a throttle slows the client down");
+	is_str(r->call.code, "CallTimeout", "a short call ends before that");
+	ok(strstr(hga_buf_text(&r->call.message), "slowed down after "
+	                                          "throttling") != NULL,
+	   "and says why: %s", hga_buf_text(&r->call.message));
+	end_run(r);
+	r = new_run("DescribeThings");
+	SCRIPT(s);
+	r->ca.retry_mode = hga_str("adaptive");
+	go(r);
+	is_int(r->call.base.err.kind, HGA_OK, "a longer one waits");
+	ok(r->call.took_ms >= 1900, "two seconds: half a request per second");
+	end_run(r);
+}
+
+/* ---- what is shown ---- */
+
+static struct {
+	struct hga_log_sink sink;
+	struct hga_buf text;
+} seen;
+
+static void see(struct hga_log_sink *sink, const struct hga_log_rec *rec)
+{
+	(void)sink; /* there is one */
+	if (hga_buf_addstr(&seen.text, rec->text, NULL) < 0 ||
+	    hga_buf_addc(&seen.text, '\n', NULL) < 0)
+		exit(1);
+}
+
+static bool was_seen(const char *text)
+{
+	return strstr(hga_buf_text(&seen.text), text) != NULL;
+}
+
+static void test_trace(void)
+{
+	/* c2VjcmV0... is the base64 form of the user data */
+	static const struct step s[] = {
+	    STEP(400, ERROR("InvalidUserData", "secret-of-the-user-data! is "
+	                                       "c2VjcmV0LW9mLXRoZS11c2VyLWRhd"
+	                                       "GEh&#9;odd")),
+	    STEP(200, OK_THING("RunInstances"))};
+	struct run *r = new_run("RunInstances");
+
+	hga_buf_init(&seen.text, 1 << 20);
+	seen.sink.write = see;
+	seen.sink.level = HGA_LOG_TRACE;
+	hga_log_add(&seen.sink);
+	SCRIPT(s);
+	hga_vtape_free(r->params);
+	r->params = hga_vtape_new(NULL, 1 << 20);
+	hga_vt_open(r->params, HGA_V_MAP, HGA_NO_NAME, HGA_NO_SHAPE);
+	hga_vt_key(r->params, HGA_STR("UserData"));
+	hga_vt_str(r->params, HGA_NO_NAME, HGA_STR("secret-of-the-user-data!"));
+	hga_vt_close(r->params);
+	go(r);
+	hga_log_remove(&seen.sink);
+	is_str(hga_buf_text(&r->call.message),
+	       "An error occurred (InvalidUserData) when calling the "
+	       "RunInstances operation: *** is ***\todd",
+	       "what the service quotes is hidden");
+	ok(was_seen("> POST /\n") && was_seen("Action=RunInstances"),
+	   "the request is traced");
+	ok(was_seen("< 400, ") && was_seen("<Code>InvalidUserData</Code>"),
+	   "and the answer");
+	ok(was_seen("canonical request\nPOST\n"), "and what was signed");
+	ok(was_seen("Authorization: ***\n"), "but not the signature");
+	ok(was_seen("UserData=***"), "nor user data");
+	ok(!was_seen("secret-of-the-user") && !was_seen("c2VjcmV0LW9m") &&
+	       !was_seen(SECRET),
+	   "in no spelling");
+	end_run(r);
+	hga_buf_release(&seen.text);
+}
+
+static void test_lambda_chain(void)
+{
+	static const struct step s[] = {STEP(200, OK_THING("DescribeThings"))};
+	struct run *r;
+	size_t n = 0;
+
+	while (world.vars[n].name != NULL)
+		n++;
+	world.vars[n].name = "_X_AMZN_TRACE_ID";
+	world.vars[n].value = "Root=1-2;\xc3\xa9\n";
+	r = new_run("DescribeThings");
+	SCRIPT(s);
+	go(r);
+	ok(strstr(srv.last, "X-Amzn-Trace-Id") == NULL, "no trace outside");
+	end_run(r);
+	world.vars[n + 1].name = "AWS_LAMBDA_FUNCTION_NAME";
+	world.vars[n + 1].value = "f";
+	r = new_run("DescribeThings");
+	SCRIPT(s);
+	go(r);
+	ok(strstr(srv.last, "\r\nX-Amzn-Trace-Id: Root=1-2;%C3%A9%0A\r\n") !=
+	       NULL,
+	   "in Lambda the chain goes on");
+	end_run(r);
+	world.vars[n].name = NULL;
+	world.vars[n + 1].name = NULL;
+}
+
 /* ---- failing allocations ---- */
 
 /* One whole call, from the client to the answer; true: it succeeded and
@@ -1004,6 +1123,9 @@ int main(void)
 	test_quota();
 	test_user_data();
 	test_presign();
+	test_adaptive();
+	test_trace();
+	test_lambda_chain();
 	test_torture();
 	test_skew(); /* last: it changes the clock of the host */
 	drop_conns();

@@ -4,6 +4,7 @@
  */
 #include "vec.h"
 
+#include "aws/rate.h"
 #include "aws/retry.h"
 
 static enum hga_retry_mode mode_of(struct hga_str name)
@@ -107,10 +108,54 @@ static bool replay_quota(struct hga_val c)
 	return true;
 }
 
-static void quota(void)
+/* A throttle is told the last rate, without its sign. */
+static bool replay_cubic(struct hga_val c)
 {
-	struct vec_count count = {"retry-quota", 0, 0, 0};
-	struct hga_vtape *t = vec_json(vec_path("oracle/retry-quota.json"));
+	struct hga_rate_cubic cubic;
+	struct hga_vit it = hga_val_first(hga_val_get(c, "steps"));
+	double rate = 0;
+
+	hga_rate_cubic_init(&cubic,
+	                    hga_val_num(hga_val_get(c, "starting_max_rate"), 0),
+	                    hga_val_num(hga_val_get(c, "start"), 0));
+	for (; hga_val_more(it); it = hga_val_next(it)) {
+		struct hga_val s = hga_vit_val(it);
+		double now = hga_val_num(hga_val_at(s, 0), -1);
+		double want = hga_val_num(hga_val_at(s, 2), NAN);
+
+		if (hga_str_eqc(hga_val_str(hga_val_at(s, 1)), "ok"))
+			rate = hga_rate_cubic_ok(&cubic, now);
+		else
+			rate = hga_rate_cubic_throttle(&cubic, fabs(rate), now);
+		if (!(fabs(rate - want) <= 1e-9 * (1 + fabs(want))))
+			return false;
+	}
+	return true;
+}
+
+static bool replay_rate(struct hga_val c)
+{
+	struct hga_rate_meter meter;
+	struct hga_vit it = hga_val_first(hga_val_get(c, "steps"));
+
+	hga_rate_meter_init(&meter, hga_val_num(hga_val_get(c, "start"), 0));
+	for (; hga_val_more(it); it = hga_val_next(it)) {
+		struct hga_val s = hga_vit_val(it);
+		double now = hga_val_num(hga_val_at(s, 0), -1);
+		double want = hga_val_num(hga_val_at(s, 1), NAN);
+
+		if (!(fabs(hga_rate_meter_count(&meter, now) - want) <=
+		      1e-9 * (1 + fabs(want))))
+			return false;
+	}
+	return true;
+}
+
+static void replay(const char *file, const char *name,
+                   bool (*one)(struct hga_val))
+{
+	struct vec_count count = {name, 0, 0, 0};
+	struct hga_vtape *t = vec_json(vec_path(file));
 	struct hga_vit it;
 
 	if (t == NULL) {
@@ -119,7 +164,7 @@ static void quota(void)
 	}
 	it = hga_val_first(hga_val_get(hga_vtape_root(t), "cases"));
 	for (; hga_val_more(it); it = hga_val_next(it))
-		vec_case(&count, replay_quota(hga_vit_val(it)),
+		vec_case(&count, one(hga_vit_val(it)),
 		         vec_cstr(hga_vit_val(it), "caseId"), "differs");
 	vec_end(&count);
 	hga_vtape_free(t);
@@ -129,7 +174,8 @@ int main(void)
 {
 	decisions("oracle/retry-cur.json", "retry-cur");
 	decisions("oracle/retry-2026.json", "retry-2026");
-	quota();
-	skip("retry-cubic, retry-rate: adaptive mode is not built");
+	replay("oracle/retry-quota.json", "retry-quota", replay_quota);
+	replay("oracle/retry-cubic.json", "retry-cubic", replay_cubic);
+	replay("oracle/retry-rate.json", "retry-rate", replay_rate);
 	return done();
 }
