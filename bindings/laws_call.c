@@ -356,7 +356,9 @@ static void set_response(lua_State *L, struct hga_aws_call *c)
 /* Fields that say what was called and where. */
 static void set_place(lua_State *L, const struct hga_aws_call *c)
 {
-	const struct hga_aws_endpoint *e = hga_aws_client_endpoint(c->client);
+	const struct hga_aws_endpoint *e =
+	    c->endpoint.host[0] != '\0' ? &c->endpoint
+	                                : hga_aws_client_endpoint(c->client);
 
 	set_text(L, "service", hga_aws_cstr(c->op.svc, c->op.svc->r->name));
 	set_text(L, "operation", hga_aws_cstr(c->op.svc, c->op.r->name));

@@ -360,8 +360,12 @@ static int prepare(struct hga_aws_call *c, struct hga_err *err)
 		rc = aws_serialize(c->client, c->op, c->args.params,
 		                   c->args.extra, &c->req, err);
 	if (rc == 0)
-		rc = aws_place_request(c->client, &c->req, host, sizeof(host),
-		                       err);
+		rc = aws_find_place(c->client, c->op, c->args.params,
+		                    anonymous ? NULL : c->client->creds,
+		                    &c->endpoint, err);
+	if (rc == 0)
+		rc = aws_place_request(c->client, &c->endpoint, c->op, &c->req,
+		                       host, sizeof(host), err);
 	if (rc == 0)
 		rc = add_headers(c, err);
 	if (rc < 0)
@@ -518,18 +522,19 @@ static int sign(struct hga_aws_call *c, struct hga_err *err)
 		aws_trace_request(c, NULL);
 	if (rc < 0 || c->creds == NULL)
 		return rc;
-	a = aws_sign_args(c->client, c->creds, c->host, c->host->name);
+	a = aws_sign_args(c->client, &c->endpoint, c->creds, c->host,
+	                  c->host->name);
 	if ((c->op.r->flags & HGA_OF_UNSIGNED_PAYLOAD) != 0)
-		a.unsigned_payload = c->client->endpoint.https;
+		a.unsigned_payload = c->endpoint.https;
 	return sign_traced(c, &a, err);
 }
 
 static int make_url(const struct hga_aws_call *c, struct hga_buf *url,
                     struct hga_err *err)
 {
-	int rc = hga_buf_addf(url, err, "%s://%s",
-	                      c->client->endpoint.https ? "https" : "http",
-	                      c->host->name);
+	int rc =
+	    hga_buf_addf(url, err, "%s://%s",
+	                 c->endpoint.https ? "https" : "http", c->host->name);
 
 	if (rc == 0)
 		rc = hga_buf_addstr(url, hga_buf_str(&c->req.path), err);

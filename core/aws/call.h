@@ -133,6 +133,7 @@ struct hga_aws_call {
 	/* ---- readable when finished, until release ---- */
 	struct hga_aws_client *client;
 	struct hga_aws_op op;
+	struct hga_aws_endpoint endpoint; /* host "": not known yet */
 	struct hga_vtape *tape;     /* success: the answer; may be taken */
 	struct hga_aws_out *out;    /* the last answer's reader or NULL */
 	struct hga_aws_request req; /* tokens: filled in by us */

@@ -63,6 +63,7 @@ void hga_aws_free(struct hga_aws *aws)
 	for (size_t i = 0; i < AWS_RECENT; i++)
 		hga_free(aws->recent[i].text);
 	hga_sign_cache_release(&aws->keys);
+	aws_rules_release(aws);
 	hga_free(aws->agent);
 	hga_free(aws->only);
 	hga_free(aws);
@@ -270,6 +271,7 @@ void hga_aws_client_free(struct hga_aws_client *c)
 {
 	if (c == NULL || --c->refs > 0)
 		return;
+	aws_places_release(c);
 	hga_aws_config_release(&c->config);
 	hga_creds_free(c->creds);
 	hga_free(c->ca_bundle);
@@ -300,49 +302,6 @@ const struct hga_creds *hga_aws_client_creds(const struct hga_aws_client *c)
 }
 
 /* ---- settings at first use ---- */
-
-static int find_endpoint(struct hga_aws_client *c, struct hga_err *err)
-{
-	struct hga_aws_endpoint_args a = {0};
-	struct hga_aws_value region = {0}, url = {0}, sts = {0};
-	const char *insecure =
-	    hga_aws_env_get(c->config.env, "HGAUTO_INSECURE_ENDPOINT");
-	int rc;
-
-	rc = hga_aws_config_get(&c->config, HGA_SET_REGION, &region, err);
-	if (rc == 0)
-		rc = hga_aws_config_endpoint(
-		    &c->config, hga_aws_text(c->svc, c->svc->r->id), &url, err);
-	if (rc == 0)
-		rc =
-		    hga_aws_config_bool(&c->config, HGA_SET_FIPS, &a.fips, err);
-	if (rc == 0)
-		rc = hga_aws_config_bool(&c->config, HGA_SET_DUALSTACK,
-		                         &a.dualstack, err);
-	if (rc == 0)
-		rc = hga_aws_config_get(&c->config, HGA_SET_STS_REGIONAL, &sts,
-		                        err);
-	if (rc < 0)
-		return rc;
-	a.svc = c->svc;
-	a.region = hga_str(region.text);
-	a.url = url.text;
-	a.origin = url.where;
-	a.sts_global = sts.text != NULL && strcmp(sts.text, "legacy") == 0;
-	a.insecure_ok = insecure != NULL && strcmp(insecure, "1") == 0;
-	return hga_aws_endpoint_find(&a, &c->endpoint, err);
-}
-
-static int check_only(const struct hga_aws_client *c, struct hga_err *err)
-{
-	const char *only = c->aws->only;
-
-	if (only == NULL || strcmp(only, c->endpoint.host) == 0)
-		return 0;
-	return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-	                "this run may only talk to %s, not to %s", only,
-	                c->endpoint.host);
-}
 
 static int find_retry(struct hga_aws_client *c, struct hga_err *err)
 {
@@ -425,10 +384,8 @@ static int make_agent(struct hga_aws_client *c, struct hga_err *err)
 /* The order: what is cheap and often wrong first. */
 static int make_ready(struct hga_aws_client *c, struct hga_err *err)
 {
-	int rc = find_endpoint(c, err);
+	int rc = aws_find_endpoint(c, err);
 
-	if (rc == 0)
-		rc = check_only(c, err);
 	if (rc == 0)
 		rc = find_retry(c, err);
 	if (rc == 0 && c->ca_bundle == NULL)
@@ -454,54 +411,6 @@ int hga_aws_client_ready(struct hga_aws_client *c, bool anonymous,
 }
 
 /* ---- requests ---- */
-
-int aws_place_request(const struct hga_aws_client *c,
-                      struct hga_aws_request *req, char *host, size_t size,
-                      struct hga_err *err)
-{
-	const struct hga_aws_endpoint *e = &c->endpoint;
-	struct hga_buf path;
-	int n, rc;
-
-	n = snprintf(host, size, "%s%s", hga_buf_text(&req->host_prefix),
-	             e->host);
-	if (n < 0 || (size_t)n >= size)
-		return hga_fail(err, HGA_USAGE, 0, "Endpoint",
-		                "host name too long");
-	if (e->base[0] == '\0')
-		return 0;
-	hga_buf_init(&path, AWS_REQUEST_MAX);
-	rc = hga_buf_adds(&path, e->base, err);
-	if (rc == 0)
-		rc = hga_buf_addstr(&path, hga_buf_str(&req->path), err);
-	if (rc == 0) {
-		hga_buf_release(&req->path);
-		req->path = path;
-		return 0;
-	}
-	hga_buf_release(&path);
-	return rc;
-}
-
-struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
-                                   const struct hga_creds *creds,
-                                   const struct aws_host *host,
-                                   const char *host_name)
-{
-	struct hga_sign_args a = {0};
-	const struct hga_aws_env *env = &c->aws->env;
-
-	a.creds = hga_creds_view(creds);
-	a.region = hga_str(c->endpoint.region);
-	a.service = hga_str(c->endpoint.service);
-	a.time_s =
-	    (env->wall_us(env->data) + (host != NULL ? host->skew_us : 0)) /
-	    1000000;
-	a.host = hga_str(host_name);
-	a.raw_path = strcmp(a.service.s, "s3") == 0;
-	a.content_sha256 = a.raw_path;
-	return a;
-}
 
 /* RunInstances wants user data in base64; scripts give the text itself. */
 static int encode_user_data(struct hga_val params, struct hga_vtape **out,
@@ -587,18 +496,19 @@ static int body_into_query(struct hga_aws_request *req, struct hga_err *err)
 	return rc;
 }
 
-static int presign(struct hga_aws_client *c, struct hga_aws_request *req,
+static int presign(struct hga_aws_client *c, const struct hga_aws_endpoint *e,
+                   struct hga_aws_op op, struct hga_aws_request *req,
                    unsigned expires_s, struct hga_buf *url, struct hga_err *err)
 {
 	struct hga_sign_args a;
 	char host[400];
-	int rc = aws_place_request(c, req, host, sizeof(host), err);
+	int rc = aws_place_request(c, e, op, req, host, sizeof(host), err);
 
 	if (rc == 0)
 		rc = body_into_query(req, err);
 	if (rc < 0)
 		return rc;
-	a = aws_sign_args(c, c->creds, aws_host_ensure(c->aws, host), host);
+	a = aws_sign_args(c, e, c->creds, aws_host_ensure(c->aws, host), host);
 	a.expires_s = expires_s;
 	a.content_sha256 = false;
 	a.unsigned_payload = a.raw_path;
@@ -606,8 +516,8 @@ static int presign(struct hga_aws_client *c, struct hga_aws_request *req,
 	if (rc < 0)
 		return rc;
 	return hga_buf_addf(
-	    url, err, "%s://%s%s?%s", c->endpoint.https ? "https" : "http",
-	    host, hga_buf_text(&req->path), hga_buf_text(&req->query));
+	    url, err, "%s://%s%s?%s", e->https ? "https" : "http", host,
+	    hga_buf_text(&req->path), hga_buf_text(&req->query));
 }
 
 int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
@@ -617,6 +527,7 @@ int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
 	const struct hga_val none = {NULL, 0};
 	enum hga_aws_protocol p = (enum hga_aws_protocol)op.svc->r->protocol;
 	struct hga_aws_request req = {0};
+	struct hga_aws_endpoint e;
 	int rc;
 
 	if (p != HGA_AWS_EC2 && p != HGA_AWS_QUERY)
@@ -625,9 +536,11 @@ int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
 		                hga_aws_cstr(op.svc, op.svc->r->name));
 	rc = hga_aws_client_ready(client, false, NULL, err);
 	if (rc == 0)
+		rc = aws_find_place(client, op, params, client->creds, &e, err);
+	if (rc == 0)
 		rc = aws_serialize(client, op, params, none, &req, err);
 	if (rc == 0)
-		rc = presign(client, &req, expires_s, url, err);
+		rc = presign(client, &e, op, &req, expires_s, url, err);
 	hga_aws_request_release(&req);
 	return rc;
 }

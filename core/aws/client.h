@@ -14,6 +14,7 @@
 #define AWS_INFLIGHT 16     /* requests per host at a time */
 #define AWS_RECENT 1024     /* things remembered */
 #define AWS_RECENT_TEXT 160 /* bytes of a remembered name */
+#define AWS_PLACES 32       /* answers of the endpoint rules per client */
 #define AWS_REQUEST_MAX ((size_t)64 << 20)
 
 /* One endpoint host of the process. */
@@ -33,6 +34,20 @@ struct aws_recent {
 	bool profile; /* an instance profile */
 };
 
+/* Parsed endpoint rules of a service. */
+struct aws_rules {
+	struct aws_rules *next;
+	const struct hga_aws_svc *svc;
+	struct hga_rules *rules;
+};
+
+/* An answer of the rules and the question in JSON. */
+struct aws_placed {
+	char *asked; /* NULL: free */
+	uint64_t used;
+	struct hga_aws_endpoint endpoint;
+};
+
 struct hga_aws {
 	struct hga_loop *loop;
 	const struct hga_aws_image *img;
@@ -40,6 +55,8 @@ struct hga_aws {
 	char *agent;
 	char *only; /* the only host allowed, or NULL */
 	struct hga_sign_cache keys;
+	struct hga_partitions *partitions;
+	struct aws_rules *rules;
 	struct aws_host *hosts;
 	struct aws_recent recent[AWS_RECENT];
 	size_t recent_at; /* next slot */
@@ -53,7 +70,11 @@ struct hga_aws_client {
 	struct hga_aws_config config;
 	struct hga_creds *creds;
 	bool creds_given, ready;
-	struct hga_aws_endpoint endpoint;
+	struct hga_aws_endpoint endpoint; /* of no operation in particular */
+	bool varies;                      /* it depends on the call */
+	struct aws_placed *places;        /* AWS_PLACES of them, made at need */
+	uint64_t place_clock;
+	bool no_host_prefix;
 	enum hga_retry_mode mode;
 	unsigned max_attempts;
 	struct hga_retry_quota quota;
@@ -79,15 +100,28 @@ void aws_recent_forget(struct hga_aws *aws, struct hga_str text);
 /* Youngest thing that text names; NULL: none. */
 const struct aws_recent *aws_recent_in(const struct hga_aws *aws,
                                        struct hga_str text, bool profile);
+/* Where a call goes: the client's endpoint, or the one the rules choose for
+ * these parameters and credentials (may be NULL). */
+int aws_find_place(struct hga_aws_client *c, struct hga_aws_op op,
+                   struct hga_val params, const struct hga_creds *creds,
+                   struct hga_aws_endpoint *out,
+                   struct hga_err *err) HGA_MUST_USE;
 /*
  * Makes req ready for the endpoint: host prefix into host (of size bytes),
- * base path before the path.
+ * base path before the path, headers.
  */
 int aws_place_request(const struct hga_aws_client *c,
+                      const struct hga_aws_endpoint *e, struct hga_aws_op op,
                       struct hga_aws_request *req, char *host, size_t size,
                       struct hga_err *err) HGA_MUST_USE;
+/* The client's endpoint and what it needs; called by ready. */
+int aws_find_endpoint(struct hga_aws_client *c,
+                      struct hga_err *err) HGA_MUST_USE;
+void aws_places_release(struct hga_aws_client *c);
+void aws_rules_release(struct hga_aws *aws);
 /* Signing arguments for now (with the host's clock offset). */
 struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
+                                   const struct hga_aws_endpoint *e,
                                    const struct hga_creds *creds,
                                    const struct aws_host *host,
                                    const char *host_name);

@@ -1,10 +1,15 @@
 /*
  * Endpoint rules: every case of endpoints/ and endpoint-rules/ through the
- * interpreter (aws.md sections 10 and 18).
+ * interpreter (aws.md sections 10 and 18).  Where a case also names
+ * operations with their input, what the rules are asked is made of that
+ * input and the built-in models, and must give the same answer.
  */
 #include "vec.h"
 
+#include "aws/endpoint.h"
 #include "aws/rules.h"
+
+static struct hga_aws_image *img; /* NULL: none was built */
 
 /* A file's text for the life of the test. */
 static struct hga_str keep(const char *path)
@@ -85,6 +90,74 @@ static const char *compare(const struct hga_rules_result *r,
 	return vec_equal(got, props) ? NULL : vec_show(got);
 }
 
+/* ---- from an operation's input ---- */
+
+static struct vec_count inputs = {.name = "endpoint operation inputs"};
+
+/* Built-ins and client parameters as one map. */
+static struct hga_vtape *settings_of(struct hga_val input)
+{
+	struct hga_vtape *t = hga_vtape_new(NULL, 1 << 20);
+	const char *const from[] = {"builtInParams", "clientParams"};
+
+	(void)hga_vt_open(t, HGA_V_MAP, HGA_NO_NAME, HGA_NO_SHAPE);
+	for (int i = 0; i < 2; i++) {
+		struct hga_vit it = hga_val_first(hga_val_get(input, from[i]));
+
+		for (; hga_val_more(it); it = hga_val_next(it)) {
+			(void)hga_vt_key(t, hga_vit_name(&it));
+			(void)hga_vt_copy(t, HGA_NO_NAME, hga_vit_val(it));
+		}
+	}
+	(void)hga_vt_close(t);
+	return t;
+}
+
+static void one_input(const struct hga_aws_svc *svc,
+                      const struct hga_rules *rules,
+                      struct hga_partitions *parts, struct hga_val c,
+                      struct hga_val input)
+{
+	struct hga_vtape *settings = settings_of(input);
+	struct hga_vtape *t = hga_vtape_new(NULL, 1 << 20);
+	struct hga_aws_endpoint_args a = {.svc = svc, .rules = rules};
+	struct hga_rules_result res = {0};
+	struct hga_err err = {0};
+	const char *bad;
+
+	a.op = hga_aws_op_find(svc, vec_str(input, "operationName"));
+	a.params = hga_val_get(input, "operationParams");
+	a.settings = hga_vtape_root(settings);
+	if (a.op.r == NULL) {
+		inputs.skipped++;
+		bad = NULL;
+	} else if (hga_aws_endpoint_params(&a, t, &err) < 0 ||
+	           hga_rules_eval(rules, parts, hga_vtape_root(t), &res, &err) <
+	               0) {
+		bad = err.msg;
+	} else {
+		bad = compare(&res, hga_val_get(c, "expect"));
+	}
+	if (a.op.r != NULL)
+		vec_case(&inputs, bad == NULL, vec_cstr(c, "caseId"), bad);
+	hga_rules_result_release(&res);
+	hga_vtape_free(settings);
+	hga_vtape_free(t);
+}
+
+static void operation_inputs(const struct hga_aws_svc *svc,
+                             const struct hga_rules *rules,
+                             struct hga_partitions *parts, struct hga_val c)
+{
+	struct hga_vit it = hga_val_first(hga_val_get(c, "operationInputs"));
+
+	for (; svc != NULL && rules != NULL && hga_val_more(it);
+	     it = hga_val_next(it))
+		one_input(svc, rules, parts, c, hga_vit_val(it));
+}
+
+/* ---- cases ---- */
+
 static void one_case(struct vec_count *n, const struct hga_rules *rules,
                      struct hga_partitions *parts, struct hga_val c)
 {
@@ -109,6 +182,10 @@ static uint32_t run_file(struct vec_count *n, const char *path,
 	struct hga_vtape *t = vec_json(path);
 	struct hga_val cases = hga_val_get(hga_vtape_root(t), "testCases");
 	uint32_t count = hga_val_count(cases);
+	const struct hga_aws_svc *svc =
+	    img == NULL
+	        ? NULL
+	        : hga_aws_svc_find(img, vec_str(hga_vtape_root(t), "service"));
 	struct hga_rules *rules = NULL;
 	struct hga_err err = {0};
 	struct hga_str text;
@@ -119,8 +196,11 @@ static uint32_t run_file(struct vec_count *n, const char *path,
 	text = keep(own);
 	if (text.s != NULL && hga_rules_new(&rules, text, &err) < 0)
 		printf("# %s: %s\n", own, err.msg);
-	for (it = hga_val_first(cases); hga_val_more(it); it = hga_val_next(it))
+	for (it = hga_val_first(cases); hga_val_more(it);
+	     it = hga_val_next(it)) {
 		one_case(n, rules, parts, hga_vit_val(it));
+		operation_inputs(svc, rules, parts, hga_vit_val(it));
+	}
 	hga_rules_free(rules);
 	hga_vtape_free(t);
 	return count;
@@ -158,8 +238,12 @@ int main(void)
 	snprintf(path, sizeof(path), "%s/partitions.json", dir);
 	if (hga_partitions_new(&parts, keep(path), &err) < 0)
 		abort();
+	img = vec_models();
 	run("endpoints", dir, parts);
 	run("endpoint-rules", own, parts);
+	if (inputs.total > 0)
+		vec_end(&inputs);
+	hga_aws_image_free(img);
 	hga_partitions_free(parts);
 	return done();
 }
