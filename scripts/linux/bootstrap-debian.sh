@@ -1,7 +1,8 @@
 #!/bin/sh
-# bootstrap-debian.sh PACKAGE...: makes a Debian machine ready for building
-# Mercurial as user hg.  Runs as root by sudo, may be repeated.  Nothing
-# missing: no call of apt.
+# bootstrap-debian.sh PACKAGE... [-- PACKAGE...]: makes a Debian machine ready
+# for building Mercurial as user hg.  Runs as root by sudo, may be repeated.
+# Nothing missing: no call of apt.  Without those behind -- it works, too: when
+# they cannot be had, that is said.
 set -eu
 
 say() { echo "bootstrap: $*"; }
@@ -33,27 +34,42 @@ fi
 
 have=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' 2>/dev/null |
 	awk '$2 == "installed" { printf " %s ", $1 }')
-missing=
+missing= optional= list=missing
 for p; do
-	case "$have" in
+	case "$p$have" in
+	--\ *) list=optional ;;
 	*" $p "*) ;;
-	*) missing="$missing $p" ;;
+	*)
+		case $list in
+		missing) missing="$missing $p" ;;
+		optional) optional="$optional $p" ;;
+		esac
+		;;
 	esac
 done
-if [ -n "$missing" ]; then
-	say "installing$missing"
+install_packages() {
 	export DEBIAN_FRONTEND=noninteractive
-	if ! apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600 update; then
-		echo "machine lacks$missing and apt cannot reach its archive" >&2
-		exit 20
-	fi
-	# shellcheck disable=SC2086
+	apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600 update || return 1
 	apt-get -q install -y --no-install-recommends -o Acquire::Retries=3 \
 		-o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 \
-		-o Dpkg::Options::=--force-unsafe-io $missing || {
-		echo "machine lacks$missing and apt cannot install them" >&2
-		exit 20
-	}
+		-o Dpkg::Options::=--force-unsafe-io "$@" || return 2
+}
+if [ -n "$missing" ]; then
+	say "installing$missing"
+	rc=0
+	# shellcheck disable=SC2086
+	install_packages $missing $optional || rc=$?
+	case $rc in
+	1) echo "machine lacks$missing and apt cannot reach its archive" >&2 ;;
+	2) echo "machine lacks$missing and apt cannot install them" >&2 ;;
+	esac
+	[ "$rc" = 0 ] || exit 20
+elif [ -n "$optional" ]; then
+	say "installing$optional"
+	# shellcheck disable=SC2086
+	install_packages $optional >/tmp/hgauto-optional.log 2>&1 ||
+		say "going on without$optional: $(tail -n 1 /tmp/hgauto-optional.log)"
+	rm -f /tmp/hgauto-optional.log
 fi
 
 install -d -m 0755 /hgdev

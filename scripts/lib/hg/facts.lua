@@ -17,6 +17,13 @@ M.images = {
     strict = "^debian%-12%-amd64%-%d+%-%d+$", ssm = "/aws/service/debian/release/12/latest/amd64",
     user = "admin", os = "linux", suite = "bookworm", release = "Debian 12", python = "3.11",
   },
+  ["ubuntu24.04"] = {
+    owner = "099720109477",
+    pattern = "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*",
+    strict = "^ubuntu/images/hvm%-ssd%-gp3/ubuntu%-noble%-24%.04%-amd64%-server%-%d+$",
+    ssm = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
+    user = "ubuntu", os = "linux", release = "Ubuntu 24.04", codename = "noble", python = "3.12",
+  },
 }
 
 --- The base image of Linux tasks unless told otherwise.
@@ -32,12 +39,35 @@ M.packages = {
     "python3-pip", "python3-build", "python3-setuptools", "python3-setuptools-scm",
     "python3-wheel", "python3-packaging", "python3-docutils", "python3-roman",
   },
+  deb = {
+    "build-essential", "debhelper", "dh-python", "fakeroot", "pybuild-plugin-pyproject",
+    "python3-all-dev",
+  },
+  test = {
+    "bash-completion", "bc", "e2fsprogs", "btrfs-progs", "xfsprogs", "jfsutils", "less", "netbase",
+    "patchutils", "python3-pygments", "rename", "rsync", "unzip", "zip",
+  },
+  extras = {
+    "git", "subversion", "python3-subversion", "cvs", "brz", "gnupg", "sqlite3", "clang-format",
+    "pyflakes3", "pylint", "python3-vcr", "python3-fuzzywuzzy", "python3-hypothesis",
+  },
 }
+
+--- File systems that tests can run on.
+M.filesystems = { "btrfs", "default", "ext3", "ext4", "jfs", "tmpfs", "xfs" }
+
+--- The package that makes a file system.
+M.mkfs = { btrfs = "btrfs-progs", ext3 = "e2fsprogs", ext4 = "e2fsprogs", jfs = "jfsutils",
+  xfs = "xfsprogs" }
+
+--- The volume that such a file system is made on.
+M.test_volume = { device = "/dev/sdf", size_gb = 8 }
 
 --- File names of artifacts by kind; the capture is the version.
 M.artifacts = {
-  wheel = "^mercurial%-([%w.+!_]+)%-cp%d+%-cp%d+%-linux_x86_64%.whl$",
+  wheel = "^mercurial%-([%w.+!_]+)%-cp%d+%-cp%d+%-%w*linux_[%d_]*x86_64%.whl$",
   sdist = "^mercurial%-([%w.+!_]+)%.tar%.gz$",
+  deb = "^mercurial_([%w.+~]+)_%w+%.deb$",
 }
 
 --- Answers with the caller's public address as text.

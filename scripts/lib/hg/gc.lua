@@ -284,6 +284,12 @@ local function terminate_batch(ec2, list)
   return failed
 end
 
+local function delete_snapshot(ec2, r)
+  retry_while("InvalidSnapshot.InUse", 300, function()
+    ec2:delete_snapshot { SnapshotId = r.id }
+  end)
+end
+
 local DELETE = {
   volume = function(ec2, r)
     retry_while("VolumeInUse", 300, function()
@@ -294,13 +300,22 @@ local DELETE = {
     ec2:release_address { AllocationId = r.id }
   end,
   image = function(ec2, r)
+    -- The snapshots are known only as long as the image is registered.
+    local snapshots = {}
+    for _, image in ipairs(ec2:describe_images({ ImageIds = { r.id } }).Images) do
+      for _, mapping in ipairs(image.BlockDeviceMappings or {}) do
+        snapshots[#snapshots + 1] = mapping.Ebs and mapping.Ebs.SnapshotId
+      end
+    end
     ec2:deregister_image { ImageId = r.id }
+    for _, id in ipairs(snapshots) do
+      local ok, err = try(delete_snapshot, ec2, { id = id })
+      if not ok and not not_found(err) then
+        error(err, 0)
+      end
+    end
   end,
-  snapshot = function(ec2, r)
-    retry_while("InvalidSnapshot.InUse", 300, function()
-      ec2:delete_snapshot { SnapshotId = r.id }
-    end)
-  end,
+  snapshot = delete_snapshot,
   group = function(ec2, r)
     retry_while("DependencyViolation", 600, function()
       ec2:delete_security_group { GroupId = r.id }
@@ -425,7 +440,7 @@ function M.scan(ec2, filter)
   end).Reservations or {}) do
     for _, i in ipairs(res.Instances) do
       add("instance", i.InstanceId, hg.ledger.tag(i.Tags, "Name"), i.Tags,
-        { state = i.State.Name, born = i.LaunchTime })
+        { state = i.State.Name, born = i.LaunchTime, type = i.InstanceType })
     end
   end
   for _, v in ipairs(ask(function()
@@ -675,6 +690,19 @@ function M.settle(op)
     if #result.removed > 0 then
       out.note(("%s terminated (had just started)"):format(row.id))
     end
+  end
+end
+
+--- Removes resources of ours that are known by id; all or an error.
+-- @param ec2 table client
+-- @param list table[] {kind, id, name}
+-- @raise task what could not be removed
+-- @waits
+function M.remove(ec2, list)
+  local result = new_result()
+  delete_all(ec2, join_rows(list), result)
+  if #result.failed > 0 then
+    error(result.failed[1][2], 0)
   end
 end
 

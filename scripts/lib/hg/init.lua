@@ -8,7 +8,7 @@ local M = {}
 local LAZY = {
   arg = true, machines = true, facts = true, mercurial = true, artifacts = true, linux = true,
   network = true, keys = true, images = true, ledger = true, gc = true, tasks = true, pp = true,
-  session = true, output = true,
+  session = true, output = true, prices = true, resources = true,
 }
 
 local members = {}

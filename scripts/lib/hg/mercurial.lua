@@ -509,6 +509,46 @@ function M.resolve(o)
   return source
 end
 
+--- A changeset of a checkout, whatever Mercurial's version in it.
+-- @param o table source=directory revision hg
+-- @return table {repo, node, branch, user, description, phase, hg}
+-- @raise usage no checkout, unknown revision
+-- @waits
+function M.describe(o)
+  need_hg(o.hg)
+  local at = o.source or fs.cwd()
+  local repo = fs.exists(at) and upward(fs.realpath(at), function(d)
+    return fs.exists(d .. "/.hg")
+  end)
+  if not repo then
+    hg.fail { kind = "usage", message = ("%s is in no Mercurial checkout"):format(at),
+      hint = "--source DIR" }
+  end
+  local r = run_hg(o.hg, { "-R", repo, "log", "--rev=" .. o.revision, "-T",
+    "{node}\\0{branch}\\0{user}\\0{desc}\\0{phase}\\0" }, { kind = "usage", exit = 2 })
+  local f = split0(r.out)
+  if #f ~= 5 then
+    hg.fail { kind = "usage", message = ("revision %s: %d changesets, need exactly one")
+      :format(o.revision, #f // 5) }
+  end
+  return { repo = repo, node = f[1], branch = f[2], user = f[3], description = f[4], phase = f[5],
+    hg = o.hg }
+end
+
+--- Bundles a changeset and its draft ancestors.
+-- @param source table from describe
+-- @param file string new file
+-- @return string|nil file, nil when all of it is public
+-- @waits
+function M.bundle_drafts(source, file)
+  if source.phase == "public" then
+    return nil
+  end
+  local r = run_hg(source.hg, { "-R", source.repo, "bundle", "-q", "--type", "gzip-v2", "--base",
+    "public()", "--rev", source.node, file }, { accept = { [1] = true } })
+  return r.code == 0 and fs.exists(file) and file or nil
+end
+
 -- ---- sending it to a machine ----------------------------------------------------------
 
 local REMOTE = { HGPLAIN = "1", HGRCPATH = "" }

@@ -20,12 +20,18 @@ function M.source_args()
 end
 
 --- Arguments of tasks that launch machines.
+-- @param[opt] o table instance_type= max_age= image= defaults
 -- @return table[]
-function M.machine_args()
+function M.machine_args(o)
+  o = o or {}
   return {
+    arg.string { name = "image", default = o.image or "auto", metavar = "auto|dev|base|AMI",
+      help = "prepared image if there is one, always, never, or an image of yours" },
     arg.string { name = "base-image", metavar = "PATTERN|AMI", help = "another base image" },
-    arg.instance_type { name = "instance-type", default = "t3.large", help = "EC2 instance type" },
-    arg.duration { name = "max-age", default = "2h", help = "the machine ends itself after this" },
+    arg.instance_type { name = "instance-type", default = o.instance_type or "t3.large",
+      help = "EC2 instance type" },
+    arg.duration { name = "max-age", default = o.max_age or "2h",
+      help = "the machine ends itself after this" },
     arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
       help = "who may log in [default: this machine's address]" },
     arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },

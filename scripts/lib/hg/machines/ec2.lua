@@ -36,6 +36,18 @@ function M.user_data(host_key, expires)
   } .. "\n"
 end
 
+local function disks(o)
+  local function disk(device, size)
+    return { DeviceName = device, Ebs = { VolumeSize = size, VolumeType = "gp3",
+      DeleteOnTermination = true, Encrypted = true } }
+  end
+  local list = { disk(o.image.root_device, o.root_gb) }
+  if o.volume then
+    list[2] = disk(o.volume.device, o.volume.size_gb)
+  end
+  return list
+end
+
 local function launch_params(o, expires)
   return {
     ImageId = o.image.id, MinCount = 1, MaxCount = 1, InstanceType = o.instance_type,
@@ -43,11 +55,7 @@ local function launch_params(o, expires)
     UserData = M.user_data(o.host_key, expires),
     InstanceInitiatedShutdownBehavior = "terminate",
     MetadataOptions = { HttpTokens = "required", HttpPutResponseHopLimit = 1 },
-    BlockDeviceMappings = { {
-      DeviceName = o.image.root_device,
-      Ebs = { VolumeSize = o.root_gb, VolumeType = "gp3", DeleteOnTermination = true,
-        Encrypted = true },
-    } },
+    BlockDeviceMappings = disks(o),
     TagSpecifications = {
       { ResourceType = "instance", Tags = { { Key = "Name", Value = o.name } } },
       { ResourceType = "volume", Tags = { { Key = "Name", Value = o.name } } },
@@ -134,6 +142,7 @@ end
 -- that may have come into being is looked up by its token and terminated.
 -- @param ec2 table client
 -- @param o table image group key_name host_key instance_type name root_gb max_age subnet
+--   volume={device, size_gb}
 -- @return table instance as described
 -- @return integer expires, epoch seconds
 -- @waits

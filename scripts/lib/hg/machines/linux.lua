@@ -15,8 +15,26 @@ local M = {}
 
 local OPTS = {
   distro = "debian13", instance_type = "t3.large", max_age = 14400, label = hg.none,
-  base_image = hg.none, allow_cidr = hg.none, subnet = hg.none, root_gb = 16,
+  base_image = hg.none, allow_cidr = hg.none, subnet = hg.none, root_gb = 16, image = "base",
+  volume = hg.none,
 }
+
+-- Where the kernel may show the extra volume of that id.
+local function volume_of(instance, wanted)
+  if not wanted then
+    return nil
+  end
+  for _, mapping in ipairs(instance.BlockDeviceMappings or {}) do
+    if mapping.DeviceName == wanted.device then
+      local id = mapping.Ebs.VolumeId
+      return { id = id, size_gb = wanted.size_gb, devices = {
+        "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_" .. id:gsub("-", "", 1),
+        wanted.device, (wanted.device:gsub("^/dev/sd", "/dev/xvd")) } }
+    end
+  end
+  hg.fail { kind = "task", message = ("%s came without its volume %s"):format(
+    instance.InstanceId, wanted.device) }
+end
 
 local function connect(m, user)
   local ssh = require "hgauto.ssh"
@@ -42,7 +60,7 @@ function M.new(given)
   end
   local fact = hg.facts.images[o.distro]
   local ec2 = require("hgauto.aws").client("ec2")
-  local image = hg.images.base(ec2, o.distro, o.base_image)
+  local image = hg.images.choose(ec2, o.distro, { image = o.image, base_image = o.base_image })
   local key = hg.keys.ensure(ec2)
   local group = hg.network.ensure(ec2, { ports = { 22 }, allow = o.allow_cidr, subnet = o.subnet })
   local host_key = crypto.keypair("ed25519", "hgauto")
@@ -51,12 +69,14 @@ function M.new(given)
     image = image, group = group, key_name = key.name, host_key = host_key,
     instance_type = o.instance_type, max_age = o.max_age, root_gb = o.root_gb,
     name = ("hg-%s-%s"):format(session.task or "machine", label), subnet = o.subnet,
+    volume = o.volume,
   })
   local m = setmetatable({
     id = instance.InstanceId, label = label, os = "linux", distro = o.distro,
     arch = instance.Architecture or "x86_64", address = instance.PublicIpAddress, port = 22,
     user = image.user or fact.user, home = "/home/" .. (image.user or fact.user),
-    src = "/hgdev/src", work = "/hgwork", image = image.id, base_image = image.name,
+    src = "/hgdev/src", work = "/hgwork", image = image.id,
+    base_image = image.base_name or image.name, prepared = image.prepared or false,
     simulated = false, transport = "ssh", expires = expires, key = key.key, host_key = host_key,
     uploaded = {}, ec2 = ec2, simulated_network = session.local_cloud ~= nil,
   }, Machine)
@@ -74,6 +94,7 @@ function M.new(given)
   local undo <close> = async.defer(function()
     m:close()
   end, 60)
+  m.volume = volume_of(instance, o.volume)
   m.ssh = connect(m, m.user)
   undo:keep()
   out.note(("%s at %s, logged in as %s"):format(m.id, m.address, m.user))
@@ -141,6 +162,28 @@ function Machine:upload_script(name)
   return self.uploaded[name]
 end
 
+--- Uploads a directory of ours once; returns the path of its parent there.
+-- @param name string directory below scripts/linux
+-- @return string
+-- @waits
+function Machine:upload_tree(name)
+  if not self.uploaded[name] then
+    local files, names = {}, embed.list("linux/" .. name .. "/")
+    for i, file in ipairs(names) do
+      files[i] = file .. "\0" .. embed.read(file)
+    end
+    local dir = ("%s/.hgauto/%s-%s"):format(self.home,
+      crypto.sha256(table.concat(files, "\0")):sub(1, 12), name)
+    for _, file in ipairs(names) do
+      local path = dir .. "/" .. file:sub(#"linux/" + 1)
+      self.ssh:mkdir(path:match("^(.*)/"), { parents = true, mode = 448 })
+      self.ssh:write(path, embed.read(file), { mode = 384 })
+    end
+    self.uploaded[name] = dir
+  end
+  return self.uploaded[name]
+end
+
 --- Runs one of our shell scripts with arguments.
 -- @param name string without .sh
 -- @param args string[]
@@ -170,6 +213,14 @@ function Machine:sha256(path)
     hg.fail { kind = "remote", message = "sha256sum of " .. path .. " answered nonsense" }
   end
   return sum
+end
+
+--- How many processors the machine has.
+-- @return integer
+-- @waits
+function Machine:cpus()
+  local r = self:exec({ "nproc" }, { quiet = true, timeout = 60 })
+  return math.tointeger(tonumber(r.out:match("%d+"))) or 1
 end
 
 --- The machine outlives the run (until its max_age).

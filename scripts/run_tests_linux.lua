@@ -1,0 +1,37 @@
+--- Runs Mercurial's test suite on temporary Linux machines.
+local hg = require "hg"
+local arg = hg.arg
+local tasks = require "hg.tasks"
+
+return hg.task {
+  help = "Run Mercurial's test suite on temporary Linux machines.",
+  description = "Words after -- and test flags go to run-tests.py. Results land below"
+    .. " --results-path.",
+  aliases = { "test-linux" },
+  args = tasks.join({
+    arg.string { name = "test_flags", positional = true, multiple = true, metavar = "test-flags",
+      help = "tests and flags for run-tests.py" },
+    arg.string { name = "distro", default = "debian13", help = "image of the machines" },
+    arg.enum { name = "filesystem", default = "default", help = "where tests run",
+      table.unpack(hg.facts.filesystems) },
+    arg.string { name = "python-version", default = "system3",
+      help = "system3, or X.Y for pythonX.Y of the image" },
+    arg.integer { name = "shards", default = 1, min = 1, max = 32,
+      help = "machines to share the tests" },
+    arg.integer { name = "jobs", min = 1, max = 512, help = "parallel tests [default: all CPUs]" },
+    arg.path { name = "wheel", must = "file", metavar = "FILE",
+      help = "test this wheel, build none" },
+    arg.flag { name = "retest", help = "run failed tests a second time; passing then is flaky" },
+    arg.path { name = "results-path", default = "results", metavar = "DIR",
+      help = "where results go" },
+  }, tasks.source_args(), tasks.machine_args {
+    instance_type = "c5.9xlarge", max_age = "4h", image = "dev",
+  }),
+  needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",
+    "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
+    "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" },
+  example = "hgauto run-tests-linux --filesystem ext4 --shards 4 -- --slow",
+  run = function(ctx, args)
+    return require("hg.testrun").run(ctx, args)
+  end,
+}

@@ -1,0 +1,4 @@
+#!/bin/sh
+# only when named
+echo "expected & got <this>"
+exit 1

@@ -1,0 +1,3 @@
+#!/bin/sh
+# passes
+exit 0

@@ -1,0 +1,4 @@
+#!/bin/sh
+# skips
+echo "missing feature: a <second> moon"
+exit 80
