@@ -276,8 +276,12 @@ static int add_header(struct hga_buf *b, struct hga_str name,
 {
 	if (is_secret_header(name))
 		value = HGA_STR("***");
-	return hga_buf_addf(b, NULL, "%.*s: %.*s\n", HGA_STRF(name),
-	                    HGA_STRF(value));
+	/* Whole: half a secret would not be recognised. */
+	if (hga_buf_addstr(b, name, NULL) < 0 ||
+	    hga_buf_adds(b, ": ", NULL) < 0 ||
+	    hga_buf_addstr(b, value, NULL) < 0)
+		return -HGA_MEMORY;
+	return hga_buf_addc(b, '\n', NULL);
 }
 
 /* The content, or only its size where it is too long. */

@@ -164,12 +164,43 @@ static int add_buf(struct hga_redact *r, struct hga_buf *b, int built,
 	return res;
 }
 
+enum b64 {
+	B64_PLAIN,
+	B64_URL, /* the other alphabet */
+	B64_FORM /* percent-encoded, as in the body of a form */
+};
+
+static int respell(struct hga_buf *b, enum b64 how, struct hga_err *err)
+{
+	struct hga_buf plain = *b;
+	int res = 0;
+
+	switch (how) {
+	case B64_PLAIN:
+		break;
+	case B64_URL:
+		for (size_t i = 0; i < b->len; i++) {
+			if (b->data[i] == '+')
+				b->data[i] = '-';
+			if (b->data[i] == '/')
+				b->data[i] = '_';
+		}
+		break;
+	case B64_FORM:
+		hga_buf_init(b, plain.max);
+		res = hga_pct_encode(b, hga_buf_str(&plain), "", err);
+		hga_buf_release_secret(&plain);
+		break;
+	}
+	return res;
+}
+
 /*
  * base64 of s when skip unknown bytes stand before it: only the characters
- * that depend on s alone.  url: the other alphabet.
+ * that depend on s alone.
  */
 static int add_b64(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
-                   size_t skip, bool url, struct hga_err *err)
+                   size_t skip, enum b64 how, struct hga_err *err)
 {
 	static const size_t lead[] = {0, 2, 3};
 	size_t keep = (skip + s.n) * 8 / 6;
@@ -189,12 +220,8 @@ static int add_b64(struct hga_redact *r, struct hga_buf *tmp, struct hga_str s,
 		hga_buf_truncate(tmp, keep);
 		hga_buf_consume(tmp, lead[skip]);
 	}
-	for (size_t i = 0; i < tmp->len && url; i++) {
-		if (tmp->data[i] == '+')
-			tmp->data[i] = '-';
-		if (tmp->data[i] == '/')
-			tmp->data[i] = '_';
-	}
+	if (res == 0)
+		res = respell(tmp, how, err);
 	return add_buf(r, tmp, res, err);
 }
 
@@ -204,9 +231,11 @@ static int add_all_b64(struct hga_redact *r, struct hga_buf *tmp,
 	int res = 0;
 
 	for (size_t skip = 0; skip < 3 && res == 0; skip++) {
-		res = add_b64(r, tmp, s, skip, false, err);
+		res = add_b64(r, tmp, s, skip, B64_PLAIN, err);
+		if (res == 0)
+			res = add_b64(r, tmp, s, skip, B64_FORM, err);
 		if (res == 0 && url_too)
-			res = add_b64(r, tmp, s, skip, true, err);
+			res = add_b64(r, tmp, s, skip, B64_URL, err);
 	}
 	return res;
 }

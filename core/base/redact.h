@@ -1,8 +1,8 @@
 /*
  * Removal of secrets from text.
  *
- * Each registered secret is looked for as it is and as base64 and base64url
- * (three alignments), the same over its UTF-16LE form, UTF-16LE itself,
+ * Each registered secret is looked for as it is and as base64, base64url and
+ * percent-encoded base64 (three alignments), the same over its UTF-16LE form, UTF-16LE itself,
  * percent-, JSON- and XML-escaped, and hex in both cases; each run of covered
  * bytes becomes "***".  Works across pieces of a stream: bytes that may be
  * the beginning of a secret are held back until decided.

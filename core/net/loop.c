@@ -10,8 +10,10 @@
 #include "net/xfer.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -509,11 +511,32 @@ static void drain_wake(struct hga_loop *loop)
 
 /* ---- libcurl ---- */
 
+/* libcurl's copies of headers hold tokens and signatures: its memory is wiped
+ * when it is given back, whatever it held. */
+static void wiping_free(void *p)
+{
+	hga_wipe(p, malloc_usable_size(p));
+	free(p);
+}
+
+static void *wiping_realloc(void *p, size_t n)
+{
+	size_t old = malloc_usable_size(p);
+	void *q = malloc(n != 0 ? n : 1);
+
+	if (q == NULL || p == NULL)
+		return q;
+	memcpy(q, p, old < n ? old : n);
+	wiping_free(p);
+	return q;
+}
+
 CURLM *hga_loop_multi(struct hga_loop *loop, struct hga_err *err)
 {
 	if (loop->multi != NULL)
 		return loop->multi;
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wiping_free,
+	                         wiping_realloc, strdup, calloc) != CURLE_OK) {
 		hga_fail(err, HGA_MEMORY, 0, "Curl", "cannot start libcurl");
 		return NULL;
 	}
