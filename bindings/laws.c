@@ -740,7 +740,34 @@ static int l_waiter_step(lua_State *L)
 
 /* ---- other functions ---- */
 
-/* core.presign(client, operation, params, expires) -> url */
+struct presigned {
+	struct hga_aws_request req;
+};
+
+static int presigned_close(lua_State *L)
+{
+	struct presigned *p = lb_check(L, 1, LAWS_PRESIGNED);
+
+	hga_aws_request_release(&p->req);
+	return 0;
+}
+
+/* What must go with the URL: {method, headers, body}. */
+static void push_presigned(lua_State *L, const struct hga_aws_request *r)
+{
+	lua_createtable(L, 0, 3);
+	set_text(L, "method", r->method);
+	lua_createtable(L, 0, (int)r->headers.n);
+	for (size_t i = 0; i < r->headers.n; i++)
+		set_text(L, r->headers.v[i].name, r->headers.v[i].value);
+	lua_setfield(L, -2, "headers");
+	if (!r->has_body)
+		return;
+	lb_pushstr(L, hga_buf_str(&r->body));
+	lua_setfield(L, -2, "body");
+}
+
+/* core.presign(client, operation, params, expires) -> url, request */
 static int l_presign(lua_State *L)
 {
 	struct hga_aws_client *c = laws_check_client(L, 1)->c;
@@ -748,6 +775,7 @@ static int l_presign(lua_State *L)
 	    laws_check_op(L, hga_aws_client_svc(c), lb_checkstr(L, 2));
 	lua_Integer expires = luaL_optinteger(L, 4, 3600);
 	struct hga_err err = {0};
+	struct presigned *p;
 	struct held *h;
 
 	sched_check_effect(L, "aws presign");
@@ -755,6 +783,7 @@ static int l_presign(lua_State *L)
 		lua_settop(L, 2);
 		lua_newtable(L);
 	}
+	p = lb_newobj(L, sizeof(*p), 0, LAWS_PRESIGNED);
 	h = hold(L, 3);
 	if (expires < 1 || expires > 604800)
 		return lb_fail(L, HGA_USAGE, NULL,
@@ -765,10 +794,12 @@ static int l_presign(lua_State *L)
 		return lb_raise(L, &err);
 	hga_buf_clear(&h->text);
 	if (hga_aws_presign_url(c, op, hga_vtape_root(h->in), (unsigned)expires,
-	                        &h->text, &err) < 0)
+	                        &p->req, &h->text, &err) < 0)
 		return lb_raise(L, &err);
 	lua_pushlstring(L, hga_buf_text(&h->text), h->text.len);
-	return 1;
+	push_presigned(L, &p->req);
+	hga_aws_request_release(&p->req);
+	return 2;
 }
 
 /* core.query(expression, value) -> value */
@@ -838,7 +869,7 @@ static int l_waiters(lua_State *L)
 	return 1;
 }
 
-/* core.metas() -> weak table answer -> meta */
+/* core.metas() -> weak table answer -> meta, error -> core client */
 static int l_metas(lua_State *L)
 {
 	laws_pushmetas(L);
@@ -852,6 +883,17 @@ static int l_list_methods(lua_State *L)
 	lbval_pushlistmeta(L);
 	lua_pushvalue(L, 1);
 	lua_setfield(L, -2, "__index");
+	return 0;
+}
+
+/* core.error_method(name, function): a method of every error */
+static int l_error_method(lua_State *L)
+{
+	luaL_checktype(L, 2, LUA_TFUNCTION);
+	lb_pusherrmethods(L);
+	lua_pushvalue(L, 1);
+	lua_pushvalue(L, 2);
+	lua_rawset(L, -3);
 	return 0;
 }
 
@@ -881,6 +923,8 @@ int luaopen_hgauto_aws_core(lua_State *L)
 	static const luaL_Reg pager[] = {{"close", pager_close}, {NULL, NULL}};
 	static const luaL_Reg waiter[] = {{"close", waiter_close},
 	                                  {NULL, NULL}};
+	static const luaL_Reg presigned[] = {{"close", presigned_close},
+	                                     {NULL, NULL}};
 	static const luaL_Reg functions[] = {
 	    {"credentials", l_credentials},
 	    {"client", l_client},
@@ -901,6 +945,7 @@ int luaopen_hgauto_aws_core(lua_State *L)
 	    {"waiters", l_waiters},
 	    {"metas", l_metas},
 	    {"list_methods", l_list_methods},
+	    {"error_method", l_error_method},
 	    {"iso", l_iso},
 	    {"seconds", l_seconds},
 	    {NULL, NULL},
@@ -910,6 +955,7 @@ int luaopen_hgauto_aws_core(lua_State *L)
 	lb_newclass(L, LAWS_CREDS, creds, NULL);
 	lb_newclass(L, LAWS_PAGER, pager, NULL);
 	lb_newclass(L, LAWS_WAITER, waiter, NULL);
+	lb_newclass(L, LAWS_PRESIGNED, presigned, NULL);
 	luaL_newlib(L, functions);
 	return 1;
 }

@@ -15,6 +15,7 @@
 #define LAWS_CREDS "hgauto.aws.credentials"
 #define LAWS_PAGER "hgauto.aws.pager"
 #define LAWS_WAITER "hgauto.aws.waiter"
+#define LAWS_PRESIGNED "hgauto.aws.presigned"
 
 struct laws_client {
 	struct hga_aws_client *c;

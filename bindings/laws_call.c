@@ -401,6 +401,12 @@ static int raise_failed(lua_State *L, struct l_call *x)
 	}
 	if (c->answered && c->base.err.kind == HGA_AWS)
 		set_response(L, c);
+	/* Whose error it is, for err:decode(). */
+	laws_pushmetas(L);
+	lua_pushvalue(L, -2);
+	lua_pushvalue(L, 1);
+	lua_rawset(L, -3);
+	lua_pop(L, 1);
 	lb_endop(L, &x->c.base);
 	return lua_error(L);
 }

@@ -113,6 +113,13 @@ static void push_errmeta(lua_State *L)
 	lua_setfield(L, -2, "__metatable");
 }
 
+void lb_pusherrmethods(lua_State *L)
+{
+	push_errmeta(L);
+	lua_getfield(L, -1, "__index");
+	lua_remove(L, -2);
+}
+
 void lb_seterrmeta(lua_State *L, int idx)
 {
 	idx = lua_absindex(L, idx);

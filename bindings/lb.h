@@ -29,6 +29,8 @@ int lb_raise(lua_State *L, const struct hga_err *err) LB_RAISES;
  * with lua_error. [-0, +1, m] */
 void lb_pusherr(lua_State *L, const struct hga_err *err);
 
+/* Pushes the table of methods that every error has. [-0, +1, memory] */
+void lb_pusherrmethods(lua_State *L);
 /* Gives the table at idx the metatable of errors. [-0, +0, m] */
 void lb_seterrmeta(lua_State *L, int idx);
 

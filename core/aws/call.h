@@ -190,11 +190,15 @@ int hga_aws_call_hide(const struct hga_aws_call *call, struct hga_str text,
 struct hga_val hga_aws_call_answer(const struct hga_aws_call *call);
 
 /*
- * Appends a presigned URL (GET; body parameters move into the query).  No
- * request is sent.  expires_s 1 to 604800.
+ * Appends a presigned URL.  No request is sent.  expires_s 1 to 604800.
+ * Query protocols: the parameters move into the query of a GET, the URL is
+ * all.  Others: *req (zeroed; the caller releases it) tells what must go with
+ * the URL: method, the headers that are signed, and the body; s3 leaves the
+ * body open.
  */
 int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
                         struct hga_val params, unsigned expires_s,
-                        struct hga_buf *url, struct hga_err *err) HGA_MUST_USE;
+                        struct hga_aws_request *req, struct hga_buf *url,
+                        struct hga_err *err) HGA_MUST_USE;
 
 #endif

@@ -496,23 +496,48 @@ static int body_into_query(struct hga_aws_request *req, struct hga_err *err)
 	return rc;
 }
 
+/* s3: whoever has the URL may send any content. */
+static void forget_body(struct hga_aws_request *req)
+{
+	struct hga_aws_pairs *h = &req->headers;
+	size_t i = 0;
+
+	hga_aws_pairs_remove(h, "Content-MD5");
+	while (i < h->n) {
+		struct hga_str name = hga_str(h->v[i].name);
+
+		if (name.n >= 14 &&
+		    (hga_str_ieqc(hga_strn(name.s, 14), "x-amz-checksum") ||
+		     hga_str_ieqc(name, "x-amz-sdk-checksum-algorithm")))
+			hga_aws_pairs_remove(h, h->v[i].name);
+		else
+			i++;
+	}
+	hga_buf_clear(&req->body);
+	req->has_body = false;
+}
+
 static int presign(struct hga_aws_client *c, const struct hga_aws_endpoint *e,
                    struct hga_aws_op op, struct hga_aws_request *req,
                    unsigned expires_s, struct hga_buf *url, struct hga_err *err)
 {
+	enum hga_aws_protocol p = (enum hga_aws_protocol)op.svc->r->protocol;
 	struct hga_sign_args a;
 	char host[400];
 	int rc = aws_place_request(c, e, op, req, host, sizeof(host), err);
 
-	if (rc == 0)
-		rc = body_into_query(req, err);
 	if (rc < 0)
 		return rc;
 	a = aws_sign_args(c, e, c->creds, aws_host_ensure(c->aws, host), host);
 	a.expires_s = expires_s;
+	a.unsigned_payload = a.content_sha256; /* s3 */
 	a.content_sha256 = false;
-	a.unsigned_payload = a.raw_path;
-	rc = hga_aws_presign(req, &a, &c->aws->keys, NULL, err);
+	if (p == HGA_AWS_EC2 || p == HGA_AWS_QUERY)
+		rc = body_into_query(req, err);
+	else if (a.unsigned_payload)
+		forget_body(req);
+	if (rc == 0)
+		rc = hga_aws_presign(req, &a, &c->aws->keys, NULL, err);
 	if (rc < 0)
 		return rc;
 	return hga_buf_addf(
@@ -522,25 +547,18 @@ static int presign(struct hga_aws_client *c, const struct hga_aws_endpoint *e,
 
 int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
                         struct hga_val params, unsigned expires_s,
-                        struct hga_buf *url, struct hga_err *err)
+                        struct hga_aws_request *req, struct hga_buf *url,
+                        struct hga_err *err)
 {
 	const struct hga_val none = {NULL, 0};
-	enum hga_aws_protocol p = (enum hga_aws_protocol)op.svc->r->protocol;
-	struct hga_aws_request req = {0};
 	struct hga_aws_endpoint e;
-	int rc;
+	int rc = hga_aws_client_ready(client, false, NULL, err);
 
-	if (p != HGA_AWS_EC2 && p != HGA_AWS_QUERY)
-		return hga_fail(err, HGA_USAGE, 0, "Unsupported",
-		                "presign: %s does not speak a query protocol",
-		                hga_aws_cstr(op.svc, op.svc->r->name));
-	rc = hga_aws_client_ready(client, false, NULL, err);
 	if (rc == 0)
 		rc = aws_find_place(client, op, params, client->creds, &e, err);
 	if (rc == 0)
-		rc = aws_serialize(client, op, params, none, &req, err);
+		rc = aws_serialize(client, op, params, none, req, err);
 	if (rc == 0)
-		rc = presign(client, &e, op, &req, expires_s, url, err);
-	hga_aws_request_release(&req);
+		rc = presign(client, &e, op, req, expires_s, url, err);
 	return rc;
 }

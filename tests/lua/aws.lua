@@ -421,6 +421,38 @@ t.test("presign", function()
   t.raises(function()
     ec2:presign("describe_instances", {}, { expires = 700000 })
   end, { kind = "usage" }, "at most a week")
+  t.raises(function()
+    ec2:presign("describe_instances", {}, { expire = 60 })
+  end, { kind = "usage", match = "expires" }, "an unknown option is refused")
+  local _, form = ec2:presign("describe_instances")
+  t.is(form, { method = "GET", headers = {} }, "nothing but the URL is needed")
+  local ssm = aws.client("ssm", { region = "eu-west-1", credentials = CREDS })
+  local link, with = ssm:presign("get_parameter", { Name = "x" })
+  t.like(link, "^https://ssm%.eu%-west%-1%.amazonaws%.com/%?X%-Amz%-Algorithm", "any protocol")
+  t.is(with.method, "POST", "with its method")
+  t.is(with.headers["X-Amz-Target"], "AmazonSSM.GetParameter", "the headers that are signed")
+  t.is(with.body, '{"Name":"x"}', "and the body")
+end)
+
+t.test("the reason of UnauthorizedOperation is decoded", function()
+  local url, seen = serve(function(f)
+    if f.Action == "DecodeAuthorizationMessage" then
+      return '<DecodeAuthorizationMessageResponse><DecodeAuthorizationMessageResult><DecodedMessage>'
+        .. '{"allowed":false}</DecodedMessage></DecodeAuthorizationMessageResult>'
+        .. "</DecodeAuthorizationMessageResponse>"
+    end
+    return error_body("UnauthorizedOperation", "You are not authorized to perform this operation. "
+      .. "Encoded authorization failure message: aB3_-x9"), 403
+  end)
+  local e = t.raises(function()
+    client("ec2", url):describe_instances()
+  end, { code = "UnauthorizedOperation" }, "a refusal")
+  t.is(e:decode(), { allowed = false }, "says why")
+  t.is(seen[2].form.EncodedMessage, "aB3_-x9", "by sts, at the same place")
+  t.is(aws.meta(e), nil, "an error has no metadata")
+  t.raises(function()
+    host.error({ kind = "aws", message = "no" }):decode()
+  end, { kind = "usage" }, "there must be something to decode")
 end)
 
 t.test("endpoints of AWS", function()

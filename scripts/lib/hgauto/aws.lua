@@ -22,6 +22,8 @@ end
 local priv = setmetatable({}, { __mode = "k" })
 local defaults = {}
 local metas = core.metas()
+-- Private parts by their core client, which is what metas has for an error.
+local owners = setmetatable({}, { __mode = "kv" })
 
 local DEFAULTS = {
   endpoint_url = true, region = true, profile = true, credentials = true, only_endpoint = true,
@@ -256,14 +258,23 @@ function Client:dry_run(name, params)
   error(err, 0)
 end
 
---- A URL that carries the signed call (GET); nothing is sent.
+--- A URL that carries the signed call; nothing is sent.
+-- Of services with form parameters (ec2, iam, sts) the URL is all, with GET.
+-- Of others the method, headers and body of the second result go with it (s3
+-- takes any body).
 -- @param name string
 -- @param[opt] params table
 -- @param opts.expires integer seconds, default 3600, at most 604800
 -- @return string
+-- @return {method=string, headers=table, body=string|nil}
 -- @raise usage, auth
 function Client:presign(name, params, opts)
   local p = self_of(self, "presign")
+  for key in pairs(opts or {}) do
+    if key ~= "expires" then
+      fail("usage", nil, "presign: unknown option %s; known: expires", tostring(key))
+    end
+  end
   return core.presign(p.core, operation(p, name).name, params, opts and opts.expires)
 end
 
@@ -460,6 +471,7 @@ function M.client(service, opts)
     core = core.client(all), opts = all, service = service, ops = {}, methods = {},
     hooks = { before_call = {}, after_call = {} },
   }
+  owners[priv[c].core] = priv[c]
   return c
 end
 
@@ -574,6 +586,29 @@ function M.config(opts)
   return core.config(priv[M.client("sts", opts)].core)
 end
 
+-- Error:decode(): what an UnauthorizedOperation says in its encoded part.
+local ENCODED = "[Ee]ncoded authorization failure message:%s*([%w%-_+/=]+)"
+
+--- Decodes the reason that EC2 puts into UnauthorizedOperation (needs sts:DecodeAuthorizationMessage).
+-- Errors of calls have it as a method: err:decode().
+-- @param err table an error of a call
+-- @param[opt] opts table as for aws.client; default: the place of the failed call
+-- @return table the decoded message
+-- @raise usage the error has no encoded part; aws, auth
+-- @waits
+function M.decode(err, opts)
+  local text = type(err) == "table" and tostring(rawget(err, "message") or ""):match(ENCODED)
+  if not text then
+    fail("usage", nil, "decode: the error has no encoded authorization message")
+  end
+  local p = metas[err] and owners[metas[err]]
+  local sts = p and not opts and M.sibling(p, "sts") or M.client("sts", opts)
+  local r = sts:decode_authorization_message { EncodedMessage = text }
+  return json.decode(r.DecodedMessage)
+end
+
+core.error_method("decode", M.decode)
+
 -- ---- about models --------------------------------------------------------------
 
 --- Names of the services.
@@ -610,7 +645,8 @@ end
 -- @param result table an answer
 -- @return table|nil RequestId HTTPStatusCode HTTPHeaders RetryAttempts tokens timing
 function M.meta(result)
-  return metas[result]
+  local meta = metas[result]
+  return type(meta) == "table" and meta or nil
 end
 
 --- Evaluates a JMESPath expression.
