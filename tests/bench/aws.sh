@@ -1,7 +1,8 @@
 #!/bin/sh
-# AWS client against boto3 in one run: start to the first DescribeInstances,
-# one page of 1,000 instances, ten such pages.  Interleaved rounds (ROUNDS,
-# default 9), minimum; user+sys CPU and peak RSS of the whole process.
+# AWS client against boto3 (and, where installed, the AWS CLI) in one run:
+# start to the first DescribeInstances, one page of 1,000 instances, ten such
+# pages, signatures.  Interleaved rounds (ROUNDS, default 9), minimum; user+sys
+# CPU and peak RSS of the whole process.  Exit 1 when a bar is missed.
 set -eu
 py=${PYTHON:-/usr/bin/python3}
 "$py" -c 'import boto3' 2>/dev/null || {
@@ -13,4 +14,6 @@ case ${HGAUTO:=$BUILD/$MODE/hgauto} in
 *) HGAUTO=$(pwd)/$HGAUTO ;;
 esac
 export HGAUTO
+SIGN=$(dirname "$HGAUTO")/bench/aws_sign
+export SIGN
 exec "$py" tests/bench/aws.py

@@ -437,9 +437,8 @@ end)
 t.test("the reason of UnauthorizedOperation is decoded", function()
   local url, seen = serve(function(f)
     if f.Action == "DecodeAuthorizationMessage" then
-      return '<DecodeAuthorizationMessageResponse><DecodeAuthorizationMessageResult><DecodedMessage>'
-        .. '{"allowed":false}</DecodedMessage></DecodeAuthorizationMessageResult>'
-        .. "</DecodeAuthorizationMessageResponse>"
+      return answer("DecodeAuthorizationMessage", "<DecodeAuthorizationMessageResult>"
+        .. '<DecodedMessage>{"allowed":false}</DecodedMessage></DecodeAuthorizationMessageResult>')
     end
     return error_body("UnauthorizedOperation", "You are not authorized to perform this operation. "
       .. "Encoded authorization failure message: aB3_-x9"), 403

@@ -5,6 +5,7 @@ local aws = require "hgauto.aws"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local httpd = require "hgauto.httpd"
+local proc = require "hgauto.proc"
 local t = require "hg.tap"
 local time = require "hgauto.time"
 
@@ -183,13 +184,45 @@ t.test("33 MiB", function()
   t.like(e.message, "33554432", "the limit is named")
 end)
 
-t.test("deep nesting and declarations", function()
+t.test("deep nesting", function()
   -- Foreign elements are skipped, but not without end.
+  local function nested(n)
+    local url, seen = serve(function(_, _, req)
+      req:respond { body = "<DescribeInstancesResponse>" .. ("<a>"):rep(n) .. ("</a>"):rep(n)
+        .. "</DescribeInstancesResponse>" }
+    end)
+    return url, seen
+  end
+  t.ok(client("ec2", (nested(63))):describe_instances(), "64 elements deep is fine")
+  local e = too_much("65 deep", nested(64))
+  t.like(e.message, "64", "the limit is named")
+  too_much("100,000 deep", nested(100000))
   local url, seen = serve(function(_, _, req)
-    req:respond { body = "<DescribeInstancesResponse>" .. ("<a>"):rep(80) .. ("</a>"):rep(80)
+    req:respond { body = '{"Zz":' .. ("["):rep(200) .. ("]"):rep(200) .. "}" }
+  end)
+  t.raises(function()
+    client("ssm", url):get_parameters { Names = { "x" } }
+  end, { kind = "protocol" }, "JSON 200 deep is refused")
+  t.is(#seen, 1, "and not asked for again")
+end)
+
+t.test("declarations", function()
+  local entities = { '<!ENTITY e0 "0123456789">' }
+  for i = 1, 20 do
+    entities[i + 1] = ("<!ENTITY e%d %q>"):format(i, ("&e%d;"):format(i - 1):rep(10))
+  end
+  local url, seen = serve(function(_, _, req)
+    req:respond { body = '<?xml version="1.0"?><!DOCTYPE DescribeInstancesResponse ['
+      .. table.concat(entities) .. "]><DescribeInstancesResponse><requestId>&e20;</requestId>"
       .. "</DescribeInstancesResponse>" }
   end)
-  too_much("depth 81", url, seen)
+  local cpu = os.clock()
+  t.raises(function()
+    client("ec2", url):describe_instances()
+  end, { kind = "protocol" }, "entities are not expanded")
+  t.is(#seen, 3, "a page that is no answer is asked for again")
+  t.ok(os.clock() - cpu < 1, "within 1 s of CPU")
+  t.ok(peak_mib() < 64, "and 64 MiB")
 end)
 
 -- ---- the clock -----------------------------------------------------------------------
@@ -225,6 +258,14 @@ local function cancelled(fn, ready)
     pcall(h.join, h)
     return time.mono() - from
   end, { isolate = true })
+end
+
+-- A server that never accepts: connections wait in its backlog.
+local function mute_server()
+  local p = proc.spawn({ "/usr/bin/python3", "-c", "import socket, sys\ns = socket.socket()\n"
+    .. "s.bind(('127.0.0.1', 0))\ns.listen(8)\nprint(s.getsockname()[1], flush=True)\n"
+    .. "sys.stdin.read()" }, { stdin = true })
+  return p, p:lines()()
 end
 
 t.test("cancelling in each state takes less than 100 ms", function()
@@ -277,6 +318,24 @@ t.test("cancelling in each state takes less than 100 ms", function()
   end, function()
     return #seen > n + 1
   end) < 0.1, "in a waiter")
+  local mute <close>, port = mute_server()
+  local from_now = time.mono() + 0.3
+  t.ok(cancelled(function()
+    client("ec2", "https://127.0.0.1:" .. port):describe_instances()
+  end, function()
+    return time.mono() > from_now
+  end) < 0.1, "in the TLS handshake")
+  t.ok(mute, "which never ends")
+  local throttled = client("ec2", (serve(function(_, _, req)
+    req:respond { status = 503, body = "<Response><Errors><Error><Code>RequestLimitExceeded"
+      .. "</Code></Error></Errors></Response>" }
+  end)), { retry_mode = "adaptive", max_attempts = 50 })
+  from_now = time.mono() + 2
+  t.ok(cancelled(function()
+    throttled:describe_instances()
+  end, function()
+    return time.mono() > from_now
+  end) < 0.1, "while the rate limiter holds it back")
 end)
 
 for _, s in ipairs(servers) do

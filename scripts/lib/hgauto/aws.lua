@@ -589,8 +589,9 @@ end
 -- Error:decode(): what an UnauthorizedOperation says in its encoded part.
 local ENCODED = "[Ee]ncoded authorization failure message:%s*([%w%-_+/=]+)"
 
---- Decodes the reason that EC2 puts into UnauthorizedOperation (needs sts:DecodeAuthorizationMessage).
--- Errors of calls have it as a method: err:decode().
+--- Decodes the reason that EC2 puts into UnauthorizedOperation.
+-- Errors of calls have it as a method: err:decode().  The caller needs the
+-- permission sts:DecodeAuthorizationMessage.
 -- @param err table an error of a call
 -- @param[opt] opts table as for aws.client; default: the place of the failed call
 -- @return table the decoded message
