@@ -12,6 +12,7 @@
 #include "ssh/exec.h"
 #include "ssh/session.h"
 #include "ssh/sftp.h"
+#include "ssh/sftp_file.h"
 #include "ssh/tree.h"
 
 #include <string.h>
@@ -19,6 +20,7 @@
 
 #define SSH_CLASS "hgauto.ssh.session"
 #define PROC_CLASS "hgauto.ssh.process"
+#define FILE_CLASS "hgauto.ssh.file"
 
 struct lssh {
 	struct hga_ssh *ssh; /* NULL: closed */
@@ -559,6 +561,32 @@ static void push_entries(lua_State *L, const struct hga_sftp_call *c)
 	}
 }
 
+static void set_int(lua_State *L, const char *key, uint64_t v)
+{
+	/* Sizes beyond 2^63 are nonsense of the server's. */
+	lua_pushinteger(L, v > INT64_MAX ? INT64_MAX : (lua_Integer)v);
+	lua_setfield(L, -2, key);
+}
+
+static uint64_t in_bytes(uint64_t blocks, uint64_t size)
+{
+	return size != 0 && blocks > INT64_MAX / size ? INT64_MAX
+	                                              : blocks * size;
+}
+
+static void push_space(lua_State *L, const struct hga_sftp_space *s)
+{
+	lua_createtable(L, 0, 8);
+	set_int(L, "block", s->block);
+	set_int(L, "size", in_bytes(s->blocks, s->block));
+	set_int(L, "free", in_bytes(s->free, s->block));
+	set_int(L, "available", in_bytes(s->avail, s->block));
+	set_int(L, "files", s->files);
+	set_int(L, "files_free", s->files_free);
+	lua_pushboolean(L, s->read_only);
+	lua_setfield(L, -2, "read_only");
+}
+
 static int call_k(lua_State *L, int status, lua_KContext ctx)
 {
 	struct hga_sftp_call *c = (struct hga_sftp_call *)ctx;
@@ -571,7 +599,10 @@ static int call_k(lua_State *L, int status, lua_KContext ctx)
 		push_attrs(L, &c->attrs);
 	else if (what == HGA_SFTP_LIST)
 		push_entries(L, c);
-	else if (what == HGA_SFTP_READLINK || what == HGA_SFTP_REALPATH)
+	else if (what == HGA_SFTP_STATVFS)
+		push_space(L, &c->space);
+	else if (what == HGA_SFTP_READLINK || what == HGA_SFTP_REALPATH ||
+	         what == HGA_SFTP_EXPAND)
 		lb_pushstr(L, hga_buf_str(&c->text));
 	else
 		return 0;
@@ -580,10 +611,12 @@ static int call_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 static const char *const call_names[] = {
-    "stat",   "lstat",   "list",     "mkdir",   "rmdir",    "remove",
-    "rename", "setattr", "readlink", "symlink", "realpath", NULL};
+    "stat",     "lstat",  "list",    "mkdir",    "rmdir",
+    "remove",   "rename", "setattr", "readlink", "symlink",
+    "realpath", "link",   "statvfs", "expand",   NULL};
 
-/* s:call(name, path, path2|nil, mode|nil, uid|nil, gid|nil) */
+/* s:call(name, path, path2|nil, mode|nil, uid|nil, gid|nil, atime|nil,
+ * mtime|nil) */
 static int ssh_call(lua_State *L)
 {
 	struct hga_ssh *ssh = check_ssh(L);
@@ -606,6 +639,11 @@ static int ssh_call(lua_State *L)
 		a.attrs.uid = (uint32_t)luaL_checkinteger(L, 6);
 		a.attrs.gid = (uint32_t)luaL_checkinteger(L, 7);
 	}
+	if (!lua_isnoneornil(L, 8)) {
+		a.attrs.flags |= HGA_ATTR_TIMES;
+		a.attrs.atime = (uint32_t)luaL_checkinteger(L, 8);
+		a.attrs.mtime = (uint32_t)luaL_checkinteger(L, 9);
+	}
 	sched_check_wait(L, "sftp");
 	lua_pushinteger(L, what);
 	lua_replace(L, 2);
@@ -617,11 +655,36 @@ static int ssh_call(lua_State *L)
 
 /* ---- transfers ---- */
 
+/* List of the texts in a buffer, each ended by NUL. [-0, +1, m] */
+static void push_texts(lua_State *L, const struct hga_buf *b)
+{
+	lua_Integer n = 0;
+
+	lua_newtable(L);
+	for (size_t at = 0; at < b->len; at += strlen(b->data + at) + 1) {
+		lua_pushstring(L, b->data + at);
+		lua_rawseti(L, -2, ++n);
+	}
+}
+
+/* As raise_sftp, with the parts that may be left on the server. */
+static int raise_left(lua_State *L, const struct hga_err *err,
+                      const struct hga_sftp_more *m, const struct hga_buf *left)
+{
+	lb_pusherr(L, err);
+	set_sftp_more(L, m);
+	if (left->len > 0) {
+		push_texts(L, left);
+		lua_setfield(L, -2, "left");
+	}
+	return lua_error(L);
+}
+
 struct topts {
 	const char *local, *sha256;
 	struct hga_str remote, data;
-	int64_t mode, max;
-	bool put, mtime, need_atomic, fsync, hash, hold, discard;
+	int64_t mode, max, parallel;
+	bool put, mtime, need_atomic, fsync, hash, hold, discard, resume, keep;
 	int progress;
 };
 
@@ -634,7 +697,8 @@ static const struct lb_opt xfer_opts[] = {
     O(data, LB_STR),      O(mode, LB_INT),     O(max, LB_INT),
     O(put, LB_BOOL),      O(mtime, LB_BOOL),   O(need_atomic, LB_BOOL),
     O(fsync, LB_BOOL),    O(hash, LB_BOOL),    O(hold, LB_BOOL),
-    O(progress, LB_FUNC), O(discard, LB_BOOL), {NULL, LB_BOOL, 0},
+    O(progress, LB_FUNC), O(discard, LB_BOOL), O(resume, LB_BOOL),
+    O(parallel, LB_INT),  O(keep, LB_BOOL),    {NULL, LB_BOOL, 0},
 };
 #undef O
 
@@ -646,12 +710,14 @@ static void xfer_release(struct hga_op *op)
 static int xfer_result(lua_State *L, struct hga_sftp_xfer *x)
 {
 	if (x->base.err.kind != HGA_OK)
-		return raise_sftp(L, &x->base.err, &x->more);
+		return raise_left(L, &x->base.err, &x->more, &x->part);
 	lua_createtable(L, 0, 6);
 	lua_pushinteger(L, (lua_Integer)x->done);
 	lua_setfield(L, -2, "bytes");
 	lua_pushboolean(L, x->atomic);
 	lua_setfield(L, -2, "atomic");
+	if (x->resumed > 0)
+		set_int(L, "resumed", x->resumed);
 	set_text(L, "sha256", x->sha256);
 	set_text(L, "part", hga_buf_text(&x->part));
 	if (x->data.data != NULL) {
@@ -717,6 +783,10 @@ static int ssh_xfer(lua_State *L)
 	a.sha256 = o.sha256;
 	a.hold = o.hold;
 	a.discard = o.discard;
+	a.resume = o.resume;
+	a.keep = o.keep;
+	a.parallel =
+	    o.parallel > 0 && o.parallel < 100 ? (unsigned)o.parallel : 0;
 	a.max = o.max > 0 ? (uint64_t)o.max : 0;
 	x = lb_newop(L, sizeof(*x), xfer_release);
 	if (hga_sftp_xfer_start(ssh, x, &a, &err) < 0)
@@ -730,7 +800,7 @@ struct tropts {
 	const char *local, *links;
 	struct hga_str remote;
 	int64_t max_files, max_bytes;
-	bool put, mtime, keep_going;
+	bool put, mtime, keep_going, newer;
 	int exclude, progress;
 };
 
@@ -742,7 +812,7 @@ static const struct lb_opt tree_opts[] = {
     O(local, LB_CSTR),    O(links, LB_CSTR),      O(remote, LB_STR),
     O(max_files, LB_INT), O(max_bytes, LB_INT),   O(put, LB_BOOL),
     O(mtime, LB_BOOL),    O(keep_going, LB_BOOL), O(exclude, LB_TABLE),
-    O(progress, LB_FUNC), {NULL, LB_BOOL, 0},
+    O(progress, LB_FUNC), O(newer, LB_BOOL),      {NULL, LB_BOOL, 0},
 };
 #undef O
 
@@ -751,22 +821,10 @@ static void tree_release(struct hga_op *op)
 	hga_tree_release((struct hga_tree *)op);
 }
 
-/* List of the texts in a buffer, each ended by NUL. [-0, +1, m] */
-static void push_texts(lua_State *L, const struct hga_buf *b)
-{
-	lua_Integer n = 0;
-
-	lua_newtable(L);
-	for (size_t at = 0; at < b->len; at += strlen(b->data + at) + 1) {
-		lua_pushstring(L, b->data + at);
-		lua_rawseti(L, -2, ++n);
-	}
-}
-
 static int tree_result(lua_State *L, struct hga_tree *t)
 {
 	if (t->base.err.kind != HGA_OK)
-		return raise_sftp(L, &t->base.err, &t->more);
+		return raise_left(L, &t->base.err, &t->more, &t->left);
 	lua_createtable(L, 0, 8);
 	lua_pushinteger(L, (lua_Integer)t->files);
 	lua_setfield(L, -2, "files");
@@ -774,6 +832,8 @@ static int tree_result(lua_State *L, struct hga_tree *t)
 	lua_setfield(L, -2, "dirs");
 	lua_pushinteger(L, (lua_Integer)t->done);
 	lua_setfield(L, -2, "bytes");
+	lua_pushinteger(L, (lua_Integer)t->unchanged);
+	lua_setfield(L, -2, "unchanged");
 	lua_pushinteger(L, t->n_errors);
 	lua_setfield(L, -2, "failed");
 	push_texts(L, &t->skipped);
@@ -860,6 +920,7 @@ static int ssh_tree(lua_State *L)
 	a.remote = o.remote;
 	a.mtime = o.mtime;
 	a.keep_going = o.keep_going;
+	a.newer = o.newer;
 	a.max_files = o.max_files > 0 ? (uint64_t)o.max_files : 0;
 	a.max_bytes = o.max_bytes > 0 ? (uint64_t)o.max_bytes : 0;
 	t = lb_newop(L, sizeof(*t), tree_release);
@@ -867,6 +928,140 @@ static int ssh_tree(lua_State *L)
 		return lb_raise(L, &err);
 	return sched_await(L, &t->base, "sftp transfer", tree_k);
 }
+
+/* s:assist(other): the get that runs on s may use other, too. */
+static int ssh_assist(lua_State *L)
+{
+	struct hga_ssh *ssh = check_ssh(L);
+	struct lssh *other = lb_check(L, 2, SSH_CLASS);
+	struct hga_err err;
+
+	if (other->ssh != NULL && hga_sftp_assist(ssh, other->ssh, &err) < 0)
+		return lb_raise(L, &err);
+	return 0;
+}
+
+/* ---- open files ---- */
+
+struct lfile {
+	struct hga_sftp_file *file; /* NULL: closed */
+};
+
+static void open_release(struct hga_op *op)
+{
+	hga_sftp_open_release((struct hga_sftp_open *)op);
+}
+
+static void io_release(struct hga_op *op)
+{
+	hga_sftp_io_release((struct hga_sftp_io *)op);
+}
+
+static int open_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_sftp_open *o = (struct hga_sftp_open *)ctx;
+	struct lfile *f;
+
+	(void)status; /* LUA_YIELD */
+	if (sched_resumed_raw(L, &o->base) < 0)
+		return raise_sftp(L, &o->base.err, &o->more);
+	f = lb_newobj(L, sizeof(*f), 0, FILE_CLASS);
+	f->file = o->file;
+	o->file = NULL;
+	return 1;
+}
+
+/* s:open(path, "r"|"w"|"a"|"r+", mode) -> file */
+static int ssh_open(lua_State *L)
+{
+	static const char *const modes[] = {"r", "w", "a", "r+", NULL};
+	static const unsigned flags[] = {
+	    HGA_SFTP_R, HGA_SFTP_W | HGA_SFTP_CREATE | HGA_SFTP_TRUNC,
+	    HGA_SFTP_W | HGA_SFTP_CREATE, HGA_SFTP_R | HGA_SFTP_W};
+	struct hga_ssh *ssh = check_ssh(L);
+	struct hga_str path = lb_checkstr(L, 2);
+	int how = luaL_checkoption(L, 3, "r", modes);
+	uint32_t mode = (uint32_t)luaL_optinteger(L, 4, 0666) & 07777;
+	struct hga_sftp_open *o;
+	struct hga_err err;
+
+	sched_check_wait(L, "sftp");
+	o = lb_newop(L, sizeof(*o), open_release);
+	if (hga_sftp_open_start(ssh, o, path, flags[how], mode, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &o->base, "sftp", open_k);
+}
+
+static int file_io_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_sftp_io *io = (struct hga_sftp_io *)ctx;
+	int what = (int)lua_tointeger(L, 2);
+
+	(void)status; /* LUA_YIELD */
+	if (sched_resumed_raw(L, &io->base) < 0)
+		return raise_sftp(L, &io->base.err, &io->more);
+	if (what == HGA_SFTP_IO_READ)
+		lb_pushstr(L, hga_buf_str(&io->data));
+	else if (what == HGA_SFTP_IO_STAT)
+		push_attrs(L, &io->attrs);
+	else
+		lua_pushboolean(L, 1);
+	lb_endop(L, &io->base);
+	return 1;
+}
+
+/* f:io("read", offset, length), ("write", offset, text), ("stat"),
+ * ("truncate", size), ("sync"), ("close"); at most 1 MiB at once */
+static int file_io(lua_State *L)
+{
+	static const char *const names[] = {"read", "write", "stat", "truncate",
+	                                    "sync", "close", NULL};
+	struct lfile *f = lb_check(L, 1, FILE_CLASS);
+	struct hga_sftp_io_args a;
+	struct hga_sftp_io *io;
+	struct hga_err err;
+	int what = luaL_checkoption(L, 2, NULL, names);
+	lua_Integer off = luaL_optinteger(L, 3, 0), n;
+
+	memset(&a, 0, sizeof(a));
+	if (f->file == NULL)
+		return lb_fail(L, HGA_USAGE, "Closed",
+		               "ssh: the file is closed");
+	if (off < 0)
+		return lb_usage(L, 3, "position expected");
+	a.what = (enum hga_sftp_io_what)what;
+	a.offset = (uint64_t)off;
+	a.text = HGA_STR("");
+	if (what == HGA_SFTP_IO_READ) {
+		n = luaL_checkinteger(L, 4);
+		a.length = n < 0 ? SIZE_MAX : (size_t)n;
+	}
+	if (what == HGA_SFTP_IO_WRITE)
+		a.text = lb_checkstr(L, 4);
+	sched_check_wait(L, "sftp");
+	lua_pushinteger(L, what);
+	lua_replace(L, 2);
+	io = lb_newop(L, sizeof(*io), io_release);
+	if (hga_sftp_io_start(f->file, io, &a, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &io->base, "sftp", file_io_k);
+}
+
+/* Without waiting for the server's answer. */
+static int file_drop(lua_State *L)
+{
+	struct lfile *f = lb_test(L, 1, FILE_CLASS);
+
+	if (f != NULL) {
+		hga_sftp_file_free(f->file);
+		f->file = NULL;
+	}
+	return 0;
+}
+
+static const luaL_Reg file_methods[] = {
+    {"io", file_io}, {"drop", file_drop}, {NULL, NULL}};
+static const luaL_Reg file_meta[] = {{"__gc", file_drop}, {NULL, NULL}};
 
 static int idle_k(lua_State *L, int status, lua_KContext ctx)
 {
@@ -916,9 +1111,10 @@ static int l_quote(lua_State *L)
 }
 
 static const luaL_Reg ssh_methods[] = {
-    {"close", ssh_close}, {"info", ssh_info}, {"ping", ssh_ping},
-    {"exec", ssh_exec},   {"call", ssh_call}, {"xfer", ssh_xfer},
-    {"tree", ssh_tree},   {"idle", ssh_idle}, {NULL, NULL}};
+    {"close", ssh_close},   {"info", ssh_info}, {"ping", ssh_ping},
+    {"exec", ssh_exec},     {"call", ssh_call}, {"xfer", ssh_xfer},
+    {"tree", ssh_tree},     {"idle", ssh_idle}, {"open", ssh_open},
+    {"assist", ssh_assist}, {NULL, NULL}};
 
 static const luaL_Reg proc_methods[] = {
     {"close", proc_close}, {"wait", proc_wait}, {"take", proc_take},
@@ -934,6 +1130,7 @@ int luaopen_hgauto_ssh_core(lua_State *L)
 {
 	lb_newclass(L, SSH_CLASS, ssh_methods, NULL);
 	lb_newclass(L, PROC_CLASS, proc_methods, proc_meta);
+	lb_newclass(L, FILE_CLASS, file_methods, file_meta);
 	luaL_newlib(L, functions);
 	lua_pushboolean(L, hga_ssh_knows_status());
 	lua_setfield(L, -2, "knows_status");

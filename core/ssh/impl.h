@@ -109,6 +109,7 @@ struct hga_ssh {
 	struct hga_chan *slot;
 	unsigned open, limit; /* channels libssh2 knows; allowed */
 	struct hga_sftp *sftp;
+	uint64_t sftp_gen; /* of the newest one */
 	struct hga_ssh_ping *pings;
 	double rtt;
 };

@@ -313,7 +313,7 @@ void hga_sftp_ask_rename(struct hga_sftp *f, struct hga_str from,
 
 /* ---- replies ---- */
 
-static bool read_u64(struct hga_str s, size_t *at, uint64_t *out)
+bool hga_sftp_read_u64(struct hga_str s, size_t *at, uint64_t *out)
 {
 	uint32_t hi, lo;
 
@@ -344,7 +344,7 @@ bool hga_sftp_read_attrs(struct hga_str body, size_t *at,
 	memset(out, 0, sizeof(*out));
 	if (!hga_wire_u32(body, at, &flags))
 		return false;
-	if ((flags & HGA_ATTR_SIZE) && !read_u64(body, at, &out->size))
+	if ((flags & HGA_ATTR_SIZE) && !hga_sftp_read_u64(body, at, &out->size))
 		return false;
 	if ((flags & HGA_ATTR_IDS) && (!hga_wire_u32(body, at, &out->uid) ||
 	                               !hga_wire_u32(body, at, &out->gid)))
@@ -462,8 +462,9 @@ static void on_limits(struct hga_sftp *f, void *ctx,
 
 	(void)ctx; /* of the engine itself */
 	if (r->type != SFTP_EXTENDED_REPLY ||
-	    !read_u64(r->body, &at, &packet) || !read_u64(r->body, &at, &rd) ||
-	    !read_u64(r->body, &at, &wr))
+	    !hga_sftp_read_u64(r->body, &at, &packet) ||
+	    !hga_sftp_read_u64(r->body, &at, &rd) ||
+	    !hga_sftp_read_u64(r->body, &at, &wr))
 		return;
 	f->read_size = request_size(packet, rd);
 	f->write_size = request_size(packet, wr);
@@ -484,6 +485,8 @@ static const struct {
     {"posix-rename@openssh.com", "1", EXT_POSIX_RENAME},
     {"fsync@openssh.com", "1", EXT_FSYNC},
     {"statvfs@openssh.com", "2", EXT_STATVFS},
+    {"hardlink@openssh.com", "1", EXT_HARDLINK},
+    {"expand-path@openssh.com", "1", EXT_EXPAND},
 };
 
 static void on_version(struct hga_sftp *f, struct hga_str body)
@@ -854,6 +857,21 @@ static void server_ended(struct hga_sftp *f)
 	set_fatal(f, &err);
 }
 
+static void end_retired(struct hga_sftp *f)
+{
+	struct hga_err err;
+
+	(void)hga_fail(&err, HGA_NET, 0, "End", "sftp: done"); /* for nobody */
+	hga_sftp_end(f, &err);
+}
+
+void hga_sftp_retire(struct hga_sftp *f)
+{
+	f->retired = true;
+	if (!f->busy && f->users == NULL)
+		end_retired(f);
+}
+
 static bool on_turn(struct hga_chan *c, struct hga_err *err)
 {
 	struct hga_sftp *f = c->user;
@@ -873,6 +891,10 @@ static bool on_turn(struct hga_chan *c, struct hga_err *err)
 		server_ended(f);
 	if (f->fatal.kind != HGA_OK) {
 		hga_sftp_end(f, &f->fatal);
+		return true;
+	}
+	if (f->retired && f->users == NULL) {
+		end_retired(f);
 		return true;
 	}
 	return progress;
@@ -913,34 +935,44 @@ static void on_silence(struct hga_timer *t)
 		hga_sftp_end(f, &err);
 }
 
-int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
-                 struct hga_err *err)
+int hga_sftp_extra(struct hga_ssh *ssh, struct hga_sftp **out,
+                   struct hga_err *err)
 {
-	struct hga_sftp *f = ssh->sftp;
+	struct hga_sftp *f;
 	int rc = hga_ssh_check(ssh, err);
 
 	if (rc < 0)
 		return rc;
-	if (f == NULL) {
-		f = hga_sftp_engine_new(ssh);
-		if (f == NULL)
-			return hga_fail_mem(err);
-		f->chan =
-		    hga_chan_new(ssh, "subsystem", HGA_STR("sftp"), WINDOW);
-		if (f->chan == NULL) {
-			hga_sftp_engine_free(f);
-			return hga_fail_mem(err);
-		}
-		f->chan->user = f;
-		f->chan->passive = true;
-		f->chan->on_start = on_start;
-		f->chan->on_turn = on_turn;
-		f->chan->on_fail = on_chan_fail;
-		f->silence.fn = on_silence;
-		f->silence.data = f;
-		ssh->sftp = f;
-		arm_silence(f);
+	f = hga_sftp_engine_new(ssh);
+	if (f == NULL)
+		return hga_fail_mem(err);
+	f->chan = hga_chan_new(ssh, "subsystem", HGA_STR("sftp"), WINDOW);
+	if (f->chan == NULL) {
+		hga_sftp_engine_free(f);
+		return hga_fail_mem(err);
 	}
+	f->gen = ++ssh->sftp_gen;
+	f->chan->user = f;
+	f->chan->passive = true;
+	f->chan->on_start = on_start;
+	f->chan->on_turn = on_turn;
+	f->chan->on_fail = on_chan_fail;
+	f->silence.fn = on_silence;
+	f->silence.data = f;
+	arm_silence(f);
 	*out = f;
 	return 0;
+}
+
+int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
+                 struct hga_err *err)
+{
+	int rc = hga_ssh_check(ssh, err);
+
+	if (rc < 0)
+		return rc;
+	if (ssh->sftp == NULL)
+		rc = hga_sftp_extra(ssh, &ssh->sftp, err);
+	*out = ssh->sftp;
+	return rc;
 }

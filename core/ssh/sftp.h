@@ -64,7 +64,16 @@ enum hga_sftp_what {
 	HGA_SFTP_SETATTR,
 	HGA_SFTP_READLINK,
 	HGA_SFTP_SYMLINK, /* path: the link, path2: what it names */
-	HGA_SFTP_REALPATH
+	HGA_SFTP_REALPATH,
+	HGA_SFTP_HARDLINK, /* path2: another name of the file path */
+	HGA_SFTP_STATVFS,  /* of the file system that holds path */
+	HGA_SFTP_EXPAND    /* "~user/x" as an absolute path */
+};
+
+struct hga_sftp_space {
+	uint64_t block, blocks, free, avail; /* avail: for users; in blocks */
+	uint64_t files, files_free;
+	bool read_only;
 };
 
 struct hga_sftp_call_args {
@@ -78,7 +87,8 @@ struct hga_sftp_call {
 	struct hga_sftp_attrs attrs;    /* STAT, LSTAT */
 	struct hga_sftp_entry *entries; /* LIST, sorted by name */
 	size_t n_entries;
-	struct hga_buf text; /* READLINK, REALPATH; names of LIST */
+	struct hga_buf text; /* READLINK, REALPATH, EXPAND; names of LIST */
+	struct hga_sftp_space space; /* STATVFS */
 	struct hga_sftp_more more;
 	void *impl;
 };
@@ -103,15 +113,20 @@ struct hga_sftp_xfer_args {
 	bool hold;          /* put: leave the part, the caller renames it */
 	bool discard;       /* get without local: only count and hash */
 	uint64_t max;       /* get: more is protocol TooLarge; 0: no limit */
+	/* A part of an earlier try at the same file (size and time) is gone on
+	 * with; a lost connection leaves it, with keep a cancel, too. */
+	bool resume, keep;
+	unsigned parallel; /* put: channels, at most 8; 0: by line and size */
 };
 
 struct hga_sftp_xfer {
 	struct hga_op base; /* progress: done has grown */
 	uint64_t done, total;
-	char sha256[65]; /* "" without hash */
+	uint64_t resumed; /* bytes that were there already */
+	char sha256[65];  /* "" without hash */
 	char want_[65];
 	bool atomic;
-	struct hga_buf part; /* hold: path of the part */
+	struct hga_buf part; /* path of the part: hold; or left by a failure */
 	struct hga_buf data; /* get to memory */
 	struct hga_sftp_more more;
 	void *impl;
@@ -121,6 +136,11 @@ int hga_sftp_xfer_start(struct hga_ssh *ssh, struct hga_sftp_xfer *op,
                         const struct hga_sftp_xfer_args *args,
                         struct hga_err *err) HGA_MUST_USE;
 void hga_sftp_xfer_release(struct hga_sftp_xfer *op);
+
+/* Lets the get that runs on ssh, if it is worth it, use another session to
+ * the same host, too.  0 also when there is nothing to help with. */
+int hga_sftp_assist(struct hga_ssh *ssh, struct hga_ssh *other,
+                    struct hga_err *err) HGA_MUST_USE;
 
 /* True for a name a server may give us: one component, no "." or "..", no
  * slash, no control byte, valid UTF-8, at most 255 bytes. */

@@ -210,7 +210,8 @@ static const char *const call_names[] = {
     [HGA_SFTP_RMDIR] = "rmdir",       [HGA_SFTP_REMOVE] = "remove",
     [HGA_SFTP_RENAME] = "rename",     [HGA_SFTP_SETATTR] = "chmod",
     [HGA_SFTP_READLINK] = "readlink", [HGA_SFTP_SYMLINK] = "symlink",
-    [HGA_SFTP_REALPATH] = "realpath",
+    [HGA_SFTP_REALPATH] = "realpath", [HGA_SFTP_HARDLINK] = "link",
+    [HGA_SFTP_STATVFS] = "statvfs",   [HGA_SFTP_EXPAND] = "expand",
 };
 
 static void call_free(struct call *c)
@@ -286,6 +287,31 @@ static void on_call_name(struct call *c, const struct hga_sftp_reply *r)
 	call_over(c, NULL);
 }
 
+/* f_bsize frsize blocks bfree bavail files ffree favail fsid flag namemax */
+static void on_call_space(struct call *c, const struct hga_sftp_reply *r)
+{
+	uint64_t v[11];
+	size_t at = 0;
+
+	for (int i = 0; i < 11; i++)
+		if (r->type != SFTP_EXTENDED_REPLY ||
+		    !hga_sftp_read_u64(r->body, &at, &v[i])) {
+			hga_sftp_bad(c->f, "file system");
+			return; /* the engine's end fails the call */
+		}
+	if (c->op != NULL)
+		c->op->space = (struct hga_sftp_space){
+		    .block = v[1] ? v[1] : v[0],
+		    .blocks = v[2],
+		    .free = v[3],
+		    .avail = v[4],
+		    .files = v[5],
+		    .files_free = v[6],
+		    .read_only = v[9] & 1,
+		};
+	call_over(c, NULL);
+}
+
 static void ask(struct call *c);
 
 /* Servers without posix-rename refuse an existing target: remove it. */
@@ -328,8 +354,13 @@ static void on_call(struct hga_sftp *f, void *ctx,
 		return;
 	case HGA_SFTP_READLINK:
 	case HGA_SFTP_REALPATH:
+	case HGA_SFTP_EXPAND:
 		on_call_name(c, r);
 		return;
+	case HGA_SFTP_STATVFS:
+		on_call_space(c, r);
+		return;
+	case HGA_SFTP_HARDLINK:
 	case HGA_SFTP_LIST:
 	case HGA_SFTP_MKDIR:
 	case HGA_SFTP_RMDIR:
@@ -370,6 +401,25 @@ static void ask_attrs(struct call *c, uint8_t type)
 	hga_sftp_put_send(c->f);
 }
 
+/* What a server must offer for a call, 0: nothing. */
+static unsigned extension_of(enum hga_sftp_what what)
+{
+	return what == HGA_SFTP_HARDLINK  ? EXT_HARDLINK
+	       : what == HGA_SFTP_STATVFS ? EXT_STATVFS
+	       : what == HGA_SFTP_EXPAND  ? EXT_EXPAND
+	                                  : 0;
+}
+
+static const struct hga_sftp_reply unsupported = {
+    .type = SFTP_STATUS, .status = FX_OP_UNSUPPORTED, .text = {"", 0}};
+
+static void ask_extended(struct call *c, const char *name)
+{
+	hga_sftp_put_begin(c->f, SFTP_EXTENDED, on_call, c, 0, 0);
+	hga_sftp_put_str(c->f, hga_str(name));
+	hga_sftp_put_str(c->f, hga_buf_str(&c->path));
+}
+
 static void ask(struct call *c)
 {
 	static const uint8_t types[] = {
@@ -402,6 +452,19 @@ static void ask(struct call *c)
 		/* OpenSSH wants the target first, against the draft. */
 		ask_two(c, SFTP_SYMLINK, &c->path2, &c->path);
 		return;
+	case HGA_SFTP_HARDLINK:
+		ask_extended(c, "hardlink@openssh.com");
+		hga_sftp_put_str(c->f, hga_buf_str(&c->path2));
+		hga_sftp_put_send(c->f);
+		return;
+	case HGA_SFTP_STATVFS:
+		ask_extended(c, "statvfs@openssh.com");
+		hga_sftp_put_send(c->f);
+		return;
+	case HGA_SFTP_EXPAND:
+		ask_extended(c, "expand-path@openssh.com");
+		hga_sftp_put_send(c->f);
+		return;
 	case HGA_SFTP_STAT:
 	case HGA_SFTP_LSTAT:
 	case HGA_SFTP_RMDIR:
@@ -423,7 +486,10 @@ static void call_begin(struct hga_sftp *f, struct hga_sftp_user *u)
 		call_free(c);
 		return;
 	}
-	ask(c);
+	if (extension_of(c->what) & ~f->ext)
+		call_status(c, &unsupported);
+	else
+		ask(c);
 }
 
 static void call_cancel(struct hga_op *base)
@@ -448,13 +514,23 @@ int hga_sftp_call_start(struct hga_ssh *ssh, struct hga_sftp_call *op,
 
 	if (rc < 0)
 		return rc;
+	/* Known already: a start function does not call done. */
+	if (f->version && (extension_of(args->what) & ~f->ext)) {
+		hga_sftp_status_err(f, &unsupported, call_names[args->what],
+		                    args->path, err, NULL);
+		return -(int)err->kind;
+	}
 	c = hga_calloc(1, sizeof(*c));
 	if (c == NULL)
 		return hga_fail_mem(err);
 	hga_buf_init(&c->path, PATH_MAX_BYTES + 16);
 	hga_buf_init(&c->path2, PATH_MAX_BYTES + 16);
-	rc = hga_sftp_path(ssh, args->path, &c->path, err);
-	if (rc == 0 && args->what == HGA_SFTP_RENAME)
+	if (args->what == HGA_SFTP_EXPAND)
+		rc = hga_buf_addstr(&c->path, args->path, err);
+	else
+		rc = hga_sftp_path(ssh, args->path, &c->path, err);
+	if (rc == 0 &&
+	    (args->what == HGA_SFTP_RENAME || args->what == HGA_SFTP_HARDLINK))
 		rc = hga_sftp_path(ssh, args->path2, &c->path2, err);
 	else if (rc == 0 && args->what == HGA_SFTP_SYMLINK)
 		rc = hga_buf_addstr(&c->path2, args->path2, err);

@@ -75,7 +75,9 @@ enum { /* extensions offered */
 	EXT_LIMITS = 1,
 	EXT_POSIX_RENAME = 2,
 	EXT_FSYNC = 4,
-	EXT_STATVFS = 8
+	EXT_STATVFS = 8,
+	EXT_HARDLINK = 16,
+	EXT_EXPAND = 32
 };
 
 struct hga_sftp_reply {
@@ -115,11 +117,14 @@ struct hga_sftp_req {
 
 struct hga_sftp {
 	struct hga_ssh *ssh;
+	uint64_t gen;          /* tells this engine from earlier ones */
 	struct hga_chan *chan; /* NULL in tests and after the end */
 	struct hga_timer silence;
 	int64_t last_ms;
-	bool version, ended, busy; /* busy: inside feed or produce */
-	struct hga_err fatal;      /* the engine is to end */
+	bool version, ended, busy;     /* busy: inside feed or produce */
+	bool retired;                  /* to end when its last user has gone */
+	struct hga_sftp_job *assisted; /* the get that others may help */
+	struct hga_err fatal;          /* the engine is to end */
 	unsigned ext;
 	uint32_t read_size, write_size; /* bytes a request */
 	uint64_t read_out, write_out;   /* bytes on their way */
@@ -152,6 +157,11 @@ void hga_sftp_end(struct hga_sftp *f, const struct hga_err *err);
 /* The session's engine, opened if need be. */
 int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
                  struct hga_err *err) HGA_MUST_USE;
+/* One more engine on a channel of its own, for one user; see retire. */
+int hga_sftp_extra(struct hga_ssh *ssh, struct hga_sftp **out,
+                   struct hga_err *err) HGA_MUST_USE;
+/* Such an engine ends as soon as nobody uses it. */
+void hga_sftp_retire(struct hga_sftp *f);
 void hga_sftp_link(struct hga_sftp *f, struct hga_sftp_user *u);
 void hga_sftp_unlink(struct hga_sftp *f, struct hga_sftp_user *u);
 /* Asks for finish. */
@@ -195,6 +205,7 @@ void hga_sftp_ask_rename(struct hga_sftp *f, struct hga_str from,
 /* Marks the engine for its end: no memory; an answer of the wrong form. */
 void hga_sftp_no_memory(struct hga_sftp *f);
 void hga_sftp_bad(struct hga_sftp *f, const char *what);
+bool hga_sftp_read_u64(struct hga_str s, size_t *at, uint64_t *out);
 bool hga_sftp_read_attrs(struct hga_str body, size_t *at,
                          struct hga_sftp_attrs *out);
 /* ATTRS reply: true; STATUS: false; anything else also ends the engine. */
@@ -248,10 +259,20 @@ enum hga_job_state {
 	JOB_OVER
 };
 
+struct hga_sftp_lane;
+
 struct hga_sftp_job {
 	struct hga_sftp_user user;
 	struct hga_sftp *f;
+	struct hga_sftp_lane *lanes;
+	unsigned parallel;
 	enum hga_job_state state;
+	bool resume, keep; /* keep: the part stays behind */
+	bool keep_cancelled;
+	bool asked;        /* put: a part may be there, known or not */
+	bool left;         /* and the connection is gone */
+	bool checked;      /* get: the source is still the same */
+	uint64_t resumed, contiguous, src_time;
 	bool put, hold, need_atomic, atomic, fsync, mtime, sync_local;
 	bool check_target; /* put: a directory there is an error */
 	bool have_attrs;   /* get: size and mode are known already */
@@ -302,5 +323,7 @@ void hga_sftp_job_stop(struct hga_sftp_job *j, const struct hga_err *err);
  * not called. */
 void hga_sftp_job_abandon(struct hga_sftp_job *j);
 void hga_sftp_job_free(struct hga_sftp_job *j);
+/* Position of the last component. */
+size_t hga_sftp_base_at(struct hga_str path);
 
 #endif

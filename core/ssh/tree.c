@@ -66,7 +66,7 @@ struct tree {
 	struct hga_sftp_user user;
 	struct hga_sftp *f;
 	struct hga_tree *op; /* NULL: cancelled */
-	bool put, mtime, keep_going, begun;
+	bool put, mtime, keep_going, newer, begun;
 	enum hga_tree_links links;
 	enum phase phase;
 	struct hga_buf remote, exclude; /* exclude: texts ended by NUL */
@@ -812,6 +812,78 @@ static void start_file(struct tree *t, size_t i)
 	hga_sftp_job_start(t->f, j);
 }
 
+static void note_unchanged(struct tree *t, size_t i)
+{
+	t->moved += t->v[i].size;
+	if (t->op != NULL)
+		t->op->unchanged++;
+}
+
+static void on_there(struct hga_sftp *f, void *ctx,
+                     const struct hga_sftp_reply *r)
+{
+	struct step *s = ctx;
+	struct tree *t = s->t;
+	const struct entry *e = &t->v[s->entry];
+	size_t i = s->entry;
+	struct hga_sftp_attrs a;
+	bool same = hga_sftp_is_attrs(f, r, &a) && S_ISREG(a.mode) &&
+	            (a.flags & HGA_ATTR_SIZE) && (a.flags & HGA_ATTR_TIMES) &&
+	            a.size == e->size && a.mtime == e->mtime;
+
+	t->out--;
+	t->bigs -= e->size >= BIG;
+	step_free(s);
+	if (f->fatal.kind != HGA_OK)
+		return; /* the engine's end follows */
+	if (same)
+		note_unchanged(t, i);
+	else if (t->err.kind == HGA_OK && t->op != NULL)
+		start_file(t, i);
+	run(t);
+}
+
+static bool local_same(struct tree *t, size_t i)
+{
+	const struct entry *e = &t->v[i];
+	struct hga_str base = rel_base(rel(t, i));
+	char name[256];
+	struct stat st;
+	int fd = dir_of(t, rel_dir(rel(t, i)));
+	bool same = false;
+
+	if (fd >= 0 && base.n < sizeof(name)) {
+		memcpy(name, base.s, base.n);
+		name[base.n] = '\0';
+		same = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		       S_ISREG(st.st_mode) && (uint64_t)st.st_size == e->size &&
+		       (uint64_t)st.st_mtime == e->mtime;
+	}
+	if (fd >= 0)
+		close(fd);
+	return same;
+}
+
+/* Starts it unless the other side has it already. */
+static void start_if_newer(struct tree *t, size_t i)
+{
+	struct step *s;
+
+	if (!t->put) {
+		if (local_same(t, i))
+			note_unchanged(t, i);
+		else
+			start_file(t, i);
+		return;
+	}
+	s = step_new(t, i);
+	if (s == NULL)
+		return;
+	t->out++;
+	t->bigs += t->v[i].size >= BIG;
+	hga_sftp_ask_path(t->f, SFTP_LSTAT, hga_buf_str(&s->path), on_there, s);
+}
+
 static void on_linked(struct hga_sftp *f, void *ctx,
                       const struct hga_sftp_reply *r)
 {
@@ -895,7 +967,9 @@ static void run_files(struct tree *t)
 		if (e->kind == K_FILE && e->size >= BIG && t->bigs > 0)
 			return;
 		t->next++;
-		if (e->kind == K_FILE)
+		if (e->kind == K_FILE && t->newer)
+			start_if_newer(t, t->next - 1);
+		else if (e->kind == K_FILE)
 			start_file(t, t->next - 1);
 		else if (e->kind == K_LINK && t->put)
 			put_link(t, t->next - 1);
@@ -993,6 +1067,18 @@ static void on_begin(struct hga_sftp *f, struct hga_sftp_user *u)
 	run(t);
 }
 
+static void name_left(struct tree *t)
+{
+	size_t n = strlen(t->err.msg);
+
+	if (t->op == NULL || t->op->left.len == 0)
+		return;
+	snprintf(t->err.msg + n, sizeof(t->err.msg) - n,
+	         "; parts (*.hga-XXXXXXXX.part) may be left there, the first "
+	         "is %.200s",
+	         hga_buf_text(&t->op->left));
+}
+
 /* The engine is gone: so are all answers; jobs end as users of their own. */
 static void on_user_fail(struct hga_sftp *f, struct hga_sftp_user *u,
                          const struct hga_err *err)
@@ -1002,10 +1088,15 @@ static void on_user_fail(struct hga_sftp *f, struct hga_sftp_user *u,
 	if (t->err.kind == HGA_OK)
 		t->err = *err;
 	for (size_t i = 0; i < t->n_jobs; i++) {
-		hga_sftp_unlink(f, &t->jobs[i]->user);
-		hga_sftp_job_free(t->jobs[i]);
+		struct hga_sftp_job *j = t->jobs[i];
+
+		if (j->put && j->asked && t->op != NULL)
+			add_text(&t->op->left, hga_buf_str(&j->rpart));
+		hga_sftp_unlink(f, &j->user);
+		hga_sftp_job_free(j);
 	}
 	t->n_jobs = 0;
+	name_left(t);
 	tree_finish(t);
 }
 
@@ -1048,6 +1139,7 @@ static int take_args(struct tree *t, struct hga_ssh *ssh,
 	t->put = a->put;
 	t->mtime = a->mtime;
 	t->keep_going = a->keep_going;
+	t->newer = a->newer;
 	t->links =
 	    !a->put && a->links == HGA_LINKS_KEEP ? HGA_LINKS_SKIP : a->links;
 	t->max_files = a->max_files ? a->max_files : FILES_MAX;
@@ -1095,7 +1187,8 @@ int hga_tree_start(struct hga_ssh *ssh, struct hga_tree *op,
 	hga_buf_init(&t->cached, REL_MAX);
 	hga_buf_init(&op->skipped, NAMES_MAX);
 	hga_buf_init(&op->errors, 64 * 1024);
-	op->files = op->dirs = op->done = op->total = 0;
+	hga_buf_init(&op->left, 256 * 1024);
+	op->files = op->dirs = op->done = op->total = op->unchanged = 0;
 	op->n_errors = 0;
 	rc = take_args(t, ssh, args, err);
 	if (rc == 0)
@@ -1121,6 +1214,7 @@ void hga_tree_release(struct hga_tree *op)
 	hga_op_cancel(&op->base);
 	hga_buf_release(&op->skipped);
 	hga_buf_release(&op->errors);
+	hga_buf_release(&op->left);
 }
 
 /* ---- waiting for cleanups ---- */

@@ -33,6 +33,7 @@ struct hga_tree_args {
 	size_t n_exclude;
 	bool mtime;
 	bool keep_going;    /* go on after a file has failed */
+	bool newer;         /* leave files of equal size and time */
 	uint64_t max_files; /* 0: 100,000 */
 	uint64_t max_bytes; /* 0: none */
 };
@@ -40,8 +41,10 @@ struct hga_tree_args {
 struct hga_tree {
 	struct hga_op base; /* progress: done has grown */
 	uint64_t files, dirs, done, total;
+	uint64_t unchanged;     /* newer: files left alone, not in files */
 	struct hga_buf skipped; /* relative paths, each ended by NUL */
 	struct hga_buf errors;  /* keep_going: texts, each ended by NUL */
+	struct hga_buf left;    /* parts that a lost connection left there */
 	unsigned n_errors;
 	struct hga_sftp_more more;
 	void *impl;
