@@ -85,7 +85,8 @@ for s in e.fromstring(sys.stdin.buffer.read()):
           [(c.get('name'), [x.tag for x in c]) for c in s])
 ]] }, { stdin = text })
   t.is(r.out, "shard-1 2 1 0 [('test-a.t', []), ('test-b.t', ['failure'])]\n"
-    .. "shard-2 2 0 1 [('test-c.t', ['skipped']), ('test-d.t', [])]\n", "as another parser reads it")
+    .. "shard-2 2 0 1 [('test-c.t', ['skipped']), ('test-d.t', [])]\n",
+    "as another parser reads it")
 end)
 
 -- ---- versions of Debian packages ----
