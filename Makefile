@@ -25,8 +25,6 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-# Objects of tests stay: a changed library then only links them again.
-.SECONDARY:
 
 # ---- what to build ---------------------------------------------------------
 
@@ -42,6 +40,9 @@ bench_src := $(sort $(wildcard tests/bench/*.c))
 scripts   := $(sort $(shell find scripts -type f \( -name '*.lua' -o \
 	       -name '*.sh' -o -name '*.py' -o -name '*.ps1' -o \
 	       -path '*/debian/*' \) 2>/dev/null))
+
+# Objects of tests stay: a changed library then only links them again.
+.PRECIOUS: $(O)/tests/%.o
 
 core_obj  := $(core_src:%.c=$(O)/%.o)
 bind_obj  := $(bind_src:%.c=$(O)/%.o)
