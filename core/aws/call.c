@@ -296,12 +296,10 @@ static int check_params(struct hga_aws_call *c, struct hga_err *err)
 	return rc;
 }
 
-/* Inside of Lambda a chain of calls must stay recognisable. */
-static int add_trace_id(struct hga_aws_call *c, struct hga_err *err)
+int aws_add_trace_id(const struct hga_aws_env *env, struct hga_aws_pairs *h,
+                     struct hga_err *err)
 {
-	const struct hga_aws_env *env = &c->client->aws->env;
 	const char *id = hga_aws_env_get(env, "_X_AMZN_TRACE_ID");
-	struct hga_aws_pairs *h = &c->req.headers;
 	struct hga_buf b;
 	int rc = 0;
 
@@ -341,7 +339,7 @@ static int add_headers(struct hga_aws_call *c, struct hga_err *err)
 		rc = hga_aws_pairs_set(h, HGA_STR("amz-sdk-invocation-id"),
 		                       hga_str(c->invocation), err);
 	if (rc == 0)
-		rc = add_trace_id(c, err);
+		rc = aws_add_trace_id(env, h, err);
 	return rc;
 }
 

@@ -125,6 +125,10 @@ struct hga_sign_args aws_sign_args(const struct hga_aws_client *c,
                                    const struct hga_creds *creds,
                                    const struct aws_host *host,
                                    const char *host_name);
+/* Inside of Lambda a chain of calls must stay recognisable: its id goes on in
+ * a header unless there is one. */
+int aws_add_trace_id(const struct hga_aws_env *env, struct hga_aws_pairs *h,
+                     struct hga_err *err) HGA_MUST_USE;
 /* Serialises with the customisations of the operation. */
 int aws_serialize(struct hga_aws_client *c, struct hga_aws_op op,
                   struct hga_val params, struct hga_val extra,
