@@ -34,6 +34,7 @@
 struct shared {
 	struct hga_aws *aws;
 	struct hga_aws_image *img;
+	struct hga_aws_models *models;
 };
 
 static int shared_close(lua_State *L)
@@ -41,8 +42,10 @@ static int shared_close(lua_State *L)
 	struct shared *s = lb_check(L, 1, SHARED);
 
 	hga_aws_free(s->aws);
+	hga_aws_models_free(s->models);
 	hga_aws_image_free(s->img);
 	s->aws = NULL;
+	s->models = NULL;
 	s->img = NULL;
 	return 0;
 }
@@ -57,6 +60,9 @@ static int shared_open(lua_State *L, struct shared *s, struct hga_err *err)
 		return hga_fail(err, HGA_NOTFOUND, 0, NULL,
 		                "no AWS models are built in");
 	rc = hga_aws_image_open(&s->img, f->data, f->len, true, err);
+	if (rc == 0)
+		rc = hga_aws_models_new(&s->models, s->img, &hga_aws_env_real,
+		                        err);
 	if (rc < 0)
 		return rc;
 	a.loop = host_loop(L);
@@ -66,45 +72,142 @@ static int shared_open(lua_State *L, struct shared *s, struct hga_err *err)
 	return hga_aws_new(&s->aws, &a, err);
 }
 
-/* Made at first use; lives in the registry, so longer than all clients. */
-static struct hga_aws *shared_of(lua_State *L)
+/* Made at first use; lives in the registry, so longer than all clients.
+ * [-0, +1, raises] */
+static struct shared *push_shared(lua_State *L)
 {
 	static const luaL_Reg methods[] = {{"close", shared_close},
 	                                   {NULL, NULL}};
 	struct hga_err err = {0};
 	struct shared *s;
 
-	if (lua_getfield(L, LUA_REGISTRYINDEX, SHARED ".object") !=
-	    LUA_TUSERDATA) {
-		lb_newclass(L, SHARED, methods, NULL);
-		s = lb_newobj(L, sizeof(*s), 0, SHARED);
-		if (shared_open(L, s, &err) < 0)
-			lb_raise(L, &err);
-		lua_setfield(L, LUA_REGISTRYINDEX, SHARED ".object");
-	} else {
-		s = lua_touserdata(L, -1);
-	}
+	if (lua_getfield(L, LUA_REGISTRYINDEX, SHARED ".object") ==
+	    LUA_TUSERDATA)
+		return lua_touserdata(L, -1);
+	lua_pop(L, 1);
+	lb_newclass(L, SHARED, methods, NULL);
+	s = lb_newobj(L, sizeof(*s), 0, SHARED);
+	if (shared_open(L, s, &err) < 0)
+		lb_raise(L, &err);
+	lua_pushvalue(L, -1);
+	lua_setfield(L, LUA_REGISTRYINDEX, SHARED ".object");
+	return s;
+}
+
+static struct hga_aws *shared_of(lua_State *L)
+{
+	struct shared *s = push_shared(L);
+
 	lua_pop(L, 1);
 	return s->aws;
 }
 
-/* Service by name; raises usage with a suggestion. */
-static const struct hga_aws_svc *check_svc(lua_State *L, struct hga_str name)
+struct hga_aws_models *laws_pushmodels(lua_State *L)
 {
-	const struct hga_aws_image *img = hga_aws_images(shared_of(L));
-	const struct hga_aws_svc *svc = hga_aws_svc_find(img, name);
+	return push_shared(L)->models;
+}
+
+/* ---- values in C memory that a userdata holds ---- */
+
+struct held {
+	struct hga_op base; /* never runs; its release frees the rest */
+	struct hga_vtape *in, *out;
+	struct hga_buf text;
+};
+
+static void held_release(struct hga_op *op)
+{
+	struct held *h = (struct held *)op;
+
+	hga_vtape_free(h->in);
+	hga_vtape_free(h->out);
+	hga_buf_release(&h->text);
+	h->in = NULL;
+	h->out = NULL;
+}
+
+/* Only room for a text. [-0, +1, m] */
+static struct held *hold_text(lua_State *L)
+{
+	struct held *h = lb_newop(L, sizeof(*h), held_release);
+
+	hga_buf_init(&h->text, 1 << 20);
+	return h;
+}
+
+/* The value at idx as a tape, and an empty one. [-0, +1, raises] */
+static struct held *hold(lua_State *L, int idx)
+{
+	struct held *h = hold_text(L);
+	struct hga_err err = {0};
+
+	h->in = hga_vtape_new(NULL, TAPE_MAX);
+	h->out = hga_vtape_new(NULL, TAPE_MAX);
+	if (h->in == NULL || h->out == NULL) {
+		hga_fail_mem(&err);
+		lb_raise(L, &err);
+	}
+	if (lbval_tape(L, idx, h->in, true, &err) < 0 ||
+	    hga_vt_end(h->in, &err) < 0)
+		lb_raise(L, &err);
+	return h;
+}
+
+/* ---- services ---- */
+
+static int no_service(lua_State *L, struct hga_aws_models *m,
+                      struct hga_str name)
+{
+	struct held *h = hold_text(L);
+	struct hga_err err = {0};
 	struct hga_str best;
 
-	if (svc != NULL)
-		return svc;
-	best = hga_aws_suggest_svc(img, name);
+	if (hga_aws_models_names(m, &h->text, &err) < 0)
+		return lb_raise(L, &err);
+	best = hga_aws_models_suggest(hga_buf_str(&h->text), name);
 	if (best.s != NULL)
-		lb_fail(L, HGA_USAGE, "UnknownService",
-		        "Unknown service: '%.*s'; did you mean %.*s?",
-		        HGA_STRF(name), HGA_STRF(best));
-	lb_fail(L, HGA_USAGE, "UnknownService", "Unknown service: '%.*s'",
-	        HGA_STRF(name));
-	return NULL;
+		return lb_fail(L, HGA_USAGE, "UnknownService",
+		               "Unknown service: '%.*s'; did you mean %.*s?",
+		               HGA_STRF(name), HGA_STRF(best));
+	return lb_fail(L, HGA_USAGE, "UnknownService",
+	               "Unknown service: '%.*s'", HGA_STRF(name));
+}
+
+const struct hga_aws_svc *laws_check_svc(lua_State *L, struct hga_str name)
+{
+	struct hga_aws_models *m = laws_pushmodels(L);
+	const struct hga_aws_svc *svc = NULL;
+	struct hga_err err = {0};
+
+	if (hga_aws_models_find(m, name, &svc, &err) < 0)
+		lb_raise(L, &err);
+	if (svc == NULL)
+		no_service(L, m, name);
+	lua_pop(L, 1);
+	return svc;
+}
+
+void laws_pushservices(lua_State *L)
+{
+	struct hga_aws_models *m = laws_pushmodels(L);
+	struct held *h = hold_text(L);
+	struct hga_err err = {0};
+	struct hga_str names;
+	lua_Integer n = 0;
+
+	if (hga_aws_models_names(m, &h->text, &err) < 0)
+		lb_raise(L, &err);
+	names = hga_buf_str(&h->text);
+	lua_newtable(L);
+	while (names.n > 0) {
+		size_t len = (size_t)hga_str_chr(names, '\n', 0);
+
+		lua_pushlstring(L, names.s, len);
+		lua_rawseti(L, -2, ++n);
+		names = hga_strn(names.s + len + 1, names.n - len - 1);
+	}
+	lua_replace(L, -3);
+	lua_pop(L, 1);
 }
 
 struct hga_aws_op laws_check_op(lua_State *L, const struct hga_aws_svc *svc,
@@ -231,52 +334,6 @@ void laws_pushanswer(lua_State *L, const struct laws_client *c,
 	lbval_drain(L, tape, on_shape, &s);
 	lua_replace(L, -3);
 	lua_pop(L, 1);
-}
-
-/* ---- values in C memory that a userdata holds ---- */
-
-struct held {
-	struct hga_op base; /* never runs; its release frees the rest */
-	struct hga_vtape *in, *out;
-	struct hga_buf text;
-};
-
-static void held_release(struct hga_op *op)
-{
-	struct held *h = (struct held *)op;
-
-	hga_vtape_free(h->in);
-	hga_vtape_free(h->out);
-	hga_buf_release(&h->text);
-	h->in = NULL;
-	h->out = NULL;
-}
-
-/* Only room for a text. [-0, +1, m] */
-static struct held *hold_text(lua_State *L)
-{
-	struct held *h = lb_newop(L, sizeof(*h), held_release);
-
-	hga_buf_init(&h->text, 1 << 20);
-	return h;
-}
-
-/* The value at idx as a tape, and an empty one. [-0, +1, raises] */
-static struct held *hold(lua_State *L, int idx)
-{
-	struct held *h = hold_text(L);
-	struct hga_err err = {0};
-
-	h->in = hga_vtape_new(NULL, TAPE_MAX);
-	h->out = hga_vtape_new(NULL, TAPE_MAX);
-	if (h->in == NULL || h->out == NULL) {
-		hga_fail_mem(&err);
-		lb_raise(L, &err);
-	}
-	if (lbval_tape(L, idx, h->in, true, &err) < 0 ||
-	    hga_vt_end(h->in, &err) < 0)
-		lb_raise(L, &err);
-	return h;
 }
 
 /* ---- clients ---- */
@@ -416,7 +473,7 @@ static int l_client(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lb_opts(L, 1, "aws.client", client_defs, &o);
 	aws = shared_of(L);
-	o.a.svc = check_svc(L, o.service);
+	o.a.svc = laws_check_svc(L, o.service);
 	o.a.use_fips = tri_state(L, 1, "use_fips", o.fips);
 	o.a.use_dualstack = tri_state(L, 1, "use_dualstack", o.dualstack);
 	o.a.no_eventual = !o.eventual;
@@ -827,23 +884,28 @@ static int l_query(lua_State *L)
 /* core.services() -> names */
 static int l_services(lua_State *L)
 {
-	const struct hga_aws_image *img = hga_aws_images(shared_of(L));
-	size_t n = hga_aws_image_services(img);
-
-	lua_createtable(L, (int)n, 0);
-	for (size_t i = 0; i < n; i++) {
-		const struct hga_aws_svc *svc = hga_aws_svc_at(img, i);
-
-		lb_pushstr(L, hga_aws_text(svc, svc->r->name));
-		lua_rawseti(L, -2, (lua_Integer)i + 1);
-	}
+	laws_pushservices(L);
 	return 1;
+}
+
+/* core.model_cache(dir or nil): where compiled models of users are kept */
+static int l_model_cache(lua_State *L)
+{
+	struct hga_aws_models *m = laws_pushmodels(L);
+	struct hga_str dir = {"", 0};
+	struct hga_err err = {0};
+
+	if (!lua_isnoneornil(L, 1))
+		dir = lb_checkstr(L, 1);
+	if (hga_aws_models_cache(m, dir, &err) < 0)
+		return lb_raise(L, &err);
+	return 0;
 }
 
 /* core.operations(service) -> snake_case names */
 static int l_operations(lua_State *L)
 {
-	const struct hga_aws_svc *svc = check_svc(L, lb_checkstr(L, 1));
+	const struct hga_aws_svc *svc = laws_check_svc(L, lb_checkstr(L, 1));
 	uint32_t n = svc->r->ops.n;
 
 	lua_createtable(L, (int)n, 0);
@@ -858,7 +920,7 @@ static int l_operations(lua_State *L)
 /* core.waiters(service) -> snake_case names */
 static int l_waiters(lua_State *L)
 {
-	const struct hga_aws_svc *svc = check_svc(L, lb_checkstr(L, 1));
+	const struct hga_aws_svc *svc = laws_check_svc(L, lb_checkstr(L, 1));
 	uint32_t n = svc->r->waiters.n;
 
 	lua_createtable(L, (int)n, 0);
@@ -941,6 +1003,7 @@ int luaopen_hgauto_aws_core(lua_State *L)
 	    {"presign", l_presign},
 	    {"query", l_query},
 	    {"services", l_services},
+	    {"model_cache", l_model_cache},
 	    {"operations", l_operations},
 	    {"waiters", l_waiters},
 	    {"metas", l_metas},

@@ -6,6 +6,7 @@
 #define HGA_LAWS_H
 
 #include "aws/call.h"
+#include "aws/models.h"
 #include "aws/page.h"
 #include "aws/wait.h"
 
@@ -34,6 +35,13 @@ struct laws_waiter {
 	struct hga_waiter *w;
 };
 
+/* Pushes what all clients share (it owns the models) and returns the models;
+ * made at first use. [-0, +1, raises] */
+struct hga_aws_models *laws_pushmodels(lua_State *L);
+/* Service by name; raises usage with a suggestion. */
+const struct hga_aws_svc *laws_check_svc(lua_State *L, struct hga_str name);
+/* Pushes the sorted names of all services. [-0, +1, raises] */
+void laws_pushservices(lua_State *L);
 /* The client at idx. */
 struct laws_client *laws_check_client(lua_State *L, int idx);
 /* Operation of a service by any spelling; raises usage with a suggestion. */

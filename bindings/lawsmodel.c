@@ -5,7 +5,7 @@
  * Tables of shapes are made when they are first looked at; a shape has one
  * table per service.
  */
-#include "embed.h"
+#include "laws.h"
 #include "lb.h"
 #include "modules.h"
 
@@ -18,52 +18,16 @@
 
 #include <string.h>
 
-#define IMAGE "hgauto.aws.model.image"
 #define WORK "hgauto.aws.model.work"
 
 /* Upvalues of every function of a service. */
 enum {
-	UP_IMAGE = 1,
+	UP_MODELS = 1, /* what owns them */
 	UP_SVC,
 	UP_SHAPES,
 	UP_MEMBER_MT,
 	UP_COUNT = 4
 };
-
-/* ---- the image ---- */
-
-struct image {
-	struct hga_aws_image *img;
-};
-
-static int image_close(lua_State *L)
-{
-	struct image *i = lb_check(L, 1, IMAGE);
-
-	hga_aws_image_free(i->img);
-	i->img = NULL;
-	return 0;
-}
-
-/* Pushes the userdata, which is the function's first upvalue. [-0, +1] */
-static const struct hga_aws_image *push_image(lua_State *L)
-{
-	const struct embed_file *f;
-	struct hga_err err;
-	struct image *i;
-
-	lua_pushvalue(L, lua_upvalueindex(UP_IMAGE));
-	i = lb_check(L, -1, IMAGE);
-	if (i->img != NULL)
-		return i->img;
-	f = embed_find("models.img");
-	if (f == NULL)
-		lb_fail(L, HGA_NOTFOUND, "NoModels",
-		        "no AWS models are built in");
-	else if (hga_aws_image_open(&i->img, f->data, f->len, true, &err) < 0)
-		lb_raise(L, &err);
-	return i->img;
-}
 
 /* ---- small fields ---- */
 
@@ -152,6 +116,25 @@ static const char *ts_name(uint8_t ts)
 	return "";
 }
 
+static const char *location_name(uint8_t l)
+{
+	switch ((enum hga_aws_location)l) {
+	case HGA_LOC_URI:
+		return "uri";
+	case HGA_LOC_QUERY:
+		return "querystring";
+	case HGA_LOC_HEADER:
+		return "header";
+	case HGA_LOC_HEADERS:
+		return "headers";
+	case HGA_LOC_STATUS:
+		return "statusCode";
+	case HGA_LOC_BODY:
+		break;
+	}
+	return "";
+}
+
 static const char *repeat_name(uint8_t r)
 {
 	switch ((enum hga_repeat)r) {
@@ -178,7 +161,7 @@ static const struct hga_aws_svc *svc_of(lua_State *L)
 static void push_member(lua_State *L, const struct hga_aws_svc *svc,
                         const struct hga_img_member *m)
 {
-	lua_createtable(L, 1, 6);
+	lua_createtable(L, 1, 8);
 	lua_pushinteger(L, m->shape);
 	lua_rawseti(L, -2, 1);
 	set_id(L, "name", svc, m->name);
@@ -190,6 +173,9 @@ static void push_member(lua_State *L, const struct hga_aws_svc *svc,
 	set_flag(L, "flattened", m->flags & HGA_MF_FLAT);
 	set_flag(L, "sensitive", m->flags & HGA_MF_SENSITIVE);
 	set_flag(L, "idempotency_token", m->flags & HGA_MF_TOKEN);
+	set_flag(L, "streaming", m->flags & HGA_MF_STREAMING);
+	set_flag(L, "host_label", m->flags & HGA_MF_HOSTLABEL);
+	set_str(L, "location", hga_str(location_name(m->location)));
 	set_str(L, "timestamp_format", hga_str(ts_name(m->ts)));
 	lua_pushvalue(L, lua_upvalueindex(UP_MEMBER_MT));
 	lua_setmetatable(L, -2);
@@ -316,9 +302,42 @@ static void push_output(lua_State *L, struct hga_aws_op op)
 		set_id(L, "result_wrapper", op.svc, op.r->wrapper);
 }
 
+/* [-0, +1] */
+static void push_ids(lua_State *L, const struct hga_aws_svc *svc,
+                     struct hga_img_range r)
+{
+	uint32_t i;
+
+	lua_createtable(L, (int)r.n, 0);
+	for (i = 0; i < r.n; i++) {
+		lb_pushstr(L, hga_aws_text(svc, hga_aws_id(svc, r, i)));
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+}
+
+static void set_page(lua_State *L, struct hga_aws_op op)
+{
+	const struct hga_img_page *p = hga_aws_page(op);
+
+	if (p == NULL)
+		return;
+	lua_createtable(L, 0, 6);
+	push_ids(L, op.svc, p->in_tokens);
+	lua_setfield(L, -2, "input_token");
+	push_ids(L, op.svc, p->out_tokens);
+	lua_setfield(L, -2, "output_token");
+	push_ids(L, op.svc, p->result_keys);
+	lua_setfield(L, -2, "result_key");
+	push_ids(L, op.svc, p->non_aggregate);
+	lua_setfield(L, -2, "non_aggregate_keys");
+	set_id(L, "limit_key", op.svc, p->limit_key);
+	set_id(L, "more_results", op.svc, p->more_results);
+	lua_setfield(L, -2, "paginator");
+}
+
 static void push_op(lua_State *L, struct hga_aws_op op)
 {
-	lua_createtable(L, 0, 10);
+	lua_createtable(L, 0, 12);
 	set_id(L, "name", op.svc, op.r->name);
 	set_id(L, "snake", op.svc, op.r->snake);
 	set_id(L, "method", op.svc, op.r->method);
@@ -331,11 +350,15 @@ static void push_op(lua_State *L, struct hga_aws_op op)
 	lua_setfield(L, -2, "output");
 	push_errors(L, op);
 	lua_setfield(L, -2, "errors");
+	set_id(L, "host_prefix", op.svc, op.r->host_prefix);
+	set_flag(L, "unsigned", op.r->flags & HGA_OF_UNSIGNED);
+	set_page(L, op);
 }
 
 /// One operation of the service, with its shapes.
 // @param name string DescribeInstances or describe_instances
-// @return table {name, input, output, errors, result_wrapper, repeat_class}
+// @return table {name, snake, method, uri, input, output, errors,
+// result_wrapper, repeat_class, host_prefix, unsigned, paginator}
 // @raise usage (UnknownOperation)
 // @see hgauto.aws.model.service
 static int l_op(lua_State *L)
@@ -387,6 +410,82 @@ static int l_shape(lua_State *L)
 	return 1;
 }
 
+/* ---- waiters ---- */
+
+static void push_acceptor(lua_State *L, const struct hga_aws_svc *svc,
+                          const struct hga_img_acceptor *a)
+{
+	/* in the order of enum hga_aws_matcher and hga_aws_accstate */
+	static const char *const matchers[] = {"",        "path",   "pathAll",
+	                                       "pathAny", "status", "error"};
+	static const char *const states[] = {"", "success", "failure", "retry"};
+
+	lua_createtable(L, 0, 4);
+	set_str(L, "matcher", hga_str(matchers[a->matcher]));
+	set_str(L, "state", hga_str(states[a->state]));
+	set_id(L, "argument", svc, a->argument);
+	if (a->kind == 's')
+		lb_pushstr(L, hga_aws_text(svc, a->text));
+	else if (a->kind == 'b')
+		lua_pushboolean(L, a->num != 0);
+	else
+		lua_pushinteger(L, a->num);
+	lua_setfield(L, -2, "expected");
+}
+
+/// One waiter of the service, in the form client:wait takes.
+// @param name string InstanceStopped or instance_stopped
+// @return table {name, snake, operation, delay, max_attempts, acceptors}
+// @raise usage (UnknownWaiter)
+// @see hgauto.aws.model.service
+static int l_waiter(lua_State *L)
+{
+	struct hga_str name = lb_checkstr(L, 1), best;
+	const struct hga_aws_svc *svc = svc_of(L);
+	const struct hga_img_waiter *w = hga_aws_waiter_find(svc, name);
+	uint32_t i;
+
+	if (w == NULL) {
+		best = hga_aws_suggest_waiter(svc, name);
+		return lb_fail(L, HGA_USAGE, "UnknownWaiter",
+		               "%s has no waiter %.*s%s%.*s%s",
+		               hga_aws_cstr(svc, svc->r->name), HGA_STRF(name),
+		               best.s != NULL ? "; did you mean " : "",
+		               (int)best.n, best.s != NULL ? best.s : "",
+		               best.s != NULL ? "?" : "");
+	}
+	lua_createtable(L, 0, 6);
+	set_id(L, "name", svc, w->name);
+	set_id(L, "snake", svc, w->snake);
+	set_id(L, "operation", svc, hga_aws_op_at(svc, w->op).r->name);
+	lua_pushinteger(L, w->delay_s);
+	lua_setfield(L, -2, "delay");
+	lua_pushinteger(L, w->max_attempts);
+	lua_setfield(L, -2, "max_attempts");
+	lua_createtable(L, (int)w->acceptors.n, 0);
+	for (i = 0; i < w->acceptors.n; i++) {
+		push_acceptor(L, svc, hga_aws_acceptor(svc, w, i));
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	lua_setfield(L, -2, "acceptors");
+	return 1;
+}
+
+/// Names of the service's waiters, sorted.
+// @return string[]
+static int l_waiters(lua_State *L)
+{
+	const struct hga_aws_svc *svc = svc_of(L);
+	uint32_t i;
+
+	lua_createtable(L, (int)svc->r->waiters.n, 0);
+	for (i = 0; i < svc->r->waiters.n; i++) {
+		lb_pushstr(L, hga_aws_text(svc, svc->waiters[i].name));
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	return 1;
+}
+
 /* ---- services ---- */
 
 static void set_service(lua_State *L, const struct hga_aws_svc *svc)
@@ -416,17 +515,17 @@ static void push_ups(lua_State *L, int base)
 /* Makes the service's table. [-0, +1] */
 static void push_service(lua_State *L, const struct hga_aws_svc *svc)
 {
-	static const luaL_Reg fns[] = {{"op", l_op},
-	                               {"operations", l_operations},
-	                               {"shape", l_shape},
-	                               {NULL, NULL}};
+	static const luaL_Reg fns[] = {
+	    {"op", l_op},           {"operations", l_operations},
+	    {"shape", l_shape},     {"waiter", l_waiter},
+	    {"waiters", l_waiters}, {NULL, NULL}};
 	int base = lua_gettop(L) + 1;
 	void *p;
 
 	/* a light userdata has no const */
 	memcpy(&p, &svc, sizeof(p));
 	luaL_checkstack(L, 16, NULL);
-	lua_pushvalue(L, lua_upvalueindex(UP_IMAGE));
+	(void)laws_pushmodels(L); /* the closures keep them alive */
 	lua_pushlightuserdata(L, p);
 	lua_newtable(L); /* shapes */
 	lua_newtable(L); /* metatable of members */
@@ -444,51 +543,31 @@ static void push_service(lua_State *L, const struct hga_aws_svc *svc)
 /// Model of a service: {api_version, protocol, signing_name, …, op,
 /// operations}.
 // @param name string as in the list of services, "ec2"
-// @return table op(name), operations(), shape(name) and texts
+// @return table op(name), operations(), shape(name), waiter(name), waiters()
+// and texts
 // @raise usage (UnknownService)
 // @example local op = require
 // "hgauto.aws.model".service("ec2").op("RunInstances")
 static int l_service(lua_State *L)
 {
-	struct hga_str name = lb_checkstr(L, 1), best;
-	const struct hga_aws_image *img = push_image(L);
-	const struct hga_aws_svc *svc = hga_aws_svc_find(img, name);
+	const struct hga_aws_svc *svc = laws_check_svc(L, lb_checkstr(L, 1));
 
-	if (svc == NULL) {
-		best = hga_aws_suggest_svc(img, name);
-		if (best.s != NULL)
-			return lb_fail(L, HGA_USAGE, "UnknownService",
-			               "unknown service %.*s; did you mean "
-			               "%.*s?",
-			               HGA_STRF(name), HGA_STRF(best));
-		return lb_fail(L, HGA_USAGE, "UnknownService",
-		               "unknown service %.*s", HGA_STRF(name));
-	}
-	/* one table per service: upvalue 2 remembers them */
+	/* one table per service: the upvalue remembers them */
 	lua_pushvalue(L, 1);
-	if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TTABLE)
+	if (lua_rawget(L, lua_upvalueindex(1)) == LUA_TTABLE)
 		return 1;
 	push_service(L, svc);
 	lua_pushvalue(L, 1);
 	lua_pushvalue(L, -2);
-	lua_rawset(L, lua_upvalueindex(2));
+	lua_rawset(L, lua_upvalueindex(1));
 	return 1;
 }
 
-/// Names of the services that are built in, sorted.
+/// Names of the services that are built in or in a model directory, sorted.
 // @return string[]
 static int l_services(lua_State *L)
 {
-	const struct hga_aws_image *img = push_image(L);
-	size_t i, n = hga_aws_image_services(img);
-
-	lua_createtable(L, (int)n, 0);
-	for (i = 0; i < n; i++) {
-		const struct hga_aws_svc *svc = hga_aws_svc_at(img, i);
-
-		lb_pushstr(L, hga_aws_text(svc, svc->r->name));
-		lua_rawseti(L, -2, (lua_Integer)i + 1);
-	}
+	laws_pushservices(L);
 	return 1;
 }
 
@@ -699,18 +778,14 @@ static int l_sigv4_parse(lua_State *L)
 
 int luaopen_hgauto_aws_model(lua_State *L)
 {
-	static const luaL_Reg image_methods[] = {{"close", image_close},
-	                                         {NULL, NULL}};
 	static const luaL_Reg fns[] = {{"service", l_service},
 	                               {"services", l_services},
 	                               {"sigv4", l_sigv4},
 	                               {"sigv4_parse", l_sigv4_parse},
 	                               {NULL, NULL}};
 
-	lb_newclass(L, IMAGE, image_methods, NULL);
 	lua_newtable(L);
-	(void)lb_newobj(L, sizeof(struct image), 0, IMAGE); /* on the stack */
-	lua_newtable(L);
-	luaL_setfuncs(L, fns, 2);
+	lua_newtable(L); /* tables of services */
+	luaL_setfuncs(L, fns, 1);
 	return 1;
 }

@@ -156,7 +156,16 @@ static bool lists_gzip(struct hga_val op)
 	return false;
 }
 
-static uint16_t op_flags(struct hga_val op)
+/* Calls that bring their proof in the parameters; the models do not say that
+ * nothing signs them. */
+static bool is_unsigned(struct mc *k, struct hga_str name)
+{
+	return hga_str_eqc(k->name, "sts") &&
+	       (hga_str_eqc(name, "AssumeRoleWithWebIdentity") ||
+	        hga_str_eqc(name, "AssumeRoleWithSAML"));
+}
+
+static uint16_t op_flags(struct mc *k, struct hga_str name, struct hga_val op)
 {
 	struct hga_val sum = hga_val_get(op, "httpChecksum");
 	struct hga_str authtype = mc_str_at(op, "authtype");
@@ -166,7 +175,7 @@ static uint16_t op_flags(struct hga_val op)
 		f |= HGA_OF_READONLY;
 	if (mc_true_at(op, "idempotent"))
 		f |= HGA_OF_IDEMPOTENT;
-	if (hga_str_eqc(authtype, "none") ||
+	if (hga_str_eqc(authtype, "none") || is_unsigned(k, name) ||
 	    (mc_lists_auth(op, "#noAuth") && !mc_lists_auth(op, "#sigv4")))
 		f |= HGA_OF_UNSIGNED;
 	if (mc_true_at(op, "unsignedPayload") ||
@@ -307,7 +316,7 @@ int mc_add_op(struct mc *k, const struct mc_named *n)
 		rc = op_contexts(k, n->v, &o.contexts);
 	if (rc < 0)
 		return rc;
-	o.flags = op_flags(n->v);
+	o.flags = op_flags(k, n->name, n->v);
 	o.repeat = repeat_class(k, n->name, n->v);
 	o.page = HGA_IMG_NONE;
 	(void)hga_modelw_add(k->w, HGA_IMG_OPS, &o);

@@ -60,6 +60,84 @@ t.test("shapes", function()
   t.is(codes.EntityAlreadyExists, 409, "errors with code and status")
 end)
 
+t.test("what else an operation is", function()
+  local aws = require "hgauto.aws"
+  local op = aws.describe("ec2", "describe-instances")
+  t.is(op.snake, "describe_instances", "its method")
+  t.is(op.paginator.input_token[1], "NextToken", "where the token goes")
+  t.is(op.paginator.result_key[1], "Reservations", "what pages hold")
+  t.is(op.paginator.limit_key, "MaxResults", "what limits a page")
+  t.is(aws.describe("ec2", "RunInstances").paginator, nil, "no pages")
+  local get = aws.describe("s3", "GetObject")
+  t.is(member(get.input, "Bucket").location, "uri", "place of a member in the request")
+  t.is(member(get.input, "Range").location, "header", "a header")
+  t.is(member(get.output, "Body").location, nil, "the body")
+  t.ok(aws.describe("sts", "AssumeRoleWithWebIdentity").unsigned, "not signed")
+  t.ok(#aws.operations("iam") > 150, "names of operations")
+  t.is(aws.operations("sts")[1], "assume_role", "in snake_case, sorted")
+  t.raises(function() aws.describe("ec2", "DescribeInstance") end,
+    { kind = "usage", match = "DescribeInstances" }, "a misspelt operation")
+end)
+
+t.test("models of users", function()
+  local aws = require "hgauto.aws"
+  local fs = require "hgauto.fs"
+  local host = require "hgauto.host"
+  local json = require "hgauto.json"
+  local dir = t.tmpdir()
+  fs.mkdir(dir .. "/mine/2020-01-01", { parents = true })
+  fs.write(dir .. "/mine/2020-01-01/service-2.json", json.encode {
+    metadata = {
+      apiVersion = "2020-01-01", protocol = "json", jsonVersion = "1.1", endpointPrefix = "mine",
+      serviceId = "Mine", targetPrefix = "Mine",
+    },
+    operations = {
+      GetThing = {
+        name = "GetThing", http = { method = "POST", requestUri = "/" }, input = { shape = "In" },
+      },
+    },
+    shapes = {
+      In = { type = "structure", required = { "Name" }, members = { Name = { shape = "S" } } },
+      S = { type = "string" },
+    },
+  })
+  host.setenv("AWS_DATA_PATH", dir)
+  aws.model_cache(dir .. "/cache/models")
+  local found = false
+  for _, name in ipairs(aws.services()) do
+    found = found or name == "mine"
+  end
+  t.ok(found, "a service of a model directory is listed")
+  t.is(aws.operations("mine")[1], "get_thing", "it has its operations")
+  t.is(#fs.list(dir .. "/cache/models"), 1, "the compiled model is kept")
+  local c = aws.client("mine", {
+    region = "us-west-2",
+    credentials = { access_key_id = "AKIDEXAMPLE00001", secret_access_key = "x" },
+  })
+  t.is(c.meta.endpoint, "https://mine.us-west-2.amazonaws.com", "where it would be")
+  t.raises(function() c:get_thing {} end, { kind = "usage", code = "ParamValidation" },
+    "its parameters are checked")
+  t.raises(function() aws.client "mien" end, { kind = "usage", match = "did you mean mine" },
+    "its name is suggested")
+  host.setenv("AWS_DATA_PATH", nil)
+end)
+
+t.test("waiters", function()
+  local aws = require "hgauto.aws"
+  local w = model.service("ec2").waiter("instance_stopped")
+  t.is(w.name, "InstanceStopped", "found by its snake_case name")
+  t.is(w.operation, "DescribeInstances", "what it polls")
+  t.is(w.delay, 15, "how often")
+  t.is(w.max_attempts, 40, "how many times")
+  t.is(w.acceptors[1].matcher, "pathAll", "a condition")
+  t.is(w.acceptors[1].expected, "stopped", "its value")
+  t.is(w.acceptors[1].state, "success", "what it means")
+  t.is(model.service("iam").waiters()[1], "InstanceProfileExists", "their names")
+  t.is(aws.waiters("iam")[1], "instance_profile_exists", "in snake_case")
+  t.raises(function() model.service("ec2").waiter("instance_stoped") end,
+    { kind = "usage", match = "did you mean instance_stopped" }, "a misspelt waiter")
+end)
+
 t.test("signatures", function()
   -- The example of the service's documentation ("GET ListUsers").
   local req = {

@@ -612,10 +612,18 @@ core.error_method("decode", M.decode)
 
 -- ---- about models --------------------------------------------------------------
 
---- Names of the services.
+--- Names of the services: built in, and in the model directories
+--- (AWS_DATA_PATH, ~/.aws/models).
 -- @return string[]
 function M.services()
   return core.services()
+end
+
+--- Keeps compiled models of users in a directory (made at need).
+-- Without it they are compiled at each start.
+-- @param[opt] dir string absolute path; nil ends it
+function M.model_cache(dir)
+  core.model_cache(dir)
 end
 
 --- Names of a service's operations.

@@ -75,6 +75,7 @@ end
 function M.use_cloud(opts)
   M.open_state(opts)
   session.profile, session.endpoint_url = opts.profile, opts.endpoint_url
+  require("hgauto.aws").model_cache(session.state.path .. "/cache/models")
   if opts["local"] then
     use_local(opts)
   else
