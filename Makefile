@@ -89,6 +89,7 @@ $(stamp): FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(stamp_text))' | cmp -s - $@ || \
 		printf '%s\n' '$(subst ','\'',$(stamp_text))' > $@
+.PHONY: FORCE
 FORCE:
 
 # ---- objects ---------------------------------------------------------------
