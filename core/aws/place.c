@@ -277,6 +277,8 @@ int aws_find_endpoint(struct hga_aws_client *c, struct hga_err *err)
 		                        hga_aws_partitions(c->aws->img), err);
 	if (rc == 0)
 		rc = make_question(c, &q, err);
+	/* without credentials, which come later: calls ask again */
+	q.a.account_mode = NULL;
 	if (rc == 0)
 		rc = hga_aws_endpoint_find(&q.a, &c->endpoint, err);
 	if (rc == 0)

@@ -327,13 +327,15 @@ static void check_min(struct vctx *c, const struct hga_img_member *ref,
 
 /* ---- unknown names ---- */
 
-/* "Placement.AvailabilityZone": a member's member of exactly that name. */
+/* "Placement.AvailabilityZone": the nearest member of a member. */
 static bool deeper(struct vctx *c, const struct hga_img_shape *s,
                    struct hga_str name, const struct hga_img_member **outer,
                    const struct hga_img_member **inner)
 {
+	struct hga_suggest g;
 	uint32_t i, j;
 
+	hga_suggest_init(&g, name);
 	for (i = 0; i < s->members.n; i++) {
 		const struct hga_img_member *m = hga_aws_member(c->svc, s, i);
 		const struct hga_img_shape *t = hga_aws_shape(c->svc, m->shape);
@@ -343,15 +345,16 @@ static bool deeper(struct vctx *c, const struct hga_img_shape *s,
 		for (j = 0; j < t->members.n; j++) {
 			const struct hga_img_member *x =
 			    hga_aws_member(c->svc, t, j);
+			const char *before = g.best.s;
 
-			if (!loosely_equal(hga_aws_text(c->svc, x->name), name))
+			hga_suggest_try(&g, hga_aws_text(c->svc, x->name));
+			if (g.best.s == before)
 				continue;
 			*outer = m;
 			*inner = x;
-			return true;
 		}
 	}
-	return false;
+	return hga_suggest_best(&g).s != NULL;
 }
 
 static void list_names(struct vctx *c, const struct hga_img_shape *s)

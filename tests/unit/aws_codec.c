@@ -432,6 +432,10 @@ static void test_validation(void)
 	       "Unknown parameter in input: \"AvailabilityZone\", did you mean "
 	       "Where.AvailabilityZone?",
 	       "a member one level down");
+	is_str(report_of(&t, "{\"Ids\":[\"a\"],\"AvailabiltyZone\":\"x\"}"),
+	       "Unknown parameter in input: \"AvailabiltyZone\", did you mean "
+	       "Where.AvailabilityZone?",
+	       "a misspelt one");
 	is_str(report_of(&t, "{\"Ids\":[\"a\",5]}"),
 	       "Invalid type for parameter Ids[2], value: 5, type: integer, "
 	       "valid types: string",

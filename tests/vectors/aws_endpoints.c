@@ -11,15 +11,6 @@
 
 static struct hga_aws_image *img; /* NULL: none was built */
 
-/* A file's text for the life of the test. */
-static struct hga_str keep(const char *path)
-{
-	size_t n = 0;
-	char *text = vec_read(path, &n);
-
-	return hga_strn(text, text == NULL ? 0 : n);
-}
-
 /* Directory of the rulesets: the named one, else the last botocore's. */
 static const char *rulesets(void)
 {
@@ -188,14 +179,16 @@ static uint32_t run_file(struct vec_count *n, const char *path,
 	        : hga_aws_svc_find(img, vec_str(hga_vtape_root(t), "service"));
 	struct hga_rules *rules = NULL;
 	struct hga_err err = {0};
-	struct hga_str text;
 	struct hga_vit it;
-	char own[4400];
+	char own[4400], *text;
+	size_t size = 0;
 
 	snprintf(own, sizeof(own), "%s/%s", rules_dir, strrchr(path, '/') + 1);
-	text = keep(own);
-	if (text.s != NULL && hga_rules_new(&rules, text, &err) < 0)
+	text = vec_read(own, &size);
+	if (text != NULL &&
+	    hga_rules_new(&rules, hga_strn(text, size), &err) < 0)
 		printf("# %s: %s\n", own, err.msg);
+	hga_free(text);
 	for (it = hga_val_first(cases); hga_val_more(it);
 	     it = hga_val_next(it)) {
 		one_case(n, rules, parts, hga_vit_val(it));
@@ -228,7 +221,8 @@ static void run(const char *suite, const char *rules_dir,
 
 int main(void)
 {
-	char dir[4200], own[4200], path[4300];
+	char dir[4200], own[4200], path[4300], *text;
+	size_t size = 0;
 	struct hga_partitions *parts = NULL;
 	struct hga_err err = {0};
 
@@ -236,7 +230,8 @@ int main(void)
 	snprintf(own, sizeof(own), "%s",
 	         vec_path("common/endpoint-rules-rulesets"));
 	snprintf(path, sizeof(path), "%s/partitions.json", dir);
-	if (hga_partitions_new(&parts, keep(path), &err) < 0)
+	text = vec_read(path, &size);
+	if (hga_partitions_new(&parts, hga_strn(text, size), &err) < 0)
 		abort();
 	img = vec_models();
 	run("endpoints", dir, parts);
@@ -245,5 +240,6 @@ int main(void)
 		vec_end(&inputs);
 	hga_aws_image_free(img);
 	hga_partitions_free(parts);
+	hga_free(text);
 	return done();
 }
