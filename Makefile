@@ -1,7 +1,7 @@
 # hgauto: build, tests, installation.  `make help` lists the targets.
 #
 # Settings come from the command line or from config.mk (not committed):
-# CC CFLAGS LDFLAGS PREFIX DESTDIR MODE BUILD V WERROR READLINE DEPS TESTS.
+# CC CFLAGS LDFLAGS PREFIX DESTDIR MODE BUILD V WERROR READLINE ZLIB DEPS TESTS.
 
 VERSION := 0.1.0
 -include config.mk
@@ -10,6 +10,7 @@ MODE     ?= release
 BUILD    ?= build
 PREFIX   ?= /usr/local
 READLINE ?= auto
+ZLIB     ?= auto
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 O        := $(BUILD)/$(MODE)
 Q        := $(if $(V),,@)
@@ -61,7 +62,8 @@ endif
 # Found once per compiler and mode.
 $(O)/flags.mk: core/tools/flags.sh
 	@mkdir -p $(@D)
-	@CC='$(CC)' MODE='$(MODE)' READLINE='$(READLINE)' sh $< > $@.tmp
+	@CC='$(CC)' MODE='$(MODE)' READLINE='$(READLINE)' \
+		ZLIB='$(ZLIB)' sh $< > $@.tmp
 	@mv $@.tmp $@
 
 # Third-party source: fetched, verified, patched; see vendor/README.md.
@@ -77,7 +79,8 @@ CPPFLAGS_ALL := -D_GNU_SOURCE -DHGA_VERSION='"$(VERSION)"' \
 CFLAGS_ALL = -std=c11 $(WARN) $(MODE_CFLAGS) $(HARDEN_CFLAGS) \
 	-ffile-prefix-map=$(CURDIR)/= -MMD -MP $(CFLAGS)
 LDFLAGS_ALL = $(MODE_LDFLAGS) $(HARDEN_LDFLAGS) $(LDFLAGS)
-CORE_LIBS := -lcurl -lmicrohttpd -lsqlite3 -lexpat -lssl -lcrypto -lpthread -lm
+CORE_LIBS := -lcurl -lmicrohttpd -lsqlite3 -lexpat $(ZLIB_LIBS) -lssl -lcrypto \
+	-lpthread -lm
 LUA_INC   ?= -I/usr/include/lua5.4
 LUA_LIBS  ?= -llua5.4
 ALL_LIBS   = $(CORE_LIBS) $(LUA_LIBS) $(READLINE_LIBS) -lm
@@ -101,10 +104,14 @@ $(O)/core/ssh/%.o: core/ssh/%.c $(stamp)
 	$(Q)$(CC) $(CPPFLAGS_ALL) -Icore $(SSH2_CPPFLAGS) $(CFLAGS_ALL) \
 		-include core/tools/banned.h -c -o $@ $<
 
+# The only file that knows whether zlib is there.
+zlib_flags = $(if $(filter %/base/gzip.o,$@),$(ZLIB_CPPFLAGS))
+$(O)/core/base/gzip.o: $(O)/flags.mk
+
 $(O)/core/%.o: core/%.c $(stamp)
 	$(SAY) CC $<
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS_ALL) -Icore $(CFLAGS_ALL) \
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(zlib_flags) -Icore $(CFLAGS_ALL) \
 		-include core/tools/banned.h -c -o $@ $<
 
 $(O)/bindings/%.o: bindings/%.c $(stamp)

@@ -5,6 +5,7 @@
  */
 #include "aws/client.h"
 
+#include "aws/body.h"
 #include "aws/ser.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -454,6 +455,50 @@ static int make_token(void *data, char out[37], struct hga_err *err)
 	return aws->env.uuid(aws->env.data, out, err);
 }
 
+/* Largest value that services and SDKs know. */
+#define COMPRESS_MIN_MAX 10485760
+
+static int compress(struct hga_aws_client *c, struct hga_aws_op op,
+                    struct hga_aws_request *req, struct hga_err *err)
+{
+	struct hga_aws_value v;
+	uint64_t min;
+	bool off;
+	int rc;
+
+	if (!(op.r->flags & HGA_OF_GZIP))
+		return 0;
+	rc = hga_aws_config_bool(&c->config, HGA_SET_NO_COMPRESS, &off, err);
+	if (rc < 0 || off)
+		return rc;
+	rc = hga_aws_config_get(&c->config, HGA_SET_COMPRESS_MIN, &v, err);
+	if (rc < 0)
+		return rc;
+	if (!hga_str_uint(hga_str_trim(hga_str(v.text)), &min) ||
+	    min > COMPRESS_MIN_MAX)
+		return hga_fail(err, HGA_USAGE, 0, NULL,
+		                "request_min_compression_size_bytes: \"%s\" is "
+		                "not a number from 0 to %d (from %s)",
+		                v.text, COMPRESS_MIN_MAX, v.where);
+	return hga_aws_body_compress(op, req, min, err);
+}
+
+/* Compression first: the checksum is of what is sent. */
+static int finish_body(struct hga_aws_client *c, struct hga_aws_op op,
+                       struct hga_val params, struct hga_aws_request *req,
+                       struct hga_err *err)
+{
+	enum hga_aws_sum sum;
+	int rc = compress(c, op, req, err);
+
+	if (rc == 0)
+		rc = hga_aws_body_sum(op, params, req, &sum, err);
+	if (rc < 0)
+		return rc;
+	req->sum = sum;
+	return hga_aws_body_set_sum(op, req, sum, err);
+}
+
 int aws_serialize(struct hga_aws_client *c, struct hga_aws_op op,
                   struct hga_val params, struct hga_val extra,
                   struct hga_aws_request *req, struct hga_err *err)
@@ -472,6 +517,8 @@ int aws_serialize(struct hga_aws_client *c, struct hga_aws_op op,
 	hga_aws_request_init(req, AWS_REQUEST_MAX);
 	if (rc == 0)
 		rc = hga_aws_serialize(&s, req, err);
+	if (rc == 0)
+		rc = finish_body(c, op, s.params, req, err);
 	hga_vtape_free_secret(changed);
 	return rc;
 }

@@ -149,6 +149,14 @@ static const struct setting settings[HGA_SET_COUNT] = {
                         {"AWS_SDK_UA_APP_ID", NULL},
                         "sdk_ua_app_id",
                         NULL},
+    [HGA_SET_COMPRESS_MIN] = {"request_min_compression_size_bytes",
+                              {"AWS_REQUEST_MIN_COMPRESSION_SIZE_BYTES", NULL},
+                              "request_min_compression_size_bytes",
+                              "10240"},
+    [HGA_SET_NO_COMPRESS] = {"disable_request_compression",
+                             {"AWS_DISABLE_REQUEST_COMPRESSION", NULL},
+                             "disable_request_compression",
+                             "false"},
 };
 
 const char *hga_aws_setting_name(enum hga_aws_setting s)

@@ -54,6 +54,8 @@ enum hga_aws_setting {
 	HGA_SET_ACCOUNT_MODE,   /* account_id_endpoint_mode */
 	HGA_SET_NO_HOST_PREFIX, /* disable_host_prefix_injection */
 	HGA_SET_APP_ID,
+	HGA_SET_COMPRESS_MIN, /* request_min_compression_size_bytes */
+	HGA_SET_NO_COMPRESS,  /* disable_request_compression */
 	HGA_SET_COUNT
 };
 

@@ -8,6 +8,7 @@
 #include "aws/error.h"
 
 #include "aws/out_json.h"
+#include "aws/out_rest.h"
 #include "aws/out_xml.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -279,8 +280,9 @@ static void set_text(char *out, size_t size, struct hga_str t)
 	out[t.n] = '\0';
 }
 
-static bool is_html(struct hga_str body)
+bool hga_aws_is_html(struct hga_str body)
 {
+	body = hga_str_trim(body);
 	return (body.n >= 5 && hga_str_ieqc(hga_strn(body.s, 5), "<html")) ||
 	       (body.n >= 9 && hga_str_ieqc(hga_strn(body.s, 9), "<!doctype"));
 }
@@ -381,64 +383,122 @@ static const struct hga_img_shape *find_shape(struct hga_aws_op op,
 	return NULL;
 }
 
-static int members_xml(struct hga_aws_op op, const struct hga_img_shape *s,
-                       struct hga_str body, struct hga_vtape *t,
+/* An error answer whose members are being read into a tape. */
+struct answer {
+	struct hga_aws_op op;
+	const struct hga_img_shape *shape; /* of the error or NULL */
+	int status;
+	struct hga_str head, body;
+};
+
+static int members_xml(const struct answer *a, bool inside, struct hga_vtape *t,
                        struct hga_err *err)
 {
-	struct hga_out_xml_args a = {
-	    .op = op, .shape = s, .mode = HGA_XML_ERROR, .tape = t};
-	struct hga_out_xml *x = hga_out_xml_new(&a);
+	struct hga_out_xml_args args = {.op = a->op,
+	                                .shape = a->shape,
+	                                .mode = HGA_XML_ERROR,
+	                                .inside = inside,
+	                                .tape = t};
+	struct hga_out_xml *x = hga_out_xml_new(&args);
 	int rc;
 
 	if (x == NULL)
 		return hga_fail_mem(err);
-	rc = hga_out_xml_feed(x, body.s, body.n, err);
+	rc = hga_out_xml_feed(x, a->body.s, a->body.n, err);
 	if (rc == 0)
 		rc = hga_out_xml_end(x, err);
 	hga_out_xml_free(x);
 	return rc;
 }
 
-static int members_json(struct hga_aws_op op, const struct hga_img_shape *s,
-                        struct hga_str body, struct hga_vtape *t,
-                        struct hga_err *err)
+static int members_json(const struct answer *a, bool inside,
+                        struct hga_vtape *t, struct hga_err *err)
 {
-	struct hga_out_json_args a = {.op = op, .shape = s, .tape = t};
-	struct hga_out_json *j = hga_out_json_new(&a);
+	struct hga_out_json_args args = {
+	    .op = a->op, .shape = a->shape, .inside = inside, .tape = t};
+	struct hga_out_json *j = hga_out_json_new(&args);
 	int rc;
 
 	if (j == NULL)
 		return hga_fail_mem(err);
-	rc = hga_out_json_feed(j, body.s, body.n, err);
+	rc = hga_out_json_feed(j, a->body.s, a->body.n, err);
 	if (rc == 0)
 		rc = hga_out_json_end(j, err);
 	hga_out_json_free(j);
 	return rc;
 }
 
-/* The members, or an empty structure when they cannot be read. */
-static int read_members(struct hga_aws_error *e, struct hga_aws_op op,
-                        struct hga_str body, struct hga_vtape *out,
+static int members_body(const struct answer *a, bool inside,
+                        struct hga_vtape *t, struct hga_err *err)
+{
+	if (a->body.n > 0 && a->body.s[0] == '{')
+		return members_json(a, inside, t, err);
+	if (a->body.n > 0 && a->body.s[0] == '<')
+		return members_xml(a, inside, t, err);
+	return -HGA_PROTOCOL;
+}
+
+/* rest: members of the headers and, with body, of the body. */
+static int members_rest(const struct answer *a, bool body, struct hga_vtape *t,
                         struct hga_err *err)
 {
-	struct hga_vtape *t = hga_vtape_new(&op.svc->names, MEMBERS_MAX);
-	int rc = -HGA_PROTOCOL;
+	struct hga_out_rest_args h = {.svc = a->op.svc,
+	                              .shape = a->shape,
+	                              .status = a->status,
+	                              .head = a->head,
+	                              .tape = t};
+	int rc;
+
+	(void)hga_vt_open(t, HGA_V_STRUCT, HGA_NO_NAME,
+	                  hga_aws_shape_number(a->op.svc, a->shape));
+	rc = hga_out_rest_head(&h, err);
+	if (rc == 0 && body)
+		rc = members_body(a, true, t, err);
+	(void)hga_vt_close(t); /* failures stick: vt_end */
+	return rc;
+}
+
+/* The members as a whole value of the fresh tape t. */
+static int members_into(const struct answer *a, bool body, struct hga_vtape *t,
+                        struct hga_err *err)
+{
+	if (a->shape == NULL)
+		return -HGA_PROTOCOL;
+	if (hga_out_is_rest(a->op.svc))
+		return members_rest(a, body, t, err);
+	return body ? members_body(a, false, t, err) : -HGA_PROTOCOL;
+}
+
+/* Tries with and without the body; -HGA_PROTOCOL: neither can be read. */
+static int try_members(const struct answer *a, bool body, struct hga_vtape *out,
+                       struct hga_err *err)
+{
+	struct hga_vtape *t = hga_vtape_new(&a->op.svc->names, MEMBERS_MAX);
+	int rc;
 
 	if (t == NULL)
 		return hga_fail_mem(err);
-	if (e->shape != NULL && body.n > 0 && body.s[0] == '{')
-		rc = members_json(op, e->shape, body, t, err);
-	else if (e->shape != NULL && body.n > 0 && body.s[0] == '<')
-		rc = members_xml(op, e->shape, body, t, err);
-	if (rc == 0) {
+	rc = members_into(a, body, t, err);
+	if (rc == 0)
 		rc = hga_out_append(out, t, err);
-	} else if (rc != -HGA_MEMORY) {
+	hga_vtape_free(t);
+	return rc;
+}
+
+/* The members, or an empty structure when they cannot be read. */
+static int read_members(const struct answer *a, struct hga_vtape *out,
+                        struct hga_err *err)
+{
+	int rc = try_members(a, true, out, err);
+
+	if (rc < 0 && rc != -HGA_MEMORY)
+		rc = try_members(a, false, out, err);
+	if (rc < 0 && rc != -HGA_MEMORY) {
 		(void)hga_vt_open(out, HGA_V_STRUCT, HGA_NO_NAME,
-		                  hga_aws_shape_number(op.svc, e->shape));
+		                  hga_aws_shape_number(a->op.svc, a->shape));
 		(void)hga_vt_close(out); /* failures stick: vt_end */
 		rc = 0;
 	}
-	hga_vtape_free(t);
 	return rc < 0 ? rc : hga_vt_end(out, err);
 }
 
@@ -462,7 +522,7 @@ static int fill(struct hga_aws_error *e, struct hga_aws_op op, struct found *f,
 
 	if (body.n > 0 && body.s[0] == '{')
 		rc = read_json(f, body, err);
-	else if (body.n > 0 && body.s[0] == '<' && !is_html(body))
+	else if (body.n > 0 && body.s[0] == '<' && !hga_aws_is_html(body))
 		rc = read_xml(f, body, err);
 	if (rc < 0)
 		return rc;
@@ -476,6 +536,7 @@ int hga_aws_error_read(struct hga_aws_error *e, struct hga_aws_op op,
                        int status, struct hga_str head, struct hga_str body,
                        struct hga_vtape *members, struct hga_err *err)
 {
+	struct answer a = {.op = op, .status = status, .head = head};
 	struct found f = {.at = -1};
 	size_t i;
 	int rc;
@@ -486,9 +547,11 @@ int hga_aws_error_read(struct hga_aws_error *e, struct hga_aws_op op,
 		                          : 512);
 	e->status = status;
 	body = hga_str_trim(body);
+	a.body = body;
 	rc = fill(e, op, &f, head, body, err);
+	a.shape = e->shape;
 	if (rc == 0 && members != NULL)
-		rc = read_members(e, op, body, members, err);
+		rc = read_members(&a, members, err);
 	for (i = 0; i < S_COUNT; i++)
 		hga_buf_release(&f.v[i]);
 	return rc;

@@ -39,6 +39,8 @@ int hga_aws_error_read(struct hga_aws_error *e, struct hga_aws_op op,
 
 /* Value of the first header of that lower-case name in head; .s NULL: none. */
 struct hga_str hga_aws_head_get(struct hga_str head, const char *name);
+/* The bytes begin as a web page does (blanks before it are allowed). */
+bool hga_aws_is_html(struct hga_str body);
 /* Reason phrase of a status, "Unknown" for foreign ones. */
 const char *hga_aws_reason(int status);
 

@@ -108,9 +108,10 @@ enum {
 	HGA_OF_IDEMPOTENT = 2u,
 	HGA_OF_UNSIGNED = 4u,         /* authtype none */
 	HGA_OF_UNSIGNED_PAYLOAD = 8u, /* unsignedPayload, v4-unsigned-body */
-	HGA_OF_CHECKSUM = 16u,        /* a request checksum is required */
+	HGA_OF_CHECKSUM = 16u,        /* httpChecksum: one is required */
 	HGA_OF_GZIP = 32u,            /* requestcompression gzip */
-	HGA_OF_BEARER = 64u           /* auth lists httpBearerAuth */
+	HGA_OF_BEARER = 64u,          /* auth lists httpBearerAuth */
+	HGA_OF_MD5 = 128u             /* httpChecksumRequired: Content-MD5 */
 };
 
 /* Flags of services. */

@@ -181,9 +181,10 @@ static uint16_t op_flags(struct mc *k, struct hga_str name, struct hga_val op)
 	if (mc_true_at(op, "unsignedPayload") ||
 	    hga_str_eqc(authtype, "v4-unsigned-body"))
 		f |= HGA_OF_UNSIGNED_PAYLOAD;
-	if (mc_true_at(sum, "requestChecksumRequired") ||
-	    mc_true_at(op, "httpChecksumRequired"))
+	if (mc_true_at(sum, "requestChecksumRequired"))
 		f |= HGA_OF_CHECKSUM;
+	if (mc_true_at(op, "httpChecksumRequired"))
+		f |= HGA_OF_MD5;
 	if (lists_gzip(op))
 		f |= HGA_OF_GZIP;
 	if (mc_lists_auth(op, "#httpBearerAuth"))

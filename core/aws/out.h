@@ -4,7 +4,8 @@
  * The reader and the shape are chosen from the status before the first body
  * byte.  A success is written into the caller's tape as one STRUCT of the
  * output shape (an empty one when the operation has no output).  The body is
- * never held, except its first 64 KiB (errors, trace).  Names are ids of
+ * never held, except its first 64 KiB (errors, trace) and a payload that is
+ * text or bytes and goes into the tape.  Names are ids of
  * op.svc->names, which the tape must have been made with.
  *
  * Limits: XML depth 64, 64 attributes, text 1 MiB, JSON depth 100; DOCTYPE,
@@ -21,6 +22,11 @@ struct hga_aws_out; /* opaque */
 
 struct hga_aws_vopt {
 	bool raw_time; /* keep timestamps as text */
+	/* Where the body of a streaming member goes when the answer is a
+	 * success; its member is then absent in the tape.  NULL: into the
+	 * tape.  fn as hga_http_args.sink: 1 when it took nothing. */
+	int (*sink)(void *data, const void *p, size_t n, struct hga_err *err);
+	void *data;
 };
 
 enum hga_aws_answer {
@@ -41,8 +47,11 @@ void hga_aws_out_free(struct hga_aws_out *o);
  */
 int hga_aws_out_head(struct hga_aws_out *o, int status, struct hga_str head,
                      struct hga_err *err) HGA_MUST_USE;
+/* After head: the body goes to the sink of the options. */
+bool hga_aws_out_streams(const struct hga_aws_out *o);
 /*
- * Next bytes of the body.  A malformed body is not a failure here (finish
+ * Next bytes of the body.  1: the sink took nothing, the same bytes are to be
+ * fed again later.  A malformed body is not a failure here (finish
  * tells); fails with protocol, code "TooLarge" or "TooDeep" (a limit was
  * exceeded: never retried), or memory.
  */
@@ -51,7 +60,8 @@ int hga_aws_out_feed(struct hga_aws_out *o, const void *p, size_t n,
 /*
  * After the last byte.  0: *kind says which.  -HGA_PROTOCOL, code "Garbled":
  * a 2xx without the modelled answer (portal page, truncated, wrong root,
- * empty); the request may have worked.  Else as feed.  The tape must not be
+ * empty); the request may have worked.  Else as feed.  An error document
+ * under status 200 (s3) is an error of status 500.  The tape must not be
  * used unless *kind is HGA_ANSWER_OK.
  */
 int hga_aws_out_finish(struct hga_aws_out *o, enum hga_aws_answer *kind,

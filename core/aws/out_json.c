@@ -21,7 +21,8 @@ struct jframe {
 	enum jkind kind;
 	bool opened;
 	bool is_union;
-	bool array; /* J_ANY */
+	bool inside; /* its structure is the caller's */
+	bool array;  /* J_ANY */
 	const struct hga_img_shape *shape;
 	uint32_t name;
 };
@@ -79,6 +80,19 @@ static void push_struct(struct hga_out_json *j, const struct hga_img_shape *s,
 		open_struct(j, f);
 }
 
+static void push_root(struct hga_out_json *j)
+{
+	struct jframe *f;
+
+	if (!j->a.inside) {
+		push_struct(j, j->a.shape, HGA_NO_NAME);
+		return;
+	}
+	f = push(j, J_STRUCT, j->a.shape, HGA_NO_NAME);
+	f->opened = true;
+	f->inside = true;
+}
+
 static void push_any(struct hga_out_json *j, bool array, uint32_t name)
 {
 	push(j, J_ANY, NULL, name)->array = array;
@@ -88,6 +102,12 @@ static void push_any(struct hga_out_json *j, bool array, uint32_t name)
 
 /* ---- keys ---- */
 
+static bool is_in_head(const struct hga_img_member *m)
+{
+	return m->location == HGA_LOC_HEADER ||
+	       m->location == HGA_LOC_HEADERS || m->location == HGA_LOC_STATUS;
+}
+
 static void struct_key(struct hga_out_json *j, struct jframe *f,
                        struct hga_str name)
 {
@@ -95,6 +115,8 @@ static void struct_key(struct hga_out_json *j, struct jframe *f,
 
 	if (f->shape != NULL)
 		m = hga_aws_member_wire(j->svc, f->shape, name);
+	if (m != NULL && f->inside && is_in_head(m))
+		m = NULL;
 	j->ref = m;
 	j->skip_next = m == NULL;
 	if (m == NULL && f->is_union && j->unknown[0] == '\0' &&
@@ -134,10 +156,16 @@ static int on_key(struct hga_out_json *j, struct hga_str name,
 static bool place(struct hga_out_json *j, bool null,
                   const struct hga_img_member **ref, uint32_t *name)
 {
-	struct jframe *f = &j->f[j->n - 1];
+	struct jframe *f;
 
 	*ref = NULL;
 	*name = HGA_NO_NAME;
+	if (j->n == 0) {
+		*ref = j->a.payload;
+		*name = *ref != NULL ? (*ref)->name : HGA_NO_NAME;
+		return !null;
+	}
+	f = &j->f[j->n - 1];
 	switch (f->kind) {
 	case J_STRUCT:
 		if (null)
@@ -276,7 +304,7 @@ static int on_scalar(struct hga_out_json *j, const struct hga_json_event *ev,
 		j->skip_next = false;
 		return 0;
 	}
-	if (j->n == 0)
+	if (j->n == 0 && j->a.payload == NULL)
 		return garbled(err, "the answer is no JSON object");
 	if (!place(j, ev->type == HGA_JSON_NULL, &ref, &name))
 		return 0;
@@ -335,10 +363,10 @@ static int on_open(struct hga_out_json *j, bool array, struct hga_err *err)
 		j->skip++;
 		return 0;
 	}
-	if (j->n == 0) {
+	if (j->n == 0 && j->a.payload == NULL) {
 		if (array)
 			return garbled(err, "the answer is no JSON object");
-		push_struct(j, j->a.shape, HGA_NO_NAME);
+		push_root(j);
 		return 0;
 	}
 	(void)place(j, false, &ref, &name); /* not null: always placed */
@@ -359,6 +387,8 @@ static void on_close(struct hga_out_json *j)
 		return;
 	}
 	f = &j->f[--j->n];
+	if (f->inside)
+		return;
 	if (f->kind == J_STRUCT && !f->opened && j->unknown[0] != '\0') {
 		hga_out_unknown(j->a.tape, f->name, hga_str(j->unknown));
 		j->unknown[0] = '\0';
@@ -432,5 +462,7 @@ int hga_out_json_end(struct hga_out_json *j, struct hga_err *err)
 {
 	int rc = hga_json_end(j->json, err);
 
-	return rc < 0 ? rc : hga_vt_end(j->a.tape, err);
+	if (rc < 0 || j->a.inside || j->a.payload != NULL)
+		return rc;
+	return hga_vt_end(j->a.tape, err);
 }

@@ -38,7 +38,7 @@ struct frame {
 	enum fkind kind;
 	bool opened; /* a container is open in the tape for it */
 	bool is_union;
-	bool wrapper; /* its members belong to the root's value */
+	bool wrapper; /* its members belong to a structure that stays open */
 	bool whole;   /* its end is the end of the value */
 	bool on_side; /* its end goes back to the outer tape */
 	const struct hga_img_shape *shape;
@@ -640,6 +640,48 @@ static int start_root(struct hga_out_xml *x, struct hga_str name,
 	return 0;
 }
 
+/* s3 answers the location as the text of the root. */
+static const struct hga_img_member *root_member(const struct hga_out_xml *x,
+                                                struct hga_str name)
+{
+	struct hga_str svc = hga_aws_text(x->svc, x->svc->r->name);
+
+	if (!hga_str_eqc(svc, "s3") || x->a.shape == NULL ||
+	    !hga_str_eqc(hga_aws_op_name(x->a.op), "GetBucketLocation"))
+		return NULL;
+	return hga_aws_member_wire(x->svc, x->a.shape, name);
+}
+
+/* The root of a rest answer may have any name. */
+static int start_rest(struct hga_out_xml *x, struct hga_str name,
+                      const struct hga_xml_attr *attrs, size_t n,
+                      struct hga_err *err)
+{
+	const struct hga_img_member *m = x->a.payload;
+	struct frame *f;
+	int rc;
+
+	if (hga_str_ieqc(name, "html"))
+		return garbled(err, "the answer is a web page");
+	if (hga_str_eqc(name, "Error")) {
+		x->saw_error = true;
+		return garbled(err, "the answer is an error document");
+	}
+	if (m == NULL)
+		m = root_member(x, name);
+	if (m != NULL) {
+		rc = push_value(x, m, m->name, attrs, n, err);
+		if (rc == 0)
+			top(x)->whole = true;
+		return rc;
+	}
+	f = push(x, F_ROOT);
+	f->shape = x->a.shape;
+	f->opened = true;
+	f->wrapper = true;
+	return n > 0 && f->shape != NULL ? attributes(x, f, attrs, n, err) : 0;
+}
+
 /* On the way to the first Error element. */
 static int start_error(struct hga_out_xml *x, struct hga_str name)
 {
@@ -647,7 +689,14 @@ static int start_error(struct hga_out_xml *x, struct hga_str name)
 		skip_element(x);
 	} else if (hga_str_eqc(name, "Error")) {
 		x->saw_error = true;
-		push_struct(x, x->a.shape, HGA_NO_NAME)->whole = true;
+		if (x->a.inside) {
+			push(x, F_STRUCT)->shape = x->a.shape;
+			top(x)->opened = true;
+			top(x)->wrapper = true;
+		} else {
+			push_struct(x, x->a.shape, HGA_NO_NAME);
+		}
+		top(x)->whole = true;
 	} else if (hga_str_eqc(name, "ErrorResponse") ||
 	           hga_str_eqc(name, "Response") ||
 	           hga_str_eqc(name, "Errors")) {
@@ -656,6 +705,21 @@ static int start_error(struct hga_out_xml *x, struct hga_str name)
 		skip_element(x);
 	}
 	return 0;
+}
+
+static int start_first(struct hga_out_xml *x, struct hga_str name,
+                       const struct hga_xml_attr *attrs, size_t n,
+                       struct hga_err *err)
+{
+	switch (x->a.mode) {
+	case HGA_XML_RESULT:
+		return start_root(x, name, err);
+	case HGA_XML_REST:
+		return start_rest(x, name, attrs, n, err);
+	case HGA_XML_ERROR:
+		break;
+	}
+	return start_error(x, name);
 }
 
 static int on_start(void *data, struct hga_str name,
@@ -670,8 +734,7 @@ static int on_start(void *data, struct hga_str name,
 		return 0;
 	}
 	if (x->n == 0)
-		return x->a.mode == HGA_XML_ERROR ? start_error(x, name)
-		                                  : start_root(x, name, err);
+		return start_first(x, name, attrs, n, err);
 	f = top(x);
 	switch (f->kind) {
 	case F_ROOT:
@@ -754,11 +817,8 @@ static int end_struct(struct hga_out_xml *x, struct frame *f,
 	}
 	open_struct(x, f);
 	rc = write_sides(x, f, err);
-	if (f->wrapper)
-		return rc;
-	(void)hga_vt_close(x->tape); /* sticks */
-	if (f->whole)
-		x->done_value = true;
+	if (!f->wrapper)
+		(void)hga_vt_close(x->tape); /* sticks */
 	return rc;
 }
 
@@ -795,7 +855,8 @@ static int end_frame(struct hga_out_xml *x, struct frame *f,
 	switch (f->kind) {
 	case F_ROOT:
 		rc = write_sides(x, f, err);
-		(void)hga_vt_close(x->tape); /* sticks */
+		if (!f->wrapper)
+			(void)hga_vt_close(x->tape); /* sticks */
 		x->done_value = true;
 		return rc;
 	case F_STRUCT:
@@ -837,6 +898,8 @@ static int on_end(void *data, struct hga_str name, struct hga_err *err)
 	rc = end_frame(x, f, err);
 	if (f->on_side)
 		x->tape = f->outer;
+	if (f->whole)
+		x->done_value = true;
 	x->n--;
 	return rc;
 }
@@ -895,7 +958,14 @@ int hga_out_xml_end(struct hga_out_xml *x, struct hga_err *err)
 		return rc;
 	if (!x->done_value)
 		return garbled(err, "the answer holds no result");
+	if (x->a.mode == HGA_XML_REST || x->a.inside)
+		return 0;
 	return hga_vt_end(x->a.tape, err);
+}
+
+bool hga_out_xml_is_error(const struct hga_out_xml *x)
+{
+	return x->a.mode == HGA_XML_REST && x->saw_error;
 }
 
 const char *hga_out_xml_request_id(const struct hga_out_xml *x)

@@ -1,5 +1,5 @@
 /*
- * XML answers of query, ec2 (and rest-xml) -> value, element by element.
+ * XML answers of query, ec2 and rest-xml -> value, element by element.
  *
  * Used by out.c for results and by error.c for the members of modelled
  * errors.  Unknown elements are skipped.  The elements of a flattened list
@@ -16,6 +16,7 @@ struct hga_out_xml; /* opaque */
 
 enum hga_out_xml_mode {
 	HGA_XML_RESULT, /* root <Op>Response or <Op>, result wrapper */
+	HGA_XML_REST,   /* any root but html; Error: see below */
 	HGA_XML_ERROR   /* members of the first Error element */
 };
 
@@ -24,6 +25,10 @@ struct hga_out_xml_args {
 	const struct hga_img_shape *shape; /* NULL: no members */
 	enum hga_out_xml_mode mode;
 	bool raw_time;
+	/* rest: the structure of the shape is open in the tape and stays so */
+	bool inside;
+	/* rest: the root is the value of this member (shape unused) */
+	const struct hga_img_member *payload;
 	struct hga_vtape *tape;
 };
 
@@ -35,8 +40,11 @@ void hga_out_xml_free(struct hga_out_xml *x);
  * limit's; memory. */
 int hga_out_xml_feed(struct hga_out_xml *x, const void *p, size_t n,
                      struct hga_err *err) HGA_MUST_USE;
-/* After the last byte: 0 when one value was written to the tape. */
+/* After the last byte: 0 when one value was written to the tape, or its
+ * members or payload. */
 int hga_out_xml_end(struct hga_out_xml *x, struct hga_err *err) HGA_MUST_USE;
+/* HGA_XML_REST stopped at a root "Error": s3 answers so with status 200. */
+bool hga_out_xml_is_error(const struct hga_out_xml *x);
 /* Request id in the body, "" if none. */
 const char *hga_out_xml_request_id(const struct hga_out_xml *x);
 

@@ -122,6 +122,11 @@ void hga_aws_request_release(struct hga_aws_request *r)
 	hga_buf_release(&r->host_prefix);
 	hga_aws_pairs_release(&r->headers);
 	hga_aws_pairs_release(&r->tokens);
+	hga_free(r->file);
+	r->file = NULL;
+	r->sum = 0;
+	r->payload_hash[0] = '\0';
+	r->bucket = 0;
 	r->has_body = false;
 	r->method[0] = '\0';
 }

@@ -44,6 +44,13 @@ struct hga_aws_request {
 	struct hga_aws_pairs headers;
 	struct hga_buf body;
 	bool has_body;               /* false: no body and no Content-Type */
+	char *file;                  /* the body is this file's content, or
+	                                NULL; body is empty then */
+	int sum;                     /* enum hga_aws_sum of that file, body.h */
+	char payload_hash[65];       /* hex SHA-256 of the file's content, for
+	                                the signer; "": of body */
+	size_t bucket;               /* s3: bytes of path that are "/BUCKET",
+	                                for an endpoint that places it */
 	struct hga_buf host_prefix;  /* put before the endpoint's host */
 	struct hga_aws_pairs tokens; /* filled-in idempotency tokens: path of
 	                                the member, token */

@@ -310,6 +310,17 @@ int hga_aws_ser_scalar(struct hga_buf *out, const struct hga_aws_svc *svc,
 	return plain_text(out, v, err);
 }
 
+bool hga_aws_ser_file(struct hga_val v, struct hga_str *path)
+{
+	struct hga_val text = hga_val_get(v, HGA_AWS_FILE_KEY);
+
+	if (!hga_val_is(v, HGA_V_MAP) || hga_val_count(v) != 1 ||
+	    !hga_val_is(text, HGA_V_STR))
+		return false;
+	*path = hga_val_str(text);
+	return true;
+}
+
 /* ---- host prefix ---- */
 
 static bool label_good(struct hga_str t)
@@ -415,6 +426,7 @@ int hga_aws_serialize(const struct hga_aws_ser *arg,
 		return hga_aws_ser_json(s, out, err);
 	case HGA_AWS_REST_JSON:
 	case HGA_AWS_REST_XML:
+		return hga_aws_ser_rest(s, out, err);
 	case HGA_AWS_CBOR:
 		break;
 	}

@@ -1,5 +1,6 @@
 /*
- * Parameters of an operation -> request.
+ * Parameters of an operation -> request (protocols query, ec2, json,
+ * rest-json, rest-xml).
  *
  * The value may come from a script (maps, lists, EMPTY) or from core.  It is
  * not validated here (valid.h): members the model does not know are left
@@ -43,6 +44,16 @@ int hga_aws_ser_query(const struct hga_aws_ser *s, struct hga_aws_request *out,
                       struct hga_err *err) HGA_MUST_USE;
 int hga_aws_ser_json(const struct hga_aws_ser *s, struct hga_aws_request *out,
                      struct hga_err *err) HGA_MUST_USE;
+
+int hga_aws_ser_rest(const struct hga_aws_ser *s, struct hga_aws_request *out,
+                     struct hga_err *err) HGA_MUST_USE;
+
+/*
+ * Path of a file given in place of a streaming blob: a map whose only entry
+ * is HGA_AWS_FILE_KEY.  False: v is nothing like it.
+ */
+#define HGA_AWS_FILE_KEY "$file"
+bool hga_aws_ser_file(struct hga_val v, struct hga_str *path);
 
 /* Text of a timestamp parameter (number or text) in a format; usage when it
  * is none. */

@@ -48,4 +48,20 @@ struct hga_ser_entry {
 int hga_ser_entries(struct hga_ser_ctx *c, struct hga_val map,
                     struct hga_ser_entry **out, uint32_t *n) HGA_MUST_USE;
 
+/* ---- bodies of the rest protocols, appended to out->body ---- */
+
+/* The parameters as one JSON object; body: only members of the body. */
+int hga_ser_json_object(struct hga_ser_ctx *c, const struct hga_img_shape *s,
+                        bool body) HGA_MUST_USE;
+/* One value as JSON. */
+int hga_ser_json_value(struct hga_ser_ctx *c, const struct hga_img_member *ref,
+                       struct hga_val v) HGA_MUST_USE;
+/* The parameters as one XML element called by the operation's rules; nothing
+ * when no member of the body is set. */
+int hga_ser_xml_input(struct hga_ser_ctx *c,
+                      const struct hga_img_shape *s) HGA_MUST_USE;
+/* The payload member's value as one XML element. */
+int hga_ser_xml_payload(struct hga_ser_ctx *c, const struct hga_img_member *m,
+                        struct hga_val v) HGA_MUST_USE;
+
 #endif

@@ -572,6 +572,10 @@ static int payload_hash(struct job *j)
 		memcpy(j->payload, given, strlen(given) + 1);
 		return 0;
 	}
+	if (j->r->payload_hash[0] != '\0') {
+		memcpy(j->payload, j->r->payload_hash, sizeof(j->payload));
+		return 0;
+	}
 	return hga_hash_hex(HGA_SHA256, hga_buf_text(&j->r->body),
 	                    j->r->body.len, j->payload, j->err);
 }

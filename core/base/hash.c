@@ -1,4 +1,5 @@
-/* Digests and MACs through OpenSSL; CRC-32C (RFC 3720 appendix B.4). */
+/* Digests and MACs through OpenSSL; CRC-32 (RFC 1952 section 8) and CRC-32C
+ * (RFC 3720 appendix B.4) by table. */
 #include "base/hash.h"
 
 #include "base/mem.h"
@@ -205,17 +206,43 @@ int hga_hmac_sha256(struct hga_str key, struct hga_str data, uint8_t out[32],
 	return hga_hmac(HGA_SHA256, key, data, out, err);
 }
 
+/* Eight steps of the reflected polynomial for each byte value. */
+static void make_table(uint32_t table[256], uint32_t poly)
+{
+	for (uint32_t i = 0; i < 256; i++) {
+		uint32_t crc = i;
+
+		for (int k = 0; k < 8; k++)
+			crc = crc >> 1 ^ (poly & (0u - (crc & 1)));
+		table[i] = crc;
+	}
+}
+
+static uint32_t crc_update(const uint32_t table[256], uint32_t crc,
+                           const uint8_t *b, size_t n)
+{
+	crc = ~crc;
+	while (n-- > 0)
+		crc = crc >> 8 ^ table[(crc ^ *b++) & 0xff];
+	return ~crc;
+}
+
+uint32_t hga_crc32(uint32_t crc, const void *p, size_t n)
+{
+	static uint32_t table[256]; /* made at first use */
+
+	if (table[1] == 0)
+		make_table(table, 0xedb88320u);
+	return crc_update(table, crc, p, n);
+}
+
 uint32_t hga_crc32c(uint32_t crc, const void *p, size_t n)
 {
-	const uint8_t *b = p;
+	static uint32_t table[256]; /* made at first use */
 
-	crc = ~crc;
-	while (n-- > 0) {
-		crc ^= *b++;
-		for (int k = 0; k < 8; k++)
-			crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1)));
-	}
-	return ~crc;
+	if (table[1] == 0)
+		make_table(table, 0x82f63b78u);
+	return crc_update(table, crc, p, n);
 }
 
 bool hga_equal_ct(struct hga_str a, struct hga_str b)

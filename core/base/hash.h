@@ -1,5 +1,5 @@
 /*
- * Digests, HMAC, CRC-32C, constant-time comparison.
+ * Digests, HMAC, CRC-32 and CRC-32C, constant-time comparison.
  *
  * Digests come from OpenSSL, fetched once per process.  One-shot functions
  * fail only without memory (-HGA_MEMORY) or when OpenSSL forbids the digest
@@ -60,6 +60,8 @@ int hga_hmac(enum hga_hash_alg alg, struct hga_str key, struct hga_str data,
 int hga_hmac_sha256(struct hga_str key, struct hga_str data, uint8_t out[32],
                     struct hga_err *err) HGA_MUST_USE;
 
+/* CRC-32 (IEEE, of gzip and zip) continued from crc (0 at the start). */
+uint32_t hga_crc32(uint32_t crc, const void *p, size_t n);
 /* CRC-32C (Castagnoli) continued from crc (0 at the start). */
 uint32_t hga_crc32c(uint32_t crc, const void *p, size_t n);
 

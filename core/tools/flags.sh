@@ -51,6 +51,15 @@ esac
 [ "$MODE" = fuzz ] && echo "FUZZ_LDFLAGS := -fsanitize=fuzzer"
 echo "HARDEN_CFLAGS := -fPIE$cflags"
 echo "HARDEN_LDFLAGS := -pie$ldflags"
+printf '#include <zlib.h>\nint main(void) { return zlibVersion() == 0; }\n' > "$tmp/z.c"
+if [ "${ZLIB:-auto}" != no ] &&
+	"$CC" -o "$tmp/z" "$tmp/z.c" -lz >/dev/null 2>&1; then
+	echo "ZLIB_CPPFLAGS := -DHGA_ZLIB"
+	echo "ZLIB_LIBS := -lz"
+elif [ "${ZLIB:-auto}" = yes ]; then
+	echo "ZLIB=yes, but zlib is not installed (zlib1g-dev)" >&2
+	exit 1
+fi
 printf '#include <stdio.h>\n#include <readline/readline.h>\nint main(void) { return rl_readline_version < 0x0800; }\n' \
 	> "$tmp/r.c"
 if [ "${READLINE:-auto}" != no ] &&

@@ -22,7 +22,7 @@ allowed() { # allowed AREA: folders its own #include lines may name
 }
 libs() { # libs AREA: library headers it may include
 	case $1 in
-	base) echo 'openssl/ expat.h' ;;
+	base) echo 'openssl/ expat.h zlib.h' ;;
 	net) echo 'curl/ microhttpd.h openssl/' ;;
 	state) echo 'sqlite3.h' ;;
 	ssh) echo 'libssh2.h libssh2_sftp.h' ;;
@@ -43,7 +43,7 @@ for area in base net state aws ssh winrm box box/guest tools; do
 			*) say "$f: core/$area may not include \"$inc\"" ;;
 			esac
 		done
-		for inc in $(sed -n 's/^# *include <\(openssl\/[^>]*\|expat\.h\|curl\/[^>]*\|microhttpd\.h\|sqlite3\.h\|libssh2[^>]*\|lua[^>]*\|lauxlib\.h\|readline\/[^>]*\)>.*/\1/p' "$f"); do
+		for inc in $(sed -n 's/^# *include <\(openssl\/[^>]*\|expat\.h\|zlib\.h\|curl\/[^>]*\|microhttpd\.h\|sqlite3\.h\|libssh2[^>]*\|lua[^>]*\|lauxlib\.h\|readline\/[^>]*\)>.*/\1/p' "$f"); do
 			ok=
 			for l in $(libs "$area"); do
 				case $inc in "$l"*) ok=1 ;; esac
@@ -53,7 +53,7 @@ for area in base net state aws ssh winrm box box/guest tools; do
 	done
 done
 for f in bindings/*.c bindings/*.h; do
-	for inc in $(sed -n 's/^# *include <\(openssl\/[^>]*\|expat\.h\|curl\/[^>]*\|microhttpd\.h\|sqlite3\.h\|libssh2[^>]*\)>.*/\1/p' "$f"); do
+	for inc in $(sed -n 's/^# *include <\(openssl\/[^>]*\|expat\.h\|zlib\.h\|curl\/[^>]*\|microhttpd\.h\|sqlite3\.h\|libssh2[^>]*\)>.*/\1/p' "$f"); do
 		case $f in
 		bindings/host.c | bindings/version.c) ;; # asks libraries for their versions
 		*) say "$f: bindings may not include <$inc>" ;;

@@ -134,7 +134,7 @@ static void test_json(void)
 	is_str(body_of(&t, "DescribeThings", "{}", "{\"New\":[1]}", NULL),
 	       "{\"New\":[1]}", "raw members are added");
 	toy_close(&t);
-	toy_open(&t, TOY_META("rest-json") TOY_BODY);
+	toy_open(&t, TOY_META("smithy-rpc-v2-cbor") TOY_BODY);
 	ok(strncmp(body_of(&t, "DescribeThings", "{}", NULL, NULL),
 	           "Unsupported: toy:", 17) == 0,
 	   "a protocol without serialiser is a clear error");

@@ -77,6 +77,98 @@
 	"\"Kind\":{\"type\":\"string\",\"enum\":[\"t3.small\",\"t3.medium\"]}" \
 	"}}"
 
+/* Operations and shapes for the rest protocols. */
+#define TOY_REST                                                               \
+	"\"operations\":{"                                                     \
+	"\"PutThing\":{\"http\":{\"method\":\"PUT\","                          \
+	"\"requestUri\":\"/things/{Name}/{Rest+}?x=1\"},"                      \
+	"\"input\":{\"shape\":\"PutIn\"}},"                                    \
+	"\"PutData\":{\"http\":{\"method\":\"PUT\",\"requestUri\":\"/data\"}," \
+	"\"httpChecksum\":{\"requestAlgorithmMember\":\"Algorithm\","          \
+	"\"requestChecksumRequired\":true},"                                   \
+	"\"input\":{\"shape\":\"PutDataIn\"}},"                                \
+	"\"PutOld\":{\"http\":{\"method\":\"PUT\",\"requestUri\":\"/old\"},"   \
+	"\"httpChecksumRequired\":true,"                                       \
+	"\"input\":{\"shape\":\"PutPartIn\"}},"                                \
+	"\"GetThing\":{\"http\":{\"method\":\"GET\",\"requestUri\":\"/"        \
+	"thing\"},"                                                            \
+	"\"output\":{\"shape\":\"GetOut\"},\"errors\":[{\"shape\":\"Busy\"}]}" \
+	","                                                                    \
+	"\"GetData\":{\"http\":{\"method\":\"GET\",\"requestUri\":\"/data\"}," \
+	"\"output\":{\"shape\":\"DataOut\"},\"errors\":[{\"shape\":\"Busy\"}]" \
+	"},"                                                                   \
+	"\"GetPart\":{\"http\":{\"method\":\"GET\",\"requestUri\":\"/part\"}," \
+	"\"output\":{\"shape\":\"PartOut\"},\"errors\":[{\"shape\":\"Busy\"}]" \
+	"},"                                                                   \
+	"\"Ping\":{\"http\":{\"method\":\"GET\",\"requestUri\":\"/ping\"},"    \
+	"\"output\":{\"shape\":\"PingOut\"}}},"                                \
+	"\"shapes\":{"                                                         \
+	"\"PutIn\":{\"type\":\"structure\",\"members\":{"                      \
+	"\"Name\":{\"shape\":\"Str\",\"location\":\"uri\"},"                   \
+	"\"Rest\":{\"shape\":\"Str\",\"location\":\"uri\"},"                   \
+	"\"Note\":{\"shape\":\"Str\",\"location\":\"header\","                 \
+	"\"locationName\":\"x-note\"},"                                        \
+	"\"Notes\":{\"shape\":\"Strs\",\"location\":\"header\","               \
+	"\"locationName\":\"x-notes\"},"                                       \
+	"\"Meta\":{\"shape\":\"Map\",\"location\":\"headers\","                \
+	"\"locationName\":\"x-meta-\"},"                                       \
+	"\"Ask\":{\"shape\":\"Strs\",\"location\":\"querystring\","            \
+	"\"locationName\":\"ask\"},"                                           \
+	"\"More\":{\"shape\":\"Map\",\"location\":\"querystring\"},"           \
+	"\"Text\":{\"shape\":\"Str\"}}},"                                      \
+	"\"PutDataIn\":{\"type\":\"structure\",\"payload\":\"Body\","          \
+	"\"members\":{\"Body\":{\"shape\":\"Data\"},"                          \
+	"\"Sum\":{\"shape\":\"Str\",\"location\":\"header\","                  \
+	"\"locationName\":\"x-amz-checksum-sha1\"},"                           \
+	"\"Algorithm\":{\"shape\":\"Str\",\"location\":\"header\","            \
+	"\"locationName\":\"x-amz-sdk-checksum-algorithm\"}}},"                \
+	"\"PutPartIn\":{\"type\":\"structure\",\"payload\":\"Part\","          \
+	"\"members\":{\"Part\":{\"shape\":\"Part\"}}},"                        \
+	"\"GetOut\":{\"type\":\"structure\",\"members\":{"                     \
+	"\"Status\":{\"shape\":\"Int\",\"location\":\"statusCode\"},"          \
+	"\"Note\":{\"shape\":\"Str\",\"location\":\"header\","                 \
+	"\"locationName\":\"X-Note\"},"                                        \
+	"\"Notes\":{\"shape\":\"Strs\",\"location\":\"header\","               \
+	"\"locationName\":\"X-Notes\"},"                                       \
+	"\"Dates\":{\"shape\":\"Dates\",\"location\":\"header\","              \
+	"\"locationName\":\"X-Dates\"},"                                       \
+	"\"Doc\":{\"shape\":\"Str\",\"location\":\"header\","                  \
+	"\"jsonvalue\":true,\"locationName\":\"X-Doc\"},"                      \
+	"\"Meta\":{\"shape\":\"Map\",\"location\":\"headers\","                \
+	"\"locationName\":\"x-meta-\"},"                                       \
+	"\"Count\":{\"shape\":\"Int\"},"                                       \
+	"\"Part\":{\"shape\":\"Part\"},"                                       \
+	"\"Map\":{\"shape\":\"Map\"},"                                         \
+	"\"Any\":{\"shape\":\"Any\"},"                                         \
+	"\"Flat\":{\"shape\":\"Strs\",\"flattened\":true}}},"                  \
+	"\"DataOut\":{\"type\":\"structure\",\"payload\":\"Body\","            \
+	"\"members\":{\"Body\":{\"shape\":\"Data\"},"                          \
+	"\"Size\":{\"shape\":\"Int\",\"location\":\"header\","                 \
+	"\"locationName\":\"X-Size\"}}},"                                      \
+	"\"PartOut\":{\"type\":\"structure\",\"payload\":\"Part\","            \
+	"\"members\":{\"Part\":{\"shape\":\"Part\"}}},"                        \
+	"\"PingOut\":{\"type\":\"structure\",\"members\":{"                    \
+	"\"Note\":{\"shape\":\"Str\",\"location\":\"header\","                 \
+	"\"locationName\":\"X-Note\"}}},"                                      \
+	"\"Part\":{\"type\":\"structure\",\"members\":{"                       \
+	"\"Kind\":{\"shape\":\"Str\",\"xmlAttribute\":true},"                  \
+	"\"Made\":{\"shape\":\"Time\"},\"Text\":{\"shape\":\"Str\"},"          \
+	"\"Data\":{\"shape\":\"Blob\"},\"Inner\":{\"shape\":\"Part\"},"        \
+	"\"List\":{\"shape\":\"Strs\"}}},"                                     \
+	"\"Busy\":{\"type\":\"structure\",\"exception\":true,"                 \
+	"\"error\":{\"code\":\"ThingBusy\",\"httpStatusCode\":409},"           \
+	"\"members\":{\"Holder\":{\"shape\":\"Str\"},"                         \
+	"\"Note\":{\"shape\":\"Str\",\"location\":\"header\","                 \
+	"\"locationName\":\"X-Note\"}}},"                                      \
+	"\"Any\":{\"type\":\"structure\",\"members\":{},\"document\":true},"   \
+	"\"Strs\":{\"type\":\"list\",\"member\":{\"shape\":\"Str\"}},"         \
+	"\"Dates\":{\"type\":\"list\",\"member\":{\"shape\":\"Time\"}},"       \
+	"\"Map\":{\"type\":\"map\",\"key\":{\"shape\":\"Str\"},"               \
+	"\"value\":{\"shape\":\"Str\"}},"                                      \
+	"\"Data\":{\"type\":\"blob\",\"streaming\":true},"                     \
+	"\"Str\":{\"type\":\"string\"},\"Blob\":{\"type\":\"blob\"},"          \
+	"\"Time\":{\"type\":\"timestamp\"},\"Int\":{\"type\":\"integer\"}}}"
+
 #define TOY_WAITERS                                                            \
 	"{\"version\":2,\"waiters\":{\"ThingReady\":{"                         \
 	"\"operation\":\"DescribeThings\",\"delay\":15,\"maxAttempts\":40,"    \
@@ -100,11 +192,12 @@ struct toy {
 /* Compiles and opens; aborts the test when that fails. */
 __attribute__((unused)) static void toy_open(struct toy *t, const char *service)
 {
+	bool things = strstr(service, "DescribeThings") != NULL;
 	struct hga_modelc_src src = {
 	    .name = HGA_STR("toy"),
 	    .service = hga_str(service),
-	    .waiters = HGA_STR(TOY_WAITERS),
-	    .paginators = HGA_STR(TOY_PAGES),
+	    .waiters = things ? HGA_STR(TOY_WAITERS) : HGA_STR(""),
+	    .paginators = things ? HGA_STR(TOY_PAGES) : HGA_STR(""),
 	    .ruleset = HGA_STR("{ \"version\" : \"1.0\" }"),
 	};
 	struct hga_modelc *c = hga_modelc_new(true);

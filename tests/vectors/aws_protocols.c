@@ -4,16 +4,44 @@
  * with the expected request, or an answer with the expected result.
  */
 #include "vec.h"
+#include "vec_http.h"
+#include "vec_xml.h"
 
+#include "aws/body.h"
 #include "aws/out.h"
 #include "aws/ser.h"
+#include "base/gzip.h"
 
-static bool served(struct hga_val suite)
+/* Protocols that are to come. */
+static bool is_later(struct hga_val suite)
 {
 	struct hga_str p = vec_str(hga_val_get(suite, "metadata"), "protocol");
 
-	return hga_str_eqc(p, "ec2") || hga_str_eqc(p, "query") ||
-	       hga_str_eqc(p, "json");
+	return hga_str_eqc(p, "smithy-rpc-v2-cbor");
+}
+
+/* Answers that are event streams, which are to come. */
+static bool is_event_stream(struct hga_val suite)
+{
+	struct hga_vit it;
+
+	for (it = hga_val_first(hga_val_get(suite, "shapes")); hga_val_more(it);
+	     it = hga_val_next(it))
+		if (hga_val_bool(hga_val_get(hga_vit_val(it), "eventstream"),
+		                 false))
+			return true;
+	return false;
+}
+
+#define COMPRESS_MIN 10240 /* the default of clients */
+
+/* Cases whose body is compressed, where this program cannot. */
+static bool needs_gzip(struct hga_val c)
+{
+	struct hga_val given = hga_val_get(c, "given");
+
+	return !hga_gzip_there() &&
+	       !vec_none(hga_val_get(given, "requestcompression"));
 }
 
 static int fixed_token(void *data, char out[37], struct hga_err *err)
@@ -170,41 +198,57 @@ static bool json_equal(struct hga_str got, struct hga_str want)
 
 /* ---- input cases ---- */
 
-static const char *check_headers(const struct hga_aws_request *r, bool json,
-                                 struct hga_val want)
+static const char *check_listed(const struct hga_aws_request *r,
+                                struct hga_val names, bool there)
 {
-	struct hga_val h = hga_val_get(want, "headers"), l;
 	struct hga_vit it;
-	const char *got;
 
-	if (hga_val_is(h, HGA_V_MAP)) {
-		for (it = hga_val_first(h); hga_val_more(it);
-		     it = hga_val_next(it)) {
-			struct hga_str name = hga_vit_name(&it);
-			char n[256];
+	if (!hga_val_is(names, HGA_V_LIST))
+		return NULL;
+	for (it = hga_val_first(names); hga_val_more(it);
+	     it = hga_val_next(it)) {
+		char n[256];
 
-			if (!json && hga_str_ieqc(name, "content-type"))
-				continue;
-			snprintf(n, sizeof(n), "%.*s", HGA_STRF(name));
-			got = hga_aws_pairs_get(&r->headers, n);
-			if (!hga_str_eq(hga_str(got),
-			                hga_val_str(hga_vit_val(it))))
-				return "header";
+		snprintf(n, sizeof(n), "%.*s",
+		         HGA_STRF(hga_val_str(hga_vit_val(it))));
+		/* the transport adds the length of every body */
+		if (strcasecmp(n, "content-length") == 0) {
+			if (!there && r->has_body)
+				return "a body where there should be none";
+			continue;
 		}
-	}
-	l = hga_val_get(want, "forbidHeaders");
-	if (hga_val_is(l, HGA_V_LIST)) {
-		for (it = hga_val_first(l); hga_val_more(it);
-		     it = hga_val_next(it)) {
-			char n[256];
-
-			snprintf(n, sizeof(n), "%.*s",
-			         HGA_STRF(hga_val_str(hga_vit_val(it))));
-			if (hga_aws_pairs_get(&r->headers, n) != NULL)
-				return "forbidden header";
-		}
+		if ((hga_aws_pairs_get(&r->headers, n) != NULL) != there)
+			return there ? "a required header is missing"
+			             : "forbidden header";
 	}
 	return NULL;
+}
+
+static const char *check_headers(const struct hga_aws_request *r, bool typed,
+                                 struct hga_val want)
+{
+	struct hga_val h = hga_val_get(want, "headers");
+	const char *bad;
+	struct hga_vit it;
+
+	for (it = hga_val_first(h);
+	     hga_val_is(h, HGA_V_MAP) && hga_val_more(it);
+	     it = hga_val_next(it)) {
+		struct hga_str name = hga_vit_name(&it);
+		char n[256];
+
+		if (!typed && hga_str_ieqc(name, "content-type"))
+			continue;
+		snprintf(n, sizeof(n), "%.*s", HGA_STRF(name));
+		if (!vec_header_equal(hga_aws_pairs_get(&r->headers, n),
+		                      hga_val_str(hga_vit_val(it))))
+			return "header";
+	}
+	bad = check_listed(r, hga_val_get(want, "requireHeaders"), true);
+	if (bad == NULL)
+		bad =
+		    check_listed(r, hga_val_get(want, "forbidHeaders"), false);
+	return bad;
 }
 
 /* The path and host of the endpoint, joined as a call does it. */
@@ -214,7 +258,7 @@ static const char *check_uri(const struct hga_aws_request *r,
 	struct hga_str ep = vec_str(suite, "clientEndpoint");
 	struct hga_str host = hga_str(""), base = hga_str("");
 	struct hga_val h = hga_val_get(want, "host");
-	char uri[1024], full[1024];
+	char uri[4096], full[1024];
 	ptrdiff_t p;
 
 	p = hga_str_find(ep, HGA_STR("://"));
@@ -229,8 +273,10 @@ static const char *check_uri(const struct hga_aws_request *r,
 	snprintf(uri, sizeof(uri), "%.*s%s%s%s", HGA_STRF(base),
 	         hga_buf_text(&r->path), r->query.len > 0 ? "?" : "",
 	         hga_buf_text(&r->query));
-	if (!hga_str_eqc(vec_str(want, "uri"), uri))
+	if (!vec_uri_equal(uri, vec_str(want, "uri"))) {
+		printf("#  uri: %s\n# want: %s\n", uri, vec_cstr(want, "uri"));
 		return "uri";
+	}
 	snprintf(full, sizeof(full), "%s%.*s%.*s",
 	         hga_buf_text(&r->host_prefix), HGA_STRF(host), HGA_STRF(base));
 	if (hga_val_is(h, HGA_V_STR) && host.n > 0 &&
@@ -239,11 +285,35 @@ static const char *check_uri(const struct hga_aws_request *r,
 	return NULL;
 }
 
+/* As the protocol compares bodies; raw payloads byte by byte. */
+static bool body_equal(enum hga_aws_protocol p, struct hga_str got,
+                       struct hga_str want)
+{
+	bool same = hga_str_eq(got, want);
+
+	switch (p) {
+	case HGA_AWS_EC2:
+	case HGA_AWS_QUERY:
+		return forms_equal(got, want);
+	case HGA_AWS_JSON:
+	case HGA_AWS_REST_JSON:
+		return same || json_equal(got, want);
+	case HGA_AWS_REST_XML:
+		return same || vec_xml_equal(got, want);
+	case HGA_AWS_CBOR:
+		break;
+	}
+	return same;
+}
+
 static const char *check_request(const struct vec_model *m,
                                  const struct hga_aws_request *r,
-                                 struct hga_val suite, struct hga_val want)
+                                 struct hga_val suite, struct hga_val given,
+                                 struct hga_val want)
 {
-	bool json = m->svc->r->protocol == HGA_AWS_JSON;
+	enum hga_aws_protocol p = (enum hga_aws_protocol)m->svc->r->protocol;
+	bool typed = p != HGA_AWS_EC2 && p != HGA_AWS_QUERY;
+	bool packed = !vec_none(hga_val_get(given, "requestcompression"));
 	struct hga_val body = hga_val_get(want, "body");
 	struct hga_str method = vec_str(want, "method");
 	const char *bad;
@@ -252,15 +322,12 @@ static const char *check_request(const struct vec_model *m,
 		return "method";
 	bad = check_uri(r, suite, want);
 	if (bad == NULL)
-		bad = check_headers(r, json, want);
-	if (bad != NULL)
+		bad = check_headers(r, typed, want);
+	/* of a packed body only the header is to be compared */
+	if (bad != NULL || packed || !hga_val_is(body, HGA_V_STR))
 		return bad;
-	if (!hga_val_is(body, HGA_V_STR))
-		return NULL;
-	if (json ? !json_equal(hga_buf_str(&r->body), hga_val_str(body))
-	         : !forms_equal(hga_buf_str(&r->body), hga_val_str(body)))
-		return "body";
-	return NULL;
+	return body_equal(p, hga_buf_str(&r->body), hga_val_str(body)) ? NULL
+	                                                               : "body";
 }
 
 static void input_case(struct vec_count *n, struct hga_val suite,
@@ -274,10 +341,6 @@ static void input_case(struct vec_count *n, struct hga_val suite,
 	struct vec_model m;
 	struct hga_err err = {.kind = HGA_OK};
 
-	if (!vec_none(hga_val_get(given, "requestcompression"))) {
-		n->skipped++; /* compression belongs to the call */
-		return;
-	}
 	memset(&r, 0, sizeof(r));
 	if (!vec_model(&m, suite, given, &err)) {
 		vec_case(n, false, id, err.msg);
@@ -286,11 +349,12 @@ static void input_case(struct vec_count *n, struct hga_val suite,
 	}
 	s.op = m.op;
 	s.params = hga_val_get(c, "params");
-	if (hga_aws_serialize(&s, &r, &err) < 0)
+	if (hga_aws_serialize(&s, &r, &err) < 0 ||
+	    hga_aws_body_compress(m.op, &r, COMPRESS_MIN, &err) < 0)
 		bad = err.msg;
 	else
-		bad =
-		    check_request(&m, &r, suite, hga_val_get(c, "serialized"));
+		bad = check_request(&m, &r, suite, given,
+		                    hga_val_get(c, "serialized"));
 	if (!vec_case(n, bad == NULL, id, bad))
 		printf("#   got: %.300s\n#  want: %.300s\n",
 		       hga_buf_text(&r.body),
@@ -321,8 +385,10 @@ static void head_text(struct hga_buf *out, struct hga_val headers)
 	}
 }
 
+/* fold: names of headers are keys of the result, and have no case. */
 static const char *check_answer(struct hga_aws_out *o, struct hga_vtape *t,
-                                enum hga_aws_answer kind, struct hga_val c)
+                                enum hga_aws_answer kind, struct hga_val c,
+                                bool fold)
 {
 	static char why[5000];
 	const struct hga_aws_error *e = hga_aws_out_error(o);
@@ -347,11 +413,24 @@ static const char *check_answer(struct hga_aws_out *o, struct hga_vtape *t,
 		want = hga_val_get(c, "error");
 		what = "error members";
 	}
-	if (vec_none(want) ? hga_val_count(got) == 0 : vec_equal(got, want))
+	if (vec_none(want) ? hga_val_count(got) == 0
+	                   : vec_equal_as(got, want, fold))
 		return NULL;
 	snprintf(why, sizeof(why), "%s\n#   got: %s\n#  want: %s", what,
 	         vec_show(got), vec_show(want));
 	return why;
+}
+
+/* The output has a member for many headers. */
+static bool has_headers(const struct vec_model *m)
+{
+	const struct hga_img_shape *s = hga_aws_shape(m->svc, m->op.r->output);
+	uint32_t i;
+
+	for (i = 0; s != NULL && i < s->members.n; i++)
+		if (hga_aws_member(m->svc, s, i)->location == HGA_LOC_HEADERS)
+			return true;
+	return false;
 }
 
 /* Feeds the body in pieces of that size. */
@@ -380,7 +459,7 @@ static void output_pieces(struct vec_count *n, const struct vec_model *m,
 		                      &err);
 	if (rc == 0)
 		rc = hga_aws_out_finish(o, &kind, &err);
-	bad = rc < 0 ? err.msg : check_answer(o, t, kind, c);
+	bad = rc < 0 ? err.msg : check_answer(o, t, kind, c, has_headers(m));
 	vec_case(n, bad == NULL, id, bad);
 	hga_buf_release(&head);
 	hga_aws_out_free(o);
@@ -414,11 +493,14 @@ static void run_file(const char *path, bool input, struct vec_count *n,
 	     s = hga_val_next(s)) {
 		struct hga_val suite = hga_vit_val(s);
 		struct hga_val cases = hga_val_get(suite, "cases");
+		bool later =
+		    is_later(suite) || (!input && is_event_stream(suite));
 
+		n->lie += hga_val_count(cases);
 		for (c = hga_val_first(cases); hga_val_more(c);
 		     c = hga_val_next(c)) {
-			if (!served(suite))
-				n->skipped++;
+			if (later || needs_gzip(hga_vit_val(c)))
+				n->named++;
 			else if (input)
 				input_case(n, suite, hga_vit_val(c));
 			else
@@ -431,7 +513,10 @@ static void run_file(const char *path, bool input, struct vec_count *n,
 static void run_suite(const char *name)
 {
 	static const char *const ends[] = {"input", "output"};
-	struct vec_count n = {.name = name};
+	struct vec_count n = {.name = name,
+	                      .why = "smithy-rpc-v2-cbor and event streams "
+	                             "are to come; compressed bodies need "
+	                             "zlib"};
 	struct vec_count bytewise = {.name = "answers fed byte by byte"};
 	size_t e, i;
 
@@ -453,7 +538,7 @@ static void run_suite(const char *name)
 		globfree(&g);
 	}
 	vec_end(&n);
-	ok(n.total > 0, "%s: there were cases", name);
+	ok(n.lie > 0, "%s: there were cases", name);
 	ok(bytewise.passed == bytewise.total,
 	   "%s: answers cut anywhere read the same", name);
 }

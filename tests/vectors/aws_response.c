@@ -119,10 +119,10 @@ static void run_file(struct vec_count *n, const struct hga_aws_image *img,
 	size_t len = 0;
 	char *body;
 
+	n->lie++;
 	svc = hga_aws_svc_find(img, hga_strn(base, (size_t)(dash - base)));
-	if (svc == NULL || (svc->r->protocol != HGA_AWS_EC2 &&
-	                    svc->r->protocol != HGA_AWS_QUERY)) {
-		n->skipped++;
+	if (svc == NULL) {
+		vec_case(n, false, base, "no such service in the models");
 		return;
 	}
 	op = hga_aws_op_find(svc, hga_strn(dash + 1, strlen(dash + 1) - 4));
