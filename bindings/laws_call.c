@@ -445,7 +445,7 @@ static void call_release(struct hga_op *op)
 
 struct call_opts {
 	int64_t timeout_ms, read_ms, max_attempts;
-	int extra, pager, gate;
+	int extra, pager, gate, to;
 	bool validate, eventual;
 };
 
@@ -456,6 +456,7 @@ static const struct lb_opt call_defs[] = {
     {"validate", LB_BOOL, offsetof(struct call_opts, validate)},
     {"eventual", LB_BOOL, offsetof(struct call_opts, eventual)},
     {"extra", LB_TABLE, offsetof(struct call_opts, extra)},
+    {"to", LB_ANY, offsetof(struct call_opts, to)},
     {"pager", LB_ANY, offsetof(struct call_opts, pager)},
     {"gate", LB_TABLE, offsetof(struct call_opts, gate)},
     {NULL, LB_ANY, 0},
@@ -538,6 +539,22 @@ static void push_next(lua_State *L, struct l_call *x, bool *more)
 	lbval_push(L, hga_vtape_root(x->next));
 }
 
+/* Answer at 8: what became of the member that streamed. */
+static void set_streamed(lua_State *L, struct l_call *x)
+{
+	const struct hga_aws_call *c = &x->c;
+	const struct hga_img_member *m;
+
+	if (!c->sink.open)
+		return;
+	m = hga_aws_out_stream(c->op);
+	lua_pushstring(L, hga_aws_cstr(c->op.svc, m->name));
+	lua_createtable(L, 0, 2);
+	set_text(L, "path", c->sink.path);
+	set_int(L, "size", (lua_Integer)c->sink.size);
+	lua_rawset(L, 8);
+}
+
 /* Result: answer, meta, tokens or nil, more.  Stack: 1 client, 2 operation,
  * 3 parameters, 4 options, 5 the op. */
 static int push_result(lua_State *L, struct l_call *x)
@@ -548,6 +565,7 @@ static int push_result(lua_State *L, struct l_call *x)
 	push_meta(L, x);
 	laws_pushanswer(L, laws_check_client(L, 1), x->c.tape);
 	laws_pushmetas(L);
+	set_streamed(L, x);
 	lua_pushvalue(L, 8);
 	lua_pushvalue(L, 7);
 	lua_rawset(L, 9);
@@ -559,12 +577,45 @@ static int push_result(lua_State *L, struct l_call *x)
 	return 4;
 }
 
+static int call_k(lua_State *L, int status, lua_KContext ctx);
+
+/* The function that takes chunks has returned, or raised: then the call ends
+ * at once. */
+static int chunk_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct l_call *x = (struct l_call *)ctx;
+
+	if (status != LUA_OK && status != LUA_YIELD) {
+		lb_endop(L, &x->c.base);
+		return lua_error(L);
+	}
+	lua_settop(L, 5);
+	if (x->c.sink.queue.len > 0 || x->c.base.state == HGA_OP_FINISHED)
+		return call_k(L, LUA_OK, ctx);
+	return sched_await(L, &x->c.base, "aws call", call_k);
+}
+
+/* Gives what is queued to the function of option to. */
+static int push_chunk(lua_State *L, struct l_call *x)
+{
+	struct hga_buf *q = &x->c.sink.queue;
+	lua_KContext ctx = (lua_KContext)x;
+
+	lua_getfield(L, 4, "to");
+	lua_pushlstring(L, q->data, q->len);
+	hga_buf_clear(q);
+	hga_aws_call_resume(&x->c);
+	return chunk_k(L, lua_pcallk(L, 1, 0, 0, ctx, chunk_k), ctx);
+}
+
 static int call_k(lua_State *L, int status, lua_KContext ctx)
 {
 	struct l_call *x = (struct l_call *)ctx;
 	int rc = sched_resumed_raw(L, &x->c.base);
 
-	(void)status; /* always LUA_YIELD */
+	(void)status; /* both ways look at the operation */
+	if (rc >= 0 && x->c.sink.queue.len > 0)
+		return push_chunk(L, x);
 	if (rc == 0)
 		return sched_await(L, &x->c.base, "aws call", call_k);
 	if (rc < 0)
@@ -624,6 +675,22 @@ static void check_here(lua_State *L, struct hga_aws_op op)
 	sched_check_wait(L, what);
 }
 
+/* Option to: a path, or a function that takes chunks. */
+static void read_to(lua_State *L, struct hga_aws_op op,
+                    struct hga_aws_call_args *a)
+{
+	if (lua_getfield(L, 4, "to") == LUA_TSTRING)
+		a->to_path = lua_tostring(L, -1); /* the options keep it */
+	else if (lua_isfunction(L, -1))
+		a->to_queue = true;
+	else
+		(void)lb_fail(L, HGA_USAGE, NULL,
+		              "%s: to must be a path or a function, not %s",
+		              hga_aws_cstr(op.svc, op.r->snake),
+		              luaL_typename(L, -1));
+	lua_pop(L, 1);
+}
+
 int laws_call(lua_State *L)
 {
 	struct laws_client *client = laws_check_client(L, 1);
@@ -651,6 +718,8 @@ int laws_call(lua_State *L)
 		a.settled = gate_settled;
 		a.data = &x->g;
 	}
+	if (o.to)
+		read_to(L, op, &a);
 	a.client = client->c;
 	a.op = op;
 	a.timeout_ms = o.timeout_ms;

@@ -343,6 +343,23 @@ static int add_headers(struct hga_aws_call *c, struct hga_err *err)
 	return rc;
 }
 
+/* Files must be there before anything is sent. */
+static int open_streams(struct hga_aws_call *c, struct hga_err *err)
+{
+	int rc = 0;
+
+	if (c->req.file != NULL)
+		rc = hga_aws_file_open(&c->file, &c->req,
+		                       (enum hga_aws_sum)c->req.sum, err);
+	if (rc < 0 || (c->args.to_path == NULL && !c->args.to_queue))
+		return rc;
+	if (hga_aws_out_stream(c->op) == NULL)
+		return hga_fail(err, HGA_USAGE, 0, NULL,
+		                "to: the answer of %s %s does not stream",
+		                svc_name(c), op_name(c));
+	return hga_aws_sink_open(&c->sink, c->args.to_path, err);
+}
+
 static int prepare(struct hga_aws_call *c, struct hga_err *err)
 {
 	bool anonymous = (c->op.r->flags & HGA_OF_UNSIGNED) != 0;
@@ -366,6 +383,8 @@ static int prepare(struct hga_aws_call *c, struct hga_err *err)
 		                       host, sizeof(host), err);
 	if (rc == 0)
 		rc = add_headers(c, err);
+	if (rc == 0)
+		rc = open_streams(c, err);
 	if (rc < 0)
 		return rc;
 	c->host = aws_host_ensure(c->client->aws, host);
@@ -413,6 +432,7 @@ int hga_aws_call_start(struct hga_aws_call *c,
 	rc = prepare(c, err);
 	c->args.params = none;
 	c->args.extra = none;
+	c->args.to_path = NULL; /* the sink has it */
 	if (rc < 0)
 		return rc;
 	if (args->gate != NULL) {
@@ -438,6 +458,8 @@ void hga_aws_call_release(struct hga_aws_call *c)
 	hga_aws_out_free(c->out);
 	hga_vtape_free(c->tape);
 	hga_aws_request_release(&c->req);
+	hga_aws_file_close(&c->file);
+	hga_aws_sink_close(&c->sink);
 	hga_buf_release(&c->report);
 	hga_buf_release(&c->tried);
 	hga_buf_release(&c->message);
@@ -468,7 +490,8 @@ static int on_body(void *data, const void *p, size_t n, struct hga_err *err)
 	struct hga_aws_call *c = data;
 	size_t max = c->client->max_response;
 
-	if ((uint64_t)c->http.received + n > max)
+	if (!hga_aws_out_streams(c->out) &&
+	    (uint64_t)c->http.received + n > max)
 		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
 		                "answer above the limit of %zu bytes "
 		                "(max_response)",
@@ -476,16 +499,35 @@ static int on_body(void *data, const void *p, size_t n, struct hga_err *err)
 	return hga_aws_out_feed(c->out, p, n, err);
 }
 
+static int on_stream(void *data, const void *p, size_t n, struct hga_err *err)
+{
+	struct hga_aws_call *c = data;
+	int rc = hga_aws_sink_take(&c->sink, p, n, err);
+
+	if (rc == 0 && c->sink.queue.len > 0 && c->base.progress != NULL)
+		c->base.progress(&c->base);
+	return rc;
+}
+
+void hga_aws_call_resume(struct hga_aws_call *c)
+{
+	hga_http_resume(&c->http);
+}
+
 /* Tape and reader of the attempt. */
 static int new_reader(struct hga_aws_call *c, struct hga_err *err)
 {
+	struct hga_aws_vopt opt = {.documents = strcmp(svc_name(c), "iam") == 0,
+	                           .sink = c->sink.open ? on_stream : NULL,
+	                           .data = c};
+
 	hga_aws_out_free(c->out);
 	hga_vtape_free(c->tape);
 	c->out = NULL;
 	c->tape = hga_vtape_new(&c->op.svc->names,
 	                        2 * c->client->max_response + (16u << 20));
 	if (c->tape != NULL)
-		c->out = hga_aws_out_new(c->op, NULL, c->tape);
+		c->out = hga_aws_out_new(c->op, &opt, c->tape);
 	return c->out != NULL ? 0 : hga_fail_mem(err);
 }
 
@@ -547,6 +589,13 @@ static int make_url(const struct hga_aws_call *c, struct hga_buf *url,
 
 static void on_http(struct hga_op *op);
 
+static int64_t on_source(void *data, void *p, size_t n, struct hga_err *err)
+{
+	struct hga_aws_call *c = data;
+
+	return hga_aws_file_read(&c->file, p, n, err);
+}
+
 static int start_http(struct hga_aws_call *c, const char *url,
                       const struct hga_http_hdr *headers, struct hga_err *err)
 {
@@ -560,6 +609,10 @@ static int start_http(struct hga_aws_call *c, const char *url,
 	a.body = c->req.body.data;
 	a.body_len = c->req.body.len;
 	a.has_body = c->req.has_body;
+	if (c->req.file != NULL) {
+		a.source = on_source;
+		a.body_len = c->file.size;
+	}
 	/* A pooled connection may be dead already: fine for what can be
 	 * repeated, not for the rest. */
 	a.fresh = unsafe || c->force_fresh ||
@@ -620,6 +673,10 @@ static void attempt(struct hga_aws_call *c)
 	struct hga_err err = {0};
 	int rc = notice(c, &err);
 
+	if (rc == 0 && c->req.file != NULL)
+		rc = hga_aws_file_rewind(&c->file, &err);
+	if (rc == 0 && c->sink.open)
+		rc = hga_aws_sink_restart(&c->sink, &err);
 	if (rc == 0)
 		rc = new_reader(c, &err);
 	if (rc == 0)
@@ -664,6 +721,24 @@ static void time_out(struct hga_aws_call *c, const char *what)
 	fail(c, &err);
 }
 
+/* The signature needs the digest of a body that is a file. */
+static bool is_hashed(const struct hga_aws_call *c)
+{
+	return c->req.file == NULL || c->req.payload_hash[0] != '\0';
+}
+
+/* One part per turn of the loop. */
+static void hash_part(struct hga_aws_call *c)
+{
+	struct hga_err err = {0};
+	int rc = hga_aws_file_hash(&c->file, c->op, &c->req, &err);
+
+	if (rc >= 0)
+		rc = hga_timer_start(loop_of(c), &c->timer, 0, &err);
+	if (rc < 0)
+		fail(c, &err);
+}
+
 /* Time to send; or the deadline came while waiting for a slot. */
 static void on_timer(struct hga_timer *t)
 {
@@ -675,6 +750,10 @@ static void on_timer(struct hga_timer *t)
 		time_out(c, c->queued  ? "waiting for other requests"
 		            : c->paced ? "slowed down after throttling"
 		                       : "before the request was sent");
+		return;
+	}
+	if (!is_hashed(c)) {
+		hash_part(c);
 		return;
 	}
 	if (c->in_slot || h->inflight < c->client->max_concurrency) {
@@ -1034,6 +1113,11 @@ static void decide(struct hga_aws_call *c, struct finding *f)
 
 	if (f->harm == HGA_HARM_AMBIGUOUS)
 		c->any_ambiguous = true;
+	/* what a reader has of the answer cannot be taken back */
+	if (c->sink.handed_out) {
+		fail_finding(c, f);
+		return;
+	}
 	if (resend_fresh(c, f)) {
 		c->attempts--;
 		again(c, 0, "the pooled connection was dead");
@@ -1120,7 +1204,9 @@ static void remember(struct hga_aws_call *c)
 
 static void succeed(struct hga_aws_call *c)
 {
+	struct hga_err err = {0};
 	int64_t offset;
+	int rc;
 
 	hga_retry_quota_give(&c->client->quota,
 	                     c->last_cost > 0 ? c->last_cost : 1);
@@ -1129,7 +1215,11 @@ static void succeed(struct hga_aws_call *c)
 		tell_skew(c);
 	}
 	remember(c);
-	finish(c);
+	rc = hga_aws_sink_commit(&c->sink, &err);
+	if (rc < 0)
+		fail(c, &err);
+	else
+		finish(c);
 }
 
 static void log_attempt(const struct hga_aws_call *c)

@@ -16,6 +16,7 @@
 #ifndef HGA_AWS_CALL_H
 #define HGA_AWS_CALL_H
 
+#include "aws/body.h"
 #include "aws/config.h"
 #include "aws/cred.h"
 #include "aws/endpoint.h"
@@ -24,6 +25,7 @@
 #include "aws/out.h"
 #include "aws/request.h"
 #include "aws/retry.h"
+#include "aws/sink.h"
 #include "base/val.h"
 #include "net/http.h"
 #include "net/loop.h"
@@ -106,6 +108,12 @@ struct hga_aws_call_args {
 	int64_t timeout_ms, read_ms; /* 0: the client's */
 	int64_t max_attempts;        /* 0: the client's */
 	bool no_validate, no_eventual;
+	/* The streaming member of a success goes into this file (copied), or
+	 * into sink.queue: base.progress tells of new bytes, the reader clears
+	 * the queue and calls hga_aws_call_resume.  No limit of max_response
+	 * then. */
+	const char *to_path;
+	bool to_queue;
 	/*
 	 * The request is complete and nothing is sent.  < 0: it is not sent
 	 * and the call does not start.  Called by start.
@@ -138,6 +146,7 @@ struct hga_aws_call {
 	struct hga_aws_out *out;    /* the last answer's reader or NULL */
 	struct hga_aws_request req; /* tokens: filled in by us */
 	struct hga_http http;       /* the last attempt: status, head, times */
+	struct hga_aws_sink sink;   /* with to_path, to_queue */
 	struct hga_buf report;      /* problems or warnings of the validation */
 	struct hga_buf tried;       /* NoCredentials: reasons by provider */
 	struct hga_buf message;     /* failure: the whole message */
@@ -154,6 +163,7 @@ struct hga_aws_call {
 
 	/* ---- the module's ---- */
 	struct hga_aws_call_args args;
+	struct hga_aws_file file; /* the request's body */
 	struct hga_timer timer;
 	struct hga_aws_call *next; /* in a host's queue */
 	struct hga_creds *creds;
@@ -176,6 +186,8 @@ struct hga_aws_call {
 int hga_aws_call_start(struct hga_aws_call *call,
                        const struct hga_aws_call_args *args,
                        struct hga_err *err) HGA_MUST_USE;
+/* There is room in sink.queue again. */
+void hga_aws_call_resume(struct hga_aws_call *call);
 /* Cancels a running call, frees everything; safe on a zeroed struct. */
 void hga_aws_call_release(struct hga_aws_call *call);
 /* Of a finished, failed or cancelled call; what a ledger may believe. */

@@ -561,6 +561,8 @@ static void forget_body(struct hga_aws_request *req)
 			i++;
 	}
 	hga_buf_clear(&req->body);
+	hga_free(req->file);
+	req->file = NULL;
 	req->has_body = false;
 }
 
@@ -583,6 +585,9 @@ static int presign(struct hga_aws_client *c, const struct hga_aws_endpoint *e,
 		rc = body_into_query(req, err);
 	else if (a.unsigned_payload)
 		forget_body(req);
+	else if (req->file != NULL)
+		rc = hga_fail(err, HGA_USAGE, 0, "Unsupported",
+		              "presign: a body cannot be a file");
 	if (rc == 0)
 		rc = hga_aws_presign(req, &a, &c->aws->keys, NULL, err);
 	if (rc < 0)

@@ -28,7 +28,9 @@ enum slot {
 	S_MESSAGE,
 	S_MESSAGE2, /* Message */
 	S_MESSAGE3, /* errorMessage */
-	S_FAULT,    /* Type: Sender or Receiver */
+	S_OAUTH,    /* error: of sso-oidc, a code of OAuth 2.0 */
+	S_OAUTH_TEXT,
+	S_FAULT, /* Type: Sender or Receiver */
 	S_REQID,
 	S_HOSTID,
 	S_COUNT
@@ -52,6 +54,7 @@ static int slot_of(struct hga_str name)
 	    {"__type", S_TYPE},      {"code", S_CODE},
 	    {"Code", S_CODE2},       {"message", S_MESSAGE},
 	    {"Message", S_MESSAGE2}, {"errorMessage", S_MESSAGE3},
+	    {"error", S_OAUTH},      {"error_description", S_OAUTH_TEXT},
 	    {"Type", S_FAULT},       {"RequestId", S_REQID},
 	    {"RequestID", S_REQID},  {"requestId", S_REQID},
 	    {"HostId", S_HOSTID},
@@ -302,8 +305,14 @@ static struct hga_str body_code(const struct found *f)
 	return slot_text(f, S_CODE2);
 }
 
-static void set_code(struct hga_aws_error *e, const struct found *f,
-                     struct hga_str head)
+/* Other services have members called error that are no codes. */
+static bool speaks_oauth(struct hga_aws_op op)
+{
+	return hga_str_eqc(hga_aws_text(op.svc, op.svc->r->name), "sso-oidc");
+}
+
+static void set_code(struct hga_aws_error *e, struct hga_aws_op op,
+                     const struct found *f, struct hga_str head)
 {
 	struct hga_str t = hga_aws_head_get(head, "x-amzn-query-error");
 	ptrdiff_t semi = hga_str_chr(t, ';', 0);
@@ -316,13 +325,16 @@ static void set_code(struct hga_aws_error *e, const struct found *f,
 		t = hga_aws_head_get(head, "x-amzn-errortype");
 	if (t.n == 0)
 		t = body_code(f);
+	if (t.n == 0 && speaks_oauth(op))
+		t = slot_text(f, S_OAUTH);
 	set_text(e->code, sizeof(e->code), plain_code(t));
 	if (e->code[0] == '\0')
 		snprintf(e->code, sizeof(e->code), "%d", e->status);
 }
 
-static int set_message(struct hga_aws_error *e, const struct found *f,
-                       struct hga_str head, struct hga_err *err)
+static int set_message(struct hga_aws_error *e, struct hga_aws_op op,
+                       const struct found *f, struct hga_str head,
+                       struct hga_err *err)
 {
 	struct hga_str location = hga_aws_head_get(head, "location");
 	enum slot s = S_MESSAGE;
@@ -332,6 +344,9 @@ static int set_message(struct hga_aws_error *e, const struct found *f,
 		s++;
 	if (f->v[s].len > 0)
 		return hga_buf_addstr(&e->message, slot_text(f, s), err);
+	if (f->v[S_OAUTH_TEXT].len > 0 && speaks_oauth(op))
+		return hga_buf_addstr(&e->message, slot_text(f, S_OAUTH_TEXT),
+		                      err);
 	if (e->status >= 300 && e->status < 400 && location.n > 0)
 		return hga_buf_addf(
 		    &e->message, err, "%s (not followed, to %.*s)",
@@ -526,10 +541,10 @@ static int fill(struct hga_aws_error *e, struct hga_aws_op op, struct found *f,
 		rc = read_xml(f, body, err);
 	if (rc < 0)
 		return rc;
-	set_code(e, f, head);
+	set_code(e, op, f, head);
 	set_ids(e, f, head);
 	set_shape(e, op, f);
-	return set_message(e, f, head, err);
+	return set_message(e, op, f, head, err);
 }
 
 int hga_aws_error_read(struct hga_aws_error *e, struct hga_aws_op op,
@@ -542,7 +557,7 @@ int hga_aws_error_read(struct hga_aws_error *e, struct hga_aws_op op,
 	int rc;
 
 	for (i = 0; i < S_COUNT; i++)
-		hga_buf_init(&f.v[i], i >= S_MESSAGE && i <= S_MESSAGE3
+		hga_buf_init(&f.v[i], i >= S_MESSAGE && i <= S_OAUTH_TEXT
 		                          ? MESSAGE_MAX
 		                          : 512);
 	e->status = status;

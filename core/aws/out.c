@@ -93,6 +93,22 @@ static bool is_streaming(const struct hga_img_member *m,
 	       (s->flags & HGA_SF_STREAMING) != 0;
 }
 
+const struct hga_img_member *hga_aws_out_stream(struct hga_aws_op op)
+{
+	const struct hga_img_member *m;
+	const struct hga_img_shape *s;
+
+	if (!hga_out_is_rest(op.svc))
+		return NULL;
+	m = hga_out_payload(op.svc, hga_aws_shape(op.svc, op.r->output));
+	if (m == NULL)
+		return NULL;
+	s = hga_aws_shape(op.svc, m->shape);
+	if (s->type != HGA_T_STRING && s->type != HGA_T_BLOB)
+		return NULL;
+	return is_streaming(m, s) ? m : NULL;
+}
+
 static enum body rest_body(const struct hga_aws_out *o)
 {
 	const struct hga_img_shape *s;
@@ -174,6 +190,7 @@ static int open_reader(struct hga_aws_out *o, struct hga_err *err)
 	                              .mode =
 	                                  rest ? HGA_XML_REST : HGA_XML_RESULT,
 	                              .raw_time = o->opt.raw_time,
+	                              .documents = o->opt.documents,
 	                              .inside = o->body == B_MEMBERS,
 	                              .payload = o->payload,
 	                              .tape = o->tape};

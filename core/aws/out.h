@@ -22,6 +22,9 @@ struct hga_aws_out; /* opaque */
 
 struct hga_aws_vopt {
 	bool raw_time; /* keep timestamps as text */
+	/* iam: policy documents become tables (their texts are URL-encoded
+	 * JSON) */
+	bool documents;
 	/* Where the body of a streaming member goes when the answer is a
 	 * success; its member is then absent in the tape.  NULL: into the
 	 * tape.  fn as hga_http_args.sink: 1 when it took nothing. */
@@ -67,6 +70,8 @@ int hga_aws_out_feed(struct hga_aws_out *o, const void *p, size_t n,
 int hga_aws_out_finish(struct hga_aws_out *o, enum hga_aws_answer *kind,
                        struct hga_err *err) HGA_MUST_USE;
 
+/* Member of the operation's answer that streams, or NULL. */
+const struct hga_img_member *hga_aws_out_stream(struct hga_aws_op op);
 /* After finish with HGA_ANSWER_ERROR; owned by o. */
 const struct hga_aws_error *hga_aws_out_error(const struct hga_aws_out *o);
 /* Members of the modelled error as a value (structure) of a tape of o's own;

@@ -4,6 +4,7 @@
  */
 #include "aws/out_xml.h"
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/time.h"
 #include "base/xml.h"
@@ -791,11 +792,39 @@ static int on_text(void *data, struct hga_str text, struct hga_err *err)
 	return 0;
 }
 
+#define DOCUMENT_MAX (4u * 1024 * 1024)
+
+/* A policy document as a table; false: it is none, or no object. */
+static bool put_document(struct hga_out_xml *x, const struct frame *f)
+{
+	const struct hga_img_shape *s = hga_aws_shape(x->svc, f->ref->shape);
+	struct hga_vtape *t = NULL;
+	struct hga_buf text;
+	bool good = false;
+
+	if (!x->a.documents ||
+	    !hga_str_eqc(hga_aws_text(x->svc, s->name), "policyDocumentType"))
+		return false;
+	hga_buf_init(&text, HGA_XML_TEXT + 1);
+	if (hga_pct_decode(&text, hga_buf_str(&x->text), false, NULL) == 0 &&
+	    hga_json_parse(hga_buf_str(&text), DOCUMENT_MAX, &t, NULL) == 0)
+		good = hga_val_is(hga_vtape_root(t), HGA_V_MAP);
+	if (good)
+		(void)hga_vt_copy(x->tape, f->name,
+		                  hga_vtape_root(t)); /* sticks */
+	hga_vtape_free(t);
+	hga_buf_release(&text);
+	return good;
+}
+
 static int end_scalar(struct hga_out_xml *x, struct frame *f,
                       struct hga_err *err)
 {
-	int rc = hga_out_scalar(x->tape, f->name, x->svc, f->ref,
-	                        hga_buf_str(&x->text), x->a.raw_time, err);
+	int rc =
+	    put_document(x, f)
+	        ? 1
+	        : hga_out_scalar(x->tape, f->name, x->svc, f->ref,
+	                         hga_buf_str(&x->text), x->a.raw_time, err);
 
 	if (rc != 0)
 		return rc < 0 ? rc : 0;

@@ -24,7 +24,7 @@ struct hga_out_xml_args {
 	struct hga_aws_op op;
 	const struct hga_img_shape *shape; /* NULL: no members */
 	enum hga_out_xml_mode mode;
-	bool raw_time;
+	bool raw_time, documents; /* as struct hga_aws_vopt */
 	/* rest: the structure of the shape is open in the tape and stays so */
 	bool inside;
 	/* rest: the root is the value of this member (shape unused) */

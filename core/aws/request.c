@@ -126,7 +126,6 @@ void hga_aws_request_release(struct hga_aws_request *r)
 	r->file = NULL;
 	r->sum = 0;
 	r->payload_hash[0] = '\0';
-	r->bucket = 0;
 	r->has_body = false;
 	r->method[0] = '\0';
 }

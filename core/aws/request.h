@@ -49,8 +49,6 @@ struct hga_aws_request {
 	int sum;                     /* enum hga_aws_sum of that file, body.h */
 	char payload_hash[65];       /* hex SHA-256 of the file's content, for
 	                                the signer; "": of body */
-	size_t bucket;               /* s3: bytes of path that are "/BUCKET",
-	                                for an endpoint that places it */
 	struct hga_buf host_prefix;  /* put before the endpoint's host */
 	struct hga_aws_pairs tokens; /* filled-in idempotency tokens: path of
 	                                the member, token */

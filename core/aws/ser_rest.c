@@ -16,11 +16,6 @@ static bool is_set(struct hga_val v)
 	return hga_val_type(v) != HGA_V_NONE && !hga_val_is(v, HGA_V_NULL);
 }
 
-static bool is_s3(const struct hga_ser_ctx *c)
-{
-	return hga_str_eqc(hga_aws_text(c->svc, c->svc->r->name), "s3");
-}
-
 /* Name of a member in its location. */
 static struct hga_str located_name(const struct hga_ser_ctx *c,
                                    const struct hga_img_member *m)
@@ -103,7 +98,6 @@ static int put_label(struct hga_ser_ctx *c, const struct hga_img_shape *in,
 static int put_path(struct hga_ser_ctx *c, const struct hga_img_shape *in,
                     struct hga_str *query)
 {
-	static const struct hga_str bucket = {"{Bucket}", 8};
 	struct hga_str t = hga_aws_text(c->svc, c->s->op.r->uri);
 	ptrdiff_t mark = hga_str_chr(t, '?', 0);
 	struct hga_buf *path = &c->out->path;
@@ -127,10 +121,6 @@ static int put_path(struct hga_ser_ctx *c, const struct hga_img_shape *in,
 			rc = put_label(c, in,
 			               hga_strn(t.s + open + 1,
 			                        (size_t)(close - open - 1)));
-		if (open == 1 && is_s3(c) &&
-		    hga_str_eq(hga_strn(t.s + open, (size_t)(close - open) + 1),
-		               bucket))
-			c->out->bucket = path->len;
 		at = (size_t)close + 1;
 	}
 	return rc;

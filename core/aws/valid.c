@@ -595,15 +595,33 @@ static void check_time(struct vctx *c, const struct hga_img_member *ref,
 	wrong_type(c, ref, v, "number, string (a date)");
 }
 
+static bool is_streaming(const struct hga_img_member *ref,
+                         const struct hga_img_shape *s)
+{
+	return (ref->flags & HGA_MF_STREAMING) != 0 ||
+	       (s->flags & HGA_SF_STREAMING) != 0;
+}
+
+static void check_blob(struct vctx *c, const struct hga_img_member *ref,
+                       const struct hga_img_shape *s, struct hga_val v)
+{
+	bool streams = is_streaming(ref, s);
+	struct hga_str path;
+
+	if (streams && hga_aws_ser_file(v, &path))
+		return;
+	if (hga_val_is(v, HGA_V_STR) || hga_val_is(v, HGA_V_BLOB))
+		check_length(c, s, hga_val_str(v).n);
+	else
+		wrong_type(c, ref, v,
+		           streams ? "string, aws.file(path)" : "string");
+}
+
 static void check_text(struct vctx *c, const struct hga_img_member *ref,
                        const struct hga_img_shape *s, struct hga_val v)
 {
 	if (!hga_val_is(v, HGA_V_STR) && !hga_val_is(v, HGA_V_BLOB)) {
 		wrong_type(c, ref, v, "string");
-		return;
-	}
-	if (s->type == HGA_T_BLOB) {
-		check_length(c, s, hga_val_str(v).n);
 		return;
 	}
 	check_length(c, s, characters(hga_val_str(v)));
@@ -637,7 +655,7 @@ static void check(struct vctx *c, const struct hga_img_member *ref,
 			check_text(c, ref, s, v);
 		return;
 	case HGA_T_BLOB:
-		check_text(c, ref, s, v);
+		check_blob(c, ref, s, v);
 		return;
 	case HGA_T_INT:
 	case HGA_T_LONG:

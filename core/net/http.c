@@ -34,6 +34,7 @@ struct impl {
 	bool head_done, told, in_body, paused;
 	size_t head_bytes;
 	int64_t max_body; /* -1: sink, no limit */
+	int64_t (*source)(void *, void *, size_t, struct hga_err *);
 	int (*sink)(void *, const void *, size_t, struct hga_err *);
 	int (*on_head)(void *, struct hga_err *);
 	void *data;
@@ -58,12 +59,20 @@ static size_t read_cb(char *to, size_t size, size_t n, void *data)
 	struct impl *m = data;
 	size_t len = size * n, left = m->body_len - m->body_at;
 
+	int64_t got;
+
 	if (len > left)
 		len = left;
-	if (len > 0)
-		memcpy(to, m->body + m->body_at, len);
-	m->body_at += len;
 	m->last_ms = hga_loop_now(m->loop);
+	if (m->source != NULL && len > 0) {
+		got = m->source(m->data, to, len, &m->cb_err);
+		if (got <= 0 || (uint64_t)got > len)
+			return CURL_READFUNC_ABORT;
+		len = (size_t)got; /* at most len */
+	} else if (len > 0) {
+		memcpy(to, m->body + m->body_at, len);
+	}
+	m->body_at += len;
 	return len;
 }
 
@@ -74,7 +83,8 @@ static int seek_cb(void *data, curl_off_t off, int origin)
 
 	if (origin != SEEK_SET || off < 0 || (size_t)off > m->body_len)
 		return CURL_SEEKFUNC_FAIL;
-	if (m->body_at > 0 && !m->repeatable)
+	/* a source gives its bytes once */
+	if (m->body_at > 0 && (!m->repeatable || m->source != NULL))
 		return CURL_SEEKFUNC_FAIL;
 	m->body_at = (size_t)off;
 	return CURL_SEEKFUNC_OK;
@@ -674,6 +684,7 @@ static int begin(struct impl *m, const struct hga_http_args *a,
 		return hga_fail(err, HGA_USAGE, 0, "Method",
 		                "bad request method");
 	m->repeatable = a->repeatable;
+	m->source = a->source;
 	m->sink = a->sink;
 	m->on_head = a->on_head;
 	m->data = a->data;

@@ -27,6 +27,10 @@ struct hga_http_args {
 	size_t n_headers;
 	const void *body; /* borrowed until done or cancel */
 	size_t body_len;
+	/* Source of the body instead of body: puts at most n bytes at p and
+	 * returns how many, or -kind with *err filled to end the request with
+	 * that error.  body_len in all; called from the loop. */
+	int64_t (*source)(void *data, void *p, size_t n, struct hga_err *err);
 	bool has_body;
 	bool repeatable; /* may be sent again on a fresh connection by curl */
 	bool fresh;      /* do not reuse a pooled connection */

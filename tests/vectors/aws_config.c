@@ -129,7 +129,7 @@ static bool parser_case(struct hga_val c)
 static void each(const char *file, const char *name, const char *list,
                  bool (*fn)(struct hga_val))
 {
-	struct vec_count count = {name, 0, 0, 0};
+	struct vec_count count = {.name = name};
 	struct hga_vtape *t = vec_json(vec_path(file));
 	struct hga_vit it;
 
@@ -259,7 +259,7 @@ static bool url_case(struct hga_val suite, struct hga_val c, const char *text)
 static void endpoint_urls(void)
 {
 	static char text[65536];
-	struct vec_count count = {"endpoint-url", 0, 0, 0};
+	struct vec_count count = {.name = "endpoint-url"};
 	struct hga_vtape *t = vec_json(vec_path("endpoint-url.json"));
 	struct hga_val suite;
 	struct hga_vit it;
@@ -358,7 +358,7 @@ static bool cred_case(const char *dir, struct hga_val want)
 
 static void credentials(void)
 {
-	struct vec_count count = {"cred-chain (static keys)", 0, 0, 0};
+	struct vec_count count = {.name = "cred-chain (static keys)"};
 	char dir[4400], file[4500];
 	DIR *d = opendir(vec_path("cred-chain"));
 	const struct dirent *e;

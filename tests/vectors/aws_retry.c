@@ -65,7 +65,7 @@ static bool check(struct hga_val c)
 
 static void decisions(const char *file, const char *name)
 {
-	struct vec_count count = {name, 0, 0, 0};
+	struct vec_count count = {.name = name};
 	struct hga_vtape *t = vec_json(vec_path(file));
 	struct hga_vit it;
 
@@ -154,7 +154,7 @@ static bool replay_rate(struct hga_val c)
 static void replay(const char *file, const char *name,
                    bool (*one)(struct hga_val))
 {
-	struct vec_count count = {name, 0, 0, 0};
+	struct vec_count count = {.name = name};
 	struct hga_vtape *t = vec_json(vec_path(file));
 	struct hga_vit it;
 

@@ -121,7 +121,7 @@ static const char *check(const struct hga_aws_svc *svc, struct hga_val c)
 
 int main(void)
 {
-	struct vec_count count = {"waiters", 0, 0, 0};
+	struct vec_count count = {.name = "waiters"};
 	struct hga_vtape *t = vec_json(vec_path("oracle/waiters.json"));
 	struct hga_aws_image *img = vec_models();
 	struct hga_vit it;

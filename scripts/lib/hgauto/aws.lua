@@ -70,53 +70,19 @@ end
 
 -- ---- customisations of single operations --------------------------------
 
-local function decode_policy(t, key)
-  local text = t and rawget(t, key)
-  if type(text) ~= "string" then
-    return
-  end
-  text = text:gsub("%%(%x%x)", function(hex)
-    return string.char(tonumber(hex, 16))
-  end)
-  local ok, value = pcall(json.decode, text)
-  if ok then
-    t[key] = value
-  end
-end
-
-local function decode_versions(r)
-  decode_policy(r.PolicyVersion, "Document")
-end
-
 local CUSTOM = {
   ["ec2:GetConsoleOutput"] = function(r)
     if r.Output then
       r.Output = crypto.unbase64(r.Output)
     end
   end,
-  ["iam:GetRole"] = function(r)
-    decode_policy(r.Role, "AssumeRolePolicyDocument")
-  end,
-  ["iam:CreateRole"] = function(r)
-    decode_policy(r.Role, "AssumeRolePolicyDocument")
-  end,
-  ["iam:ListRoles"] = function(r)
-    for _, role in ipairs(r.Roles or {}) do
-      decode_policy(role, "AssumeRolePolicyDocument")
-    end
-  end,
-  ["iam:GetRolePolicy"] = function(r)
-    decode_policy(r, "PolicyDocument")
-  end,
-  ["iam:GetPolicyVersion"] = decode_versions,
-  ["iam:CreatePolicyVersion"] = decode_versions,
 }
 
 -- ---- one request -----------------------------------------------------------
 
 local CALL_OPTS = {
   timeout = "core", read_timeout = "core", max_attempts = "core", validate = "core",
-  eventual = "core", extra = "core",
+  eventual = "core", extra = "core", to = "core",
   keep = "gate", expires = "gate", op = "gate", detail = "gate",
 }
 
@@ -127,9 +93,7 @@ local function core_opts(p, opts)
   end
   for key, value in pairs(opts or {}) do
     local whose = CALL_OPTS[key]
-    if key == "to" then
-      fail("usage", nil, "to: no operation of %s streams its answer", p.service)
-    elseif not whose then
+    if not whose then
       fail("usage", nil, "%s: unknown call option %s", p.service, tostring(key))
     elseif whose == "core" then
       out[key] = value
@@ -209,7 +173,9 @@ local Client = {}
 -- token or the limit of a page.
 -- @param name string DescribeInstances, describe_instances or describe-instances
 -- @param[opt] params table AWS's parameters
--- @param[opt] opts table timeout read_timeout max_attempts validate eventual extra keep expires
+-- @param[opt] opts table timeout read_timeout max_attempts validate eventual extra to keep expires;
+--   to: where the body of a streaming answer goes, a path (the member is then {path, size}) or a
+--   function that is called with each chunk and may wait
 -- @return table the answer
 -- @raise aws, usage, auth, net, timeout, protocol, cancelled
 -- @waits
@@ -672,6 +638,18 @@ end
 -- @return string
 function M.token()
   return crypto.uuid()
+end
+
+--- A file in place of a streaming parameter (s3 Body); read again for every attempt.
+-- @param path string a regular file, which must not change until the call is over
+-- @return table
+-- @raise usage not a string
+-- @example s3:put_object { Bucket = "b", Key = "k", Body = aws.file("/tmp/big.tar") }
+function M.file(path)
+  if type(path) ~= "string" or path:find("\0", 1, true) then
+    fail("usage", nil, "aws.file: path must be a string")
+  end
+  return { ["$file"] = path }
 end
 
 --- A time as AWS writes it (ISO 8601, UTC).
