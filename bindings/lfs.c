@@ -129,15 +129,20 @@ static int l_write(lua_State *L)
 /// Appends to a file in one write; creates it with mode 600.
 // @param path string
 // @param data string
+// @param[opt] opts.sync boolean on disk when it returns
 // @raise io, notfound
 static int l_append(lua_State *L)
 {
+	static const struct lb_opt defs[] = {{"sync", LB_BOOL, 0},
+	                                     {NULL, LB_INT, 0}};
 	const char *path = check_path(L, 1);
 	struct hga_str data = lb_checkstr(L, 2);
+	bool sync = false;
 	struct hga_err err;
 
+	lb_opts(L, 3, "fs.append", defs, &sync);
 	sched_check_effect(L, "fs.append");
-	if (hga_fs_append(path, data, 0600, &err) < 0)
+	if (hga_fs_append(path, data, 0600, sync, &err) < 0)
 		return lb_raise(L, &err);
 	return 0;
 }

@@ -251,7 +251,7 @@ int hga_fs_replace(const char *path, struct hga_str data, unsigned mode,
 }
 
 static int write_open(const char *path, int flags, struct hga_str data,
-                      unsigned mode, struct hga_err *err)
+                      unsigned mode, bool sync, struct hga_err *err)
 {
 	int fd =
 	    hga_fs_open(path, flags | O_WRONLY | O_CREAT | O_NOCTTY, mode, err);
@@ -260,6 +260,8 @@ static int write_open(const char *path, int flags, struct hga_str data,
 	if (fd < 0)
 		return fd;
 	r = hga_fs_write_fd(fd, path, data.s, data.n, err);
+	if (r == 0 && sync && fdatasync(fd) != 0)
+		r = hga_fs_fail(err, errno, "sync", path);
 	if (close(fd) != 0 && r == 0)
 		r = hga_fs_fail(err, errno, "close", path);
 	return r;
@@ -268,13 +270,13 @@ static int write_open(const char *path, int flags, struct hga_str data,
 int hga_fs_write(const char *path, struct hga_str data, unsigned mode,
                  struct hga_err *err)
 {
-	return write_open(path, O_TRUNC, data, mode, err);
+	return write_open(path, O_TRUNC, data, mode, false, err);
 }
 
 int hga_fs_append(const char *path, struct hga_str data, unsigned mode,
-                  struct hga_err *err)
+                  bool sync, struct hga_err *err)
 {
-	return write_open(path, O_APPEND, data, mode, err);
+	return write_open(path, O_APPEND, data, mode, sync, err);
 }
 
 static int copy_bytes(int in, int out, const char *from, const char *to,

@@ -47,9 +47,9 @@ int hga_fs_replace(const char *path, struct hga_str data, unsigned mode,
 /* In place: truncates or creates; links at the end are followed. */
 int hga_fs_write(const char *path, struct hga_str data, unsigned mode,
                  struct hga_err *err) HGA_MUST_USE;
-/* Appends in one write; creates with mode. */
+/* Appends in one write; creates with mode.  sync: on disk when it returns. */
 int hga_fs_append(const char *path, struct hga_str data, unsigned mode,
-                  struct hga_err *err) HGA_MUST_USE;
+                  bool sync, struct hga_err *err) HGA_MUST_USE;
 /* Copies content into a new file (replaced atomically) with mode. */
 int hga_fs_copy(const char *from, const char *to, unsigned mode,
                 struct hga_err *err) HGA_MUST_USE;

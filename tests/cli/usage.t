@@ -24,7 +24,7 @@ run() { # run CODE NAME TEXT WORDS...: exit code and text on stderr
 run 2 "unknown command" 'hgauto: unknown command or task "buld-linux"; did you mean build-linux?' buld-linux
 run 2 "unknown option" 'build-linux: unknown option --sourc' run build-linux --sourcx y
 run 2 "bad duration" 'hgauto: --max-age: "2w": expected a duration such as 90s, 20m or 2h' build-linux --max-age 2w
-run 2 "bad enum" 'expected one of wheel, sdist; did you mean wheel?' build-linux weel
+run 2 "bad enum" 'expected one of wheel, sdist, deb, all; did you mean wheel?' build-linux weel
 run 2 "missing task" 'run: missing <task>' run
 run 2 "unknown local command" 'local: unknown command "stauts"; did you mean status?' local stauts
 run 2 "no such file" 'no such task file: ./nothing.lua' run ./nothing.lua

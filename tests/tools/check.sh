@@ -18,6 +18,8 @@ export AWS_EC2_METADATA_DISABLED=true ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=
 HGAUTO_TEST_IMAGES=${HGAUTO_TEST_IMAGES:-$HOME/.hgautomation/local/images}
 export HGAUTO_TEST_IMAGES
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/hgauto-check.XXXXXX")
+# Other users of test servers pass through; nothing of it is listed to them.
+chmod 711 "$tmp"
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM
 export TMPDIR="$tmp" HOME="$tmp/home" HGAUTO_TEST_TOP="$tmp"

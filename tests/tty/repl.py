@@ -264,6 +264,8 @@ def interrupts(state):
     r.prompt()
     r.clear()
     r.send("abc(\x03")
+    # The prompt before it would do, too: wait for the answer.
+    r.until(lambda: "^C" in r.text())
     ok(r.prompt() and "cancelled" not in r.text(),
        "Ctrl-C at the prompt drops the line", r.text())
     ok(r.chunk("7") == "7", "and the next is clean", r.text())

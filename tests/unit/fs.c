@@ -74,8 +74,10 @@ static void test_write(void)
 	       -HGA_NOTFOUND, "missing directory");
 	ok(strstr(err.msg, "/no/") != NULL, "named in the message");
 	is_int(entries(dir), 2, "no temporary file is left");
-	is_int(hga_fs_append(in("b"), HGA_STR("x"), 0600, &err), 0, "append");
-	is_int(hga_fs_append(in("b"), HGA_STR("y"), 0600, &err), 0, "append");
+	is_int(hga_fs_append(in("b"), HGA_STR("x"), 0600, false, &err), 0,
+	       "append");
+	is_int(hga_fs_append(in("b"), HGA_STR("y"), 0600, false, &err), 0,
+	       "append");
 	is_str(content(in("b")), "xy", "both");
 	is_int(hga_fs_write(in("b"), HGA_STR("z"), 0600, &err), 0, "in place");
 	is_str(content(in("b")), "z", "truncated");

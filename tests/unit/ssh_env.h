@@ -74,6 +74,21 @@ __attribute__((unused)) static char *env_read(const char *path)
 	return hga_buf_move(&b);
 }
 
+/* The server's log once it holds `word` (or after 10 s). */
+__attribute__((unused)) static char *env_log_with(const char *word)
+{
+	char *log = NULL;
+
+	for (int i = 0; i < 1000; i++) {
+		hga_free(log);
+		log = env_read(env_path("sshd.log"));
+		if (strstr(log, word) != NULL)
+			break;
+		usleep(10000);
+	}
+	return log;
+}
+
 static int env_free_port(void)
 {
 	struct sockaddr_in sa = {.sin_family = AF_INET};

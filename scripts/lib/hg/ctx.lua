@@ -1,5 +1,6 @@
 --- What a task's `run(ctx, args)` gets: steps, lanes, artifacts, log.
 local async = require "hgauto.async"
+local events = require "hg.events"
 local fs = require "hgauto.fs"
 local out = require "hg.output"
 local time = require "hgauto.time"
@@ -123,11 +124,19 @@ function Ctx:step(name, opts, fn, ...)
   self.steps.total = self.steps.total + 1
   local start = time.mono()
   out.begin_step(key, { lane = lane, name = path, start = start })
+  events.emit("step.start", { kind = opts.kind or "run" })
+  local log_from = out.log_bytes
+  local function ended(status, err)
+    events.emit("step.end", { kind = opts.kind or "run", status = status,
+      ms = math.floor((time.mono() - start) * 1000), log = { log_from, out.log_bytes - log_from },
+      error = err and { kind = err.kind, code = err.code, message = tostring(err) } or nil })
+  end
   local ok, results = pcall(attempt, self, opts, fn, args)
   if ok then
     self.steps.ok = self.steps.ok + 1
     self.timings[#self.timings + 1] = { lane = lane, name = path, seconds = time.mono() - start }
     out.end_step(key, true, opts.detail and opts.detail(unpack_from(results, 2)))
+    ended "ok"
     async.local_set("step", outer)
     return unpack_from(results, 2)
   end
@@ -139,6 +148,8 @@ function Ctx:step(name, opts, fn, ...)
   end
   local cancelled = type(err) == "table" and err.kind == "cancelled"
   out.end_step(key, false, cancelled and "cancelled" or nil)
+  ended(cancelled and "cancelled" or "failed",
+    not cancelled and type(err) == "table" and err or nil)
   async.local_set("step", outer)
   error(err, 0)
 end
@@ -161,7 +172,12 @@ function Ctx:parallel(list, opts, fn) -- luacheck: no self
     local full = parent and parent ~= "" and (parent .. "/" .. name) or name
     async.local_set("lane", full)
     async.label(full)
+    local start = time.mono()
+    events.emit("lane.start", { label = name })
     local ok, v = xpcall(fn, to_error, item)
+    local cancelled = not ok and type(v) == "table" and v.kind == "cancelled"
+    events.emit("lane.end", { label = name, ms = math.floor((time.mono() - start) * 1000),
+      status = ok and "ok" or cancelled and "cancelled" or "failed" })
     if not ok then
       if type(v) == "table" then
         v.lane = v.lane or full
@@ -205,6 +221,7 @@ function Ctx:artifact(path, opts)
   }
   self.artifacts[#self.artifacts + 1] = a
   self.save()
+  events.emit("artifact", a)
   out.result(path)
   return a
 end

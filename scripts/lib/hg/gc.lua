@@ -586,31 +586,6 @@ local function collect(o, result)
   end
 end
 
-local function run_id(text)
-  if not text then
-    return nil
-  end
-  local hits = {}
-  local runs = session.state:runs()
-  if text == "last" then
-    return runs[#runs]
-  end
-  for _, id in ipairs(runs) do
-    if id:sub(1, #text) == text then
-      hits[#hits + 1] = id
-    end
-  end
-  if #hits == 1 then
-    return hits[1]
-  end
-  if #hits == 0 then
-    hg.fail { kind = "usage", message = ("gc: no run %s%s"):format(text,
-      require("hg.suggest").text(text, runs)) }
-  end
-  hg.fail { kind = "usage", message = ("gc: %s is ambiguous: %s"):format(text,
-    table.concat(hits, ", ")) }
-end
-
 -- The clock of the service: others' machines end by it, not by ours.
 local function service_time()
   local aws = require "hgauto.aws"
@@ -658,8 +633,8 @@ function M.main(args, opts)
   end
   local _lock <close> = require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 60 })
   local result = new_result()
-  local o = { run = run_id(args.run), dry_run = args.dry_run, older = args.older,
-    patience = args.no_wait and 5 or nil }
+  local o = { run = args.run and hg.runs.find(args.run, "gc"), dry_run = args.dry_run,
+    older = args.older, patience = args.no_wait and 5 or nil }
   collect(o, result)
   if args.by_tag then
     by_tag(o, result)
@@ -769,7 +744,7 @@ local function age(r)
 end
 
 local function remove(kinds, o, nothing)
-  o.run = run_id(o.run)
+  o.run = o.run and hg.runs.find(o.run, session.task or "gc")
   local ec2 = require("hgauto.aws").client("ec2")
   local result = new_result()
   -- Creations that nobody knows the outcome of come first.

@@ -7,7 +7,8 @@ local term = require "hgauto.term"
 local time = require "hgauto.time"
 
 -- silence: seconds without a line before a busy lane tells why.
-local M = { quiet = false, verbose = false, log = nil, silence = 30 }
+-- log_bytes: how much of the run's log is written.
+local M = { quiet = false, verbose = false, log = nil, silence = 30, log_bytes = 0 }
 
 -- When a lane last had output; when a heartbeat last spoke for it.
 local heard, told = {}, {}
@@ -81,6 +82,7 @@ end
 -- @param text string
 function M.warn(text)
   record("W", text)
+  require("hg.events").emit("message", { level = "warning", text = text })
   local at = where()
   put((at ~= "" and (at .. ": ") or "") .. "warning: " .. text)
 end
@@ -102,7 +104,12 @@ end
 --- A result on stdout.
 -- @param text string one line without newline
 function M.result(text)
-  term.out(text .. "\n")
+  -- With --events - stdout holds the events alone.
+  if require("hg.events").on_stdout() then
+    term.err(text .. "\n")
+  else
+    term.out(text .. "\n")
+  end
 end
 
 --- Marks a step as running (heartbeats name it).

@@ -92,27 +92,14 @@ function M.show()
     usd = usd + (r.usd_per_hour or 0)
     table_rows[#table_rows + 1] = { r.kind, r.id or "?", r.name or "-", r.state, ago(r.born),
       r.run and ("%s (%s)"):format(r.run, r.run_state) or "-", ends(r.expires),
-      r.usd_per_hour and ("%.4f"):format(r.usd_per_hour) or "-",
-      orphan = r.orphan }
+      (r.usd_per_hour and ("%.4f"):format(r.usd_per_hour) or "-")
+        .. (r.orphan and "  orphan: hgauto gc" or "") }
   end
   if #list == 0 then
     out.note("nothing of ours in " .. tostring(session.region))
     return { resources = json.list {}, usd_per_hour = 0 }
   end
-  local width = {}
-  for _, row in ipairs(table_rows) do
-    for i, cell in ipairs(row) do
-      width[i] = math.max(width[i] or 0, #cell)
-    end
-  end
-  for _, row in ipairs(table_rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do
-      cells[i] = i < #row and cell .. (" "):rep(width[i] - #cell) or cell
-    end
-    out.result(require("hgauto.term").filter(table.concat(cells, "  "))
-      .. (row.orphan and "  orphan: hgauto gc" or ""))
-  end
+  hg.runs.print_table(table_rows)
   return { resources = list, usd_per_hour = usd }
 end
 

@@ -1,6 +1,8 @@
 --- Runs one task: record, log, scope, interrupts, exit code.
 local async = require "hgauto.async"
 local env = require "hg.cli.env"
+local cost = require "hg.cost"
+local events = require "hg.events"
 local exit = require "hg.cli.exit"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
@@ -18,7 +20,9 @@ local function open_log(run)
   return function(level, lane, step, text)
     local line = ("%s %s %s %s │ %s\n"):format(time.iso(time.now(), { ms = true }), level,
       lane ~= "" and lane or "-", step ~= "" and step or "-", text)
-    fs.append(file, log.redact(line))
+    local hidden = log.redact(line)
+    fs.append(file, hidden)
+    out.log_bytes = out.log_bytes + #hidden
   end
 end
 
@@ -108,15 +112,38 @@ local function guard_args(args, decl)
   })
 end
 
-local function summary(err, code, started, open)
+local function summary(err, code, started, open, kept, usd)
   local format = require("hg").format
   local took = format.duration(time.mono() - started)
-  local left = open > 0 and "" or ", nothing left running"
+  local left = (open > 0 or #kept > 0) and "" or ", nothing left running"
+  local money = usd > 0 and (", " .. require("hg").prices.text(usd)) or ""
   if not err then
-    out.note(("ok    %s in %s%s"):format(session.task, took, left))
+    out.note(("ok    %s in %s%s%s"):format(session.task, took, money, left))
   elseif code == 130 or code == 143 then
-    out.note(("interrupted after %s%s"):format(took, left))
+    out.note(("interrupted after %s%s%s"):format(took, money, left))
   end
+end
+
+-- Machines that outlive the run on request: how to reach and to end them.
+local function tell_kept(kept, run)
+  local hg, where = require "hg", session.local_cloud and " --local" or ""
+  for _, m in ipairs(kept) do
+    local ends = m.expires and m.expires - time.now()
+    out.note(("kept %s at %s%s%s; hgauto ssh %s"):format(m.id, m.address or "?",
+      m.usd_per_hour and (", USD %.4f/h"):format(m.usd_per_hour) or "",
+      ends and (", ends itself in " .. hg.format.duration(math.max(0, ends))) or "", m.id))
+  end
+  if #kept > 0 then
+    out.note(("hgauto gc %s%s ends what is kept"):format(run.id, where))
+  end
+end
+
+local function kept_machines(ctx)
+  local kept = {}
+  for _, m in ipairs(ctx.machines) do
+    kept[#kept + 1] = m.state == "kept" and m or nil
+  end
+  return kept
 end
 
 local function print_failure(err, opts)
@@ -182,13 +209,18 @@ function M.execute(task, name, args, opts)
   local started = time.mono()
   session.task = name
   out.quiet, out.verbose = opts.quiet, opts.verbose
+  session.on_error, session.max_cost = opts.on_error or "cleanup", opts.max_cost
   if opts["local"] then
     -- Downloading and building a base image can be interrupted like any step.
     out.debug("using the local cloud")
   end
   env.use_cloud(opts)
   local run = env.begin_run(name)
-  out.log = open_log(run)
+  out.log, out.log_bytes = open_log(run), 0
+  events.open(run.dir, opts.events)
+  require("hgauto.aws").observe(function(call)
+    events.emit("api", call)
+  end)
   env.tell_dead_runs()
 
   local json = require "hgauto.json"
@@ -211,6 +243,8 @@ function M.execute(task, name, args, opts)
   ctx = require("hg.ctx").new { run = run, task = name, args = args, save = save }
   session.ctx = ctx
   save()
+  events.emit("run.start", { task = name, args = record.args, version = record.version,
+    run = run.id })
   guard_args(args, task)
 
   local function body()
@@ -222,8 +256,12 @@ function M.execute(task, name, args, opts)
   end
   local ok, result = pcall(async.scope, function(s)
     local beat = s:spawn(out.heartbeat)
+    local meter = opts.max_cost and s:spawn(cost.watch, ctx, opts.max_cost)
     local good, value = pcall(async.scope, body)
     beat:cancel("done")
+    if meter then
+      meter:cancel("done")
+    end
     if not good then
       error(value, 0)
     end
@@ -247,7 +285,8 @@ function M.execute(task, name, args, opts)
   record.ended = time.iso(time.now(), { ms = true })
   record.exit, record.cause_exit = code, cause
   record.status = not err and "ok" or (cause == 130 or cause == 143) and "cancelled"
-    or cause == 5 and "timeout" or "failed"
+    or type(err) == "table" and err.kind == "cost" and "cost" or cause == 5 and "timeout"
+    or "failed"
   record.error = err and error_record(err) or nil
   record.open = json.list {}
   for i, row in ipairs(rows) do
@@ -256,7 +295,14 @@ function M.execute(task, name, args, opts)
   if not err then
     record.result = recordable(result)
   end
+  local kept, usd = kept_machines(ctx), cost.spent(ctx)
+  record.kept, record.usd = json.list {}, usd
+  for i, m in ipairs(kept) do
+    record.kept[i] = { kind = m.kind, id = m.id, region = session.region }
+  end
   save()
+  events.emit("run.end", { status = record.status, exit = code, usd = usd, open = record.open,
+    ms = math.floor((time.mono() - started) * 1000), error = record.error })
   if err and cause ~= 130 and cause ~= 143 then
     print_failure(err, opts)
   elseif err and type(err) == "table" and err.suppressed then
@@ -265,9 +311,13 @@ function M.execute(task, name, args, opts)
   if #rows > 0 then
     tell_open(rows, run)
   end
-  summary(err, cause, started, #rows)
+  tell_kept(kept, run)
+  summary(err, cause, started, #rows, kept, usd)
   session.ledger:end_run(run.id)
   run:finish()
+  require("hg.runs").prune()
+  events.close()
+  require("hgauto.aws").observe(nil)
   out.log = nil
   return code
 end

@@ -115,7 +115,32 @@ local function send(p, op, params, opts, pager)
   return result, tokens, more
 end
 
+-- Told about every request of the process, or nil.
+local observer
+
+local function observed(p, op, params, opts, pager)
+  local start = time.mono()
+  local ok, result, tokens, more = pcall(send, p, op, params, opts, pager)
+  local about = ok and metas[result] or {}
+  local err = not ok and type(result) == "table" and result or {}
+  p.region = p.region or core.info(p.core).region
+  observer {
+    service = p.service, op = op.name, region = p.region,
+    ms = math.floor((time.mono() - start) * 1000),
+    attempts = ok and (about.RetryAttempts or 0) + 1 or err.attempts,
+    status = about.HTTPStatusCode or err.status, request_id = about.RequestId or err.request_id,
+    code = err.code,
+  }
+  if not ok then
+    error(result, 0)
+  end
+  return result, tokens, more
+end
+
 local function request(p, op, params, opts, pager)
+  if observer and #p.hooks.before_call == 0 and #p.hooks.after_call == 0 then
+    return observed(p, op, params, opts, pager)
+  end
   if #p.hooks.before_call == 0 and #p.hooks.after_call == 0 then
     return send(p, op, params, opts, pager)
   end
@@ -130,7 +155,8 @@ local function request(p, op, params, opts, pager)
       tokens, more = core.pager_next(pager, stub)
     end
   else
-    ok, result, tokens, more = pcall(send, p, op, ctx.params, opts, pager)
+    ok, result, tokens, more = pcall(observer and observed or send, p, op, ctx.params, opts,
+      pager)
   end
   ctx[ok and "result" or "error"] = result
   run_hooks(p, "after_call", ctx)
@@ -664,6 +690,12 @@ end
 -- @return table the same
 function M.list(t)
   return json.list(t)
+end
+
+--- Tells fn about every request of this process from now on (nil: nobody).
+-- @param fn function({service, op, region, ms, attempts, status, request_id, code})|nil
+function M.observe(fn)
+  observer = fn
 end
 
 --- From now on creating calls are written down before they are sent.

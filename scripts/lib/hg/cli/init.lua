@@ -180,49 +180,52 @@ command {
 
 -- ---- local ------------------------------------------------------------------------
 
-local function local_group()
-  return require "hg.cli.localcloud"
+-- A command with commands of its own; `module` has their table and a help line.
+local function group(name, module, help, example)
+  local function load()
+    return require(module)
+  end
+  command { name = name, help = help, words = "COMMAND [options]", example = example, group = load,
+    direct = function(argv, at, early, early_given)
+      local values, next_at, given = spec.parse(name, options.global, argv,
+        { from = at, stop_at_word = true })
+      for _, a in ipairs(options.global) do
+        if given[a.name] then
+          local key = a.name:gsub("-", "_")
+          early[key], early_given[a.name] = values[key], true
+        end
+      end
+      local word = argv[next_at]
+      if not word then
+        if values.help then
+          return M.print_help(name)
+        end
+        fail { kind = "usage", message = name .. ": missing <command>",
+          hint = "hgauto help " .. name }
+      end
+      local names, width = {}, 1
+      for _, c in ipairs(load().commands) do
+        names[#names + 1] = c.name
+        local first, second = c.name:match("^(%S+) (%S+)$")
+        if c.name == word or (first == word and second == argv[next_at + 1]) then
+          if second then
+            width = 2
+          end
+          return M.run_command({
+            name = name .. " " .. c.name, args = c.args, help = c.help, example = c.example,
+            run = c.run, raw = true,
+          }, argv, next_at + width, early, early_given)
+        end
+      end
+      fail { kind = "usage", hint = "hgauto help " .. name,
+        message = ('%s: unknown command "%s"%s'):format(name, word,
+          require("hg.suggest").text(word, names)) }
+    end }
 end
 
-command {
-  name = "local", help = "the cloud on this machine: up, down, status, ls, doctor, ...",
-  words = "COMMAND [options]", example = "hgauto local status",
-  direct = function(argv, at, early, early_given)
-    local group = local_group()
-    local values, next_at, given = spec.parse("local", options.global, argv,
-      { from = at, stop_at_word = true })
-    for _, a in ipairs(options.global) do
-      if given[a.name] then
-        local key = a.name:gsub("-", "_")
-        early[key], early_given[a.name] = values[key], true
-      end
-    end
-    local word = argv[next_at]
-    if not word then
-      if values.help then
-        return M.print_help("local")
-      end
-      fail { kind = "usage", message = "local: missing <command>", hint = "hgauto help local" }
-    end
-    local names, width = {}, 1
-    for _, c in ipairs(group.commands) do
-      names[#names + 1] = c.name
-      local first, second = c.name:match("^(%S+) (%S+)$")
-      if c.name == word or (first == word and second == argv[next_at + 1]) then
-        if second then
-          width = 2
-        end
-        return M.run_command({
-          name = "local " .. c.name, args = c.args, help = c.help, example = c.example,
-          run = c.run, raw = true,
-        }, argv, next_at + width, early, early_given)
-      end
-    end
-    fail { kind = "usage", hint = "hgauto help local",
-      message = ('local: unknown command "%s"%s'):format(word,
-        require("hg.suggest").text(word, names)) }
-  end,
-}
+group("runs", "hg.runs", "records of runs: ls, show, log, cancel, rm", "hgauto runs ls")
+group("local", "hg.cli.localcloud", "the cloud on this machine: up, down, status, ls, doctor, ...",
+  "hgauto local status")
 
 -- ---- help texts ---------------------------------------------------------------------
 
@@ -242,12 +245,12 @@ local function overview()
   return table.concat(rows, "\n") .. "\n"
 end
 
-local function group_help()
-  local rows = { "usage: hgauto local COMMAND [options]", local_group().help
-    or "The AWS-compatible cloud on this machine.", "" }
-  for _, c in ipairs(local_group().commands) do
-    if not c.hidden then
-      rows[#rows + 1] = ("  %-12s %s"):format(c.name, c.help or "")
+local function group_help(c)
+  local rows = { ("usage: hgauto %s COMMAND [options]"):format(c.name), c.group().help or c.help,
+    "" }
+  for _, sub in ipairs(c.group().commands) do
+    if not sub.hidden then
+      rows[#rows + 1] = ("  %-12s %s"):format(sub.name, sub.help or "")
     end
   end
   return table.concat(rows, "\n") .. "\n"
@@ -262,8 +265,8 @@ function M.print_help(name)
     return 0
   end
   local c = commands[name]
-  if name == "local" then
-    term().out(group_help())
+  if c and c.group then
+    term().out(group_help(c))
   elseif c then
     local text = spec.help(c.name, { help = c.help .. ".", args = c.args, example = c.example })
     if c.words then

@@ -6,6 +6,7 @@ function M.install()
   local async = require "hgauto.async"
   async.on_interrupt(function(press, name)
     local term = require "hgauto.term"
+    require("hg.events").emit("cancel", { by = name, press = press })
     if press == 1 then
       local what = name == "INT" and "press again not to wait" or ("SIG" .. name)
       local session = package.loaded["hg.session"]

@@ -22,6 +22,12 @@ M.run = {
   arg.duration { name = "timeout", help = "cancel the task after this" },
   arg.flag { name = "local", env = "HGAUTO_LOCAL",
     help = "use the local cloud on this machine, started when needed" },
+  arg.enum { name = "on-error", "cleanup", "keep", default = "cleanup", env = "HGAUTO_ON_ERROR",
+    help = "what happens to machines of a run that fails" },
+  arg.number { name = "max-cost", min = 0, metavar = "USD", env = "HGAUTO_MAX_COST",
+    help = "end the run before it costs more" },
+  arg.string { name = "events", metavar = "FILE|-",
+    help = "write what happens as JSON lines there, too" },
 }
 
 --- Names tasks may not use for their own options: dashed name -> true.

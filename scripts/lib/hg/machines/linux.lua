@@ -65,6 +65,7 @@ function M.new(given)
   local group = hg.network.ensure(ec2, { ports = { 22 }, allow = o.allow_cidr, subnet = o.subnet })
   local host_key = crypto.keypair("ed25519", "hgauto")
   local label = o.label or o.distro
+  local usd = hg.cost.price(o.instance_type, "linux")
   local instance, expires = ec2m.launch(ec2, {
     image = image, group = group, key_name = key.name, host_key = host_key,
     instance_type = o.instance_type, max_age = o.max_age, root_gb = o.root_gb,
@@ -89,7 +90,10 @@ function M.new(given)
   local record = session.ctx and session.ctx:machine {
     lane = async.local_get("lane"), kind = "instance", id = m.id, type = o.instance_type,
     address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
+    expires = expires, usd_per_hour = usd,
   }
+  hg.events.emit("resource", { kind = "instance", id = m.id, action = "created",
+    usd_per_hour = usd })
   m.record = record or {}
   local undo <close> = async.defer(function()
     m:close()
@@ -228,6 +232,8 @@ function Machine:keep()
   self.kept = true
   async.disown(self)
   ec2m.keep(self.id)
+  self.record.state = "kept"
+  hg.events.emit("resource", { kind = "instance", id = self.id, action = "kept" })
 end
 
 --- Ends the machine and confirms it; a second call does nothing.
@@ -246,9 +252,18 @@ function Machine:close()
   self.closed = true
   async.disown(self)
   self.record.state, self.record.ended = "terminated", time.iso(time.now(), { ms = true })
+  hg.events.emit("resource", { kind = "instance", id = self.id, action = "gone" })
   out.note(("%s %s"):format(self.id, state == "terminated" and state or "terminating"))
 end
 
-Machine.__close = Machine.close
+-- The end of the block that made it; with --on-error keep a failure leaves it.
+function Machine:__close(err)
+  local failed = err ~= nil and not (type(err) == "table" and err.kind == "cancelled")
+  if failed and session.on_error == "keep" and not self.closed then
+    self:keep()
+    return
+  end
+  self:close()
+end
 
 return M
