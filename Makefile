@@ -284,13 +284,14 @@ coverage: ## line coverage of core by the suite
 	@$(SUB) MODE=cov -j$(JOBS) all tests-build
 	-@$(SUB) MODE=cov check-built
 	@BUILD=$(BUILD) sh tests/tools/coverage.sh
-.PHONY: $(patsubst tests/bench/%.sh,bench-%,$(wildcard tests/bench/*.sh))
+bench_goals := $(patsubst tests/bench/%.sh,bench-%,$(wildcard tests/bench/*.sh))
+.PHONY: $(bench_goals)
 bench: ## ratios against peers, each in one run (bench-aws, bench-ssh, ...)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all bench-build
 	@for b in tests/bench/*.sh; do MODE=$(MODE) BUILD=$(BUILD) sh $$b || exit 1; done
 bench-build: $(O)/hgauto $(bench_bin) $(serv_bin)
-bench-%: tests/bench/%.sh
+$(bench_goals): bench-%: tests/bench/%.sh
 	@$(SUB) -j$(JOBS) all bench-build
 	@MODE=$(MODE) BUILD=$(BUILD) sh $<
 demo: ## build Mercurial's real source on a local machine; artifacts in dist/
