@@ -1014,31 +1014,43 @@ static void again(struct hga_aws_call *c, int64_t delay_ms, const char *why)
 		fail(c, &err);
 }
 
-/* Policy, quota and harm agree; *delay_ms is set. */
+/* Why an attempt is not repeated; NULL: policy, harm, time and quota agree,
+ * and *delay_ms is set. */
+static const char *refusal(struct hga_aws_call *c, const struct finding *f,
+                           const struct hga_retry_verdict *v, int64_t *delay_ms)
+{
+	int cost = hga_retry_quota_cost(&f->fact, v->class, f->timed_out);
+
+	if (v->class == HGA_RETRY_NO)
+		return "it would fail again";
+	if (!v->retry)
+		return "no attempt is left";
+	if (!hga_retry_gate(f->harm, (enum hga_repeat)c->op.r->repeat))
+		return "it was sent and may have had its effect";
+	*delay_ms = (int64_t)(v->delay * 1000);
+	if (now_ms() + *delay_ms >= c->deadline_ms)
+		return "the call's time is over before";
+	if (!hga_retry_quota_take(&c->client->quota, cost))
+		return "the client's retry quota is used up";
+	c->last_cost = cost;
+	return NULL;
+}
+
 static bool may_retry(struct hga_aws_call *c, const struct finding *f,
                       int64_t *delay_ms)
 {
-	struct hga_retry_quota *q = &c->client->quota;
 	struct hga_retry_verdict v =
 	    hga_retry_policy(&f->fact, aws_random(c->client->aws));
-	int cost = hga_retry_quota_cost(&f->fact, v.class, f->timed_out);
+	const char *why;
 
 	c->retryable = v.class != HGA_RETRY_NO;
 	c->throttling = v.class == HGA_RETRY_THROTTLE;
 	c->exhausted = c->retryable && !v.retry && c->attempts > 1;
-	if (!v.retry ||
-	    !hga_retry_gate(f->harm, (enum hga_repeat)c->op.r->repeat))
-		return false;
-	*delay_ms = (int64_t)(v.delay * 1000);
-	if (now_ms() + *delay_ms >= c->deadline_ms)
-		return false;
-	if (!hga_retry_quota_take(q, cost)) {
-		hga_log(HGA_LOG_DEBUG, LABEL, "%s %s: retry quota used up",
-		        svc_name(c), op_name(c));
-		return false;
-	}
-	c->last_cost = cost;
-	return true;
+	why = refusal(c, f, &v, delay_ms);
+	if (why != NULL)
+		hga_log(HGA_LOG_DEBUG, LABEL, "%s %s: not repeated: %s",
+		        svc_name(c), op_name(c), why);
+	return why == NULL;
 }
 
 /* The boto3 sentence. */

@@ -112,7 +112,7 @@ t.test("paginators", function()
     end
   end
   print(("# aws paginators %d/%d (%d of services without model)"):format(good, total, skipped))
-  t.is(good, total, "every case passes")
+  t.ok(total + skipped > 0 and good == total, "every case passes")
 end)
 
 return t.done()

@@ -1010,6 +1010,8 @@ static void test_trace(void)
 	ok(was_seen("canonical request\nPOST\n"), "and what was signed");
 	ok(was_seen("Authorization: ***\n"), "but not the signature");
 	ok(was_seen("UserData=***"), "nor user data");
+	ok(was_seen("not repeated: it would fail again"),
+	   "and why there is no other attempt");
 	ok(!was_seen("secret-of-the-user") && !was_seen("c2VjcmV0LW9m") &&
 	       !was_seen(SECRET),
 	   "in no spelling");

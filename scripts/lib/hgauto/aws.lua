@@ -320,8 +320,8 @@ end
 local function poll(p, w, info, params)
   local ok, result = pcall(request, p, info.op, params)
   if ok then
-    local meta = metas[result]
-    return result, nil, core.waiter_step(w, result, meta and meta.HTTPStatusCode or 200)
+    local meta = metas[result] or rawget(result, "ResponseMetadata") or {}
+    return result, nil, core.waiter_step(w, result, meta.HTTPStatusCode or 200)
   end
   if type(result) ~= "table" or not (result.kind == "aws" or is_noise(result)) then
     error(result, 0)
@@ -331,9 +331,17 @@ local function poll(p, w, info, params)
     or result.message
   local verdict, why = core.waiter_step(w, nil, result.status, code, text)
   if verdict == "error" and is_noise(result) then
-    verdict = "retry"
+    verdict = "noise"
   end
   return nil, result, verdict, why
+end
+
+-- Polls that said nothing do not count: they end with the time, not before.
+local function is_over(state, elapsed, delay, attempts, timeout)
+  if timeout then
+    return state.told >= attempts or elapsed + delay > timeout
+  end
+  return state.told >= attempts or (state.n >= attempts and elapsed + delay > attempts * delay)
 end
 
 local function wait_failed(info, state, kind, code, text)
@@ -372,11 +380,14 @@ function Client:wait(what, params, opts)
   local w, info = core.waiter(p.core, what)
   info.op = operation(p, info.operation)
   local delay, attempts, timeout = wait_opts(opts, info)
-  local started, state = time.mono(), { n = 0 }
+  local started, state = time.mono(), { n = 0, told = 0 }
   while true do
     local result, err, verdict, why = poll(p, w, info, params)
     local elapsed = time.mono() - started
     state.n, state.last, state.err = state.n + 1, result, err
+    if verdict ~= "noise" then
+      state.told = state.told + 1
+    end
     state.matched = why ~= "" and why or state.matched
     if opts.on_poll then
       opts.on_poll(result, err, state.n, elapsed)
@@ -389,7 +400,7 @@ function Client:wait(what, params, opts)
     elseif verdict == "error" then
       wait_failed(info, state, "aws", "WaiterFailed", why)
     end
-    if state.n >= attempts or (timeout and elapsed + delay > timeout) then
+    if is_over(state, elapsed, delay, attempts, timeout) then
       wait_over(info, state)
     end
     async.sleep(delay)
