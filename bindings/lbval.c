@@ -260,6 +260,7 @@ struct reader {
 	struct down at[DEPTH];
 	int depth;
 	bool borrow;
+	bool secrets; /* secret objects count as strings */
 };
 
 /* Appends ".key" and "[3]" of the open tables. */
@@ -384,6 +385,7 @@ static void add_text(struct reader *r)
 static int add_value(struct reader *r, struct hga_err *err)
 {
 	lua_State *L = r->L;
+	struct hga_str secret;
 	char why[80];
 
 	switch (lua_type(L, -1)) {
@@ -408,6 +410,13 @@ static int add_value(struct reader *r, struct hga_err *err)
 		break;
 	case LUA_TTABLE:
 		return open_table(r, err);
+	case LUA_TUSERDATA:
+		if (r->secrets && lb_tosecret(L, -1, &secret)) {
+			/* sticks */
+			(void)hga_vt_str(r->t, HGA_NO_NAME, secret);
+			break;
+		}
+		return refuse(r, "a userdata is no data", err);
 	default:
 		(void)snprintf(why, sizeof(why), "a %s is no data",
 		               luaL_typename(L, -1)); /* always fits */
@@ -441,10 +450,9 @@ static bool next_value(struct reader *r)
 	return false;
 }
 
-int lbval_tape(lua_State *L, int idx, struct hga_vtape *t, bool borrow,
-               struct hga_err *err)
+static int read_value(lua_State *L, int idx, struct reader *r,
+                      struct hga_err *err)
 {
-	struct reader r = {.L = L, .t = t, .borrow = borrow};
 	int top = lua_gettop(L);
 	int rc;
 
@@ -455,12 +463,28 @@ int lbval_tape(lua_State *L, int idx, struct hga_vtape *t, bool borrow,
 		lua_pop(L, 1);
 		lua_pushlightuserdata(L, NULL);
 	}
-	rc = add_value(&r, err);
-	while (rc == 0 && r.depth > 0)
-		if (next_value(&r))
-			rc = add_value(&r, err);
+	rc = add_value(r, err);
+	while (rc == 0 && r->depth > 0)
+		if (next_value(r))
+			rc = add_value(r, err);
 	lua_settop(L, top);
 	if (rc < 0)
 		return rc;
-	return hga_vt_end(t, err);
+	return hga_vt_end(r->t, err);
+}
+
+int lbval_tape(lua_State *L, int idx, struct hga_vtape *t, bool borrow,
+               struct hga_err *err)
+{
+	struct reader r = {.L = L, .t = t, .borrow = borrow};
+
+	return read_value(L, idx, &r, err);
+}
+
+int lbval_tape_secret(lua_State *L, int idx, struct hga_vtape *t,
+                      struct hga_err *err)
+{
+	struct reader r = {.L = L, .t = t, .secrets = true};
+
+	return read_value(L, idx, &r, err);
 }

@@ -44,4 +44,9 @@ void lbval_pushlistmeta(lua_State *L);
 int lbval_tape(lua_State *L, int idx, struct hga_vtape *t, bool borrow,
                struct hga_err *err) HGA_MUST_USE;
 
+/* The same where secret objects may stand for strings: for requests whose
+ * bodies are never shown. */
+int lbval_tape_secret(lua_State *L, int idx, struct hga_vtape *t,
+                      struct hga_err *err) HGA_MUST_USE;
+
 #endif

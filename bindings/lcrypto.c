@@ -8,6 +8,7 @@
 #include "modules.h"
 #include "sched.h"
 
+#include "base/cert.h"
 #include "base/crypto.h"
 #include "base/fs.h"
 #include "base/hash.h"
@@ -421,6 +422,101 @@ static int l_public_info(lua_State *L)
 	return 1;
 }
 
+struct cert_opts {
+	const char *name, *ip;
+	int64_t valid_from, valid_to;
+};
+
+/// Makes an RSA key and a certificate signed by itself.
+// @param opts.name string its name, as clients will ask for it
+// @param opts.ip string|nil one more name: an address
+// @param opts.valid_from integer|nil seconds from now, default a day ago
+// @param opts.valid_to integer|nil seconds from now, default in 825 days
+// @return {cert=string, key=secret, pin=string} PEM texts; pin "sha256//..."
+// @raise usage
+static int l_certificate(lua_State *L)
+{
+	static const struct lb_opt defs[] = {
+	    {"name", LB_CSTR, offsetof(struct cert_opts, name)},
+	    {"ip", LB_CSTR, offsetof(struct cert_opts, ip)},
+	    {"valid_from", LB_INT, offsetof(struct cert_opts, valid_from)},
+	    {"valid_to", LB_INT, offsetof(struct cert_opts, valid_to)},
+	    {NULL, LB_ANY, 0}};
+	struct cert_opts o = {.name = "hgauto"};
+	struct hga_cert_opts c;
+	struct hga_buf cert, key, pin;
+	struct hga_err err;
+	int r;
+
+	lb_opts(L, 1, "crypto.certificate", defs, &o);
+	c = (struct hga_cert_opts){o.name, o.ip, o.valid_from, o.valid_to};
+	hga_buf_init(&cert, 65536);
+	hga_buf_init(&key, 65536);
+	hga_buf_init(&pin, 256);
+	r = hga_cert_new(&c, &cert, &key, &err);
+	if (r == 0)
+		r = hga_cert_pin(hga_buf_str(&cert), &pin, &err);
+	if (r < 0) {
+		hga_buf_release(&cert);
+		hga_buf_release_secret(&key);
+		return lb_raise(L, &err);
+	}
+	/* Few and small: a memory error here loses them, not the secret. */
+	lua_createtable(L, 0, 3);
+	lb_pushbuf(L, &cert);
+	lua_setfield(L, -2, "cert");
+	lb_pushbuf(L, &pin);
+	lua_setfield(L, -2, "pin");
+	lb_pushbuf_secret(L, &key);
+	lb_pushsecret(L, lb_checkstr(L, -1));
+	lua_setfield(L, -3, "key");
+	lua_pop(L, 1);
+	return 1;
+}
+
+/// Pin of a certificate's public key.
+// @param pem string
+// @return string "sha256//..."
+// @raise usage (Certificate)
+static int l_certificate_pin(lua_State *L)
+{
+	struct hga_str pem = lb_checkstr(L, 1);
+	struct hga_buf b;
+	struct hga_err err;
+
+	hga_buf_init(&b, 256);
+	if (hga_cert_pin(pem, &b, &err) < 0) {
+		hga_buf_release(&b);
+		return lb_raise(L, &err);
+	}
+	lb_pushbuf(L, &b);
+	return 1;
+}
+
+/// PKCS#12 of a certificate and its key, as each Windows imports it.
+// @param cert string PEM
+// @param key string|secret PEM
+// @param password string|secret
+// @return secret
+// @raise usage (Certificate)
+static int l_pfx(lua_State *L)
+{
+	struct hga_str cert = lb_checkstr(L, 1), key, password;
+	struct hga_buf b;
+	struct hga_err err;
+
+	if (!lb_tosecret(L, 2, &key) || !lb_tosecret(L, 3, &password))
+		return lb_usage(L, 2, "key and password expected");
+	hga_buf_init(&b, 65536);
+	if (hga_cert_pfx(cert, key, password.s, &b, &err) < 0) {
+		hga_buf_release_secret(&b);
+		return lb_raise(L, &err);
+	}
+	lb_pushbuf_secret(L, &b);
+	lb_pushsecret(L, lb_checkstr(L, -1));
+	return 1;
+}
+
 static const luaL_Reg crypto_fns[] = {{"sha256", l_sha256},
                                       {"sha1", l_sha1},
                                       {"md5", l_md5},
@@ -434,6 +530,9 @@ static const luaL_Reg crypto_fns[] = {{"sha256", l_sha256},
                                       {"uuid", l_uuid},
                                       {"token", l_token},
                                       {"secret", l_secret},
+                                      {"certificate", l_certificate},
+                                      {"certificate_pin", l_certificate_pin},
+                                      {"pfx", l_pfx},
                                       {"keypair", l_keypair},
                                       {"load_private", l_load_private},
                                       {"parse_private", l_parse_private},

@@ -134,12 +134,16 @@ static struct lserver *check_server(lua_State *L)
 
 struct new_opts {
 	int64_t max_body, idle_ms, max_conns;
+	const char *tls_cert;
+	int has_key;
 };
 
 /// Opens a server without listeners.
 // @param opts.max_body integer bytes, default 8 MiB
 // @param opts.idle_timeout number seconds, default 60
 // @param opts.max_connections integer default 256
+// @param opts.tls_cert string|nil PEM; with tls_key every connection is TLS
+// @param opts.tls_key string|secret|nil PEM
 // @return server
 static int l_new(lua_State *L)
 {
@@ -147,10 +151,13 @@ static int l_new(lua_State *L)
 	    {"max_body", LB_INT, offsetof(struct new_opts, max_body)},
 	    {"idle_timeout", LB_MS, offsetof(struct new_opts, idle_ms)},
 	    {"max_connections", LB_INT, offsetof(struct new_opts, max_conns)},
+	    {"tls_cert", LB_CSTR, offsetof(struct new_opts, tls_cert)},
+	    {"tls_key", LB_ANY, offsetof(struct new_opts, has_key)},
 	    {NULL, LB_ANY, 0}};
 	struct hga_httpd_opts h = {
 	    .on_request = on_request, .on_gone = on_gone, .on_drain = on_drain};
-	struct new_opts o = {0, 0, 0};
+	struct new_opts o = {.max_body = 0};
+	struct hga_str key;
 	struct hga_err err;
 	struct lserver *x;
 
@@ -161,6 +168,17 @@ static int l_new(lua_State *L)
 		               "httpd.new: number out of range");
 	x = lb_newobj(L, sizeof(*x), 0, SERVER_CLASS);
 	x->closed = true;
+	if (o.has_key != (o.tls_cert != NULL))
+		return lb_fail(L, HGA_USAGE, "MissingOption",
+		               "httpd.new: tls_cert and tls_key go together");
+	if (o.has_key) {
+		lua_getfield(L, 1, "tls_key"); /* stays for the open below */
+		if (!lb_tosecret(L, -1, &key))
+			return lb_fail(L, HGA_USAGE, "OptionType",
+			               "httpd.new: tls_key must be a text");
+		h.tls_cert = o.tls_cert;
+		h.tls_key = key.s;
+	}
 	h.data = x;
 	h.max_body = (size_t)o.max_body;
 	h.idle_ms = o.idle_ms;
@@ -169,6 +187,8 @@ static int l_new(lua_State *L)
 	if (x->s == NULL)
 		return lb_raise(L, &err);
 	x->closed = false;
+	if (o.has_key)
+		lua_pop(L, 1);
 	sched_register(L, -1);
 	return 1;
 }

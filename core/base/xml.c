@@ -19,6 +19,7 @@ struct hga_xml {
 	XML_Parser p;
 	unsigned depth;
 	size_t text; /* bytes since the last tag */
+	size_t text_max;
 	uint64_t fed;
 	int r;
 	struct hga_err err;
@@ -98,8 +99,8 @@ static void XMLCALL on_text(void *data, const char *s, int n)
 	int r = 0;
 
 	x->text += (size_t)n; /* expat never gives a negative length */
-	if (x->text > HGA_XML_TEXT) {
-		refuse(x, "TooLarge", "text longer than 1 MiB");
+	if (x->text > x->text_max) {
+		refuse(x, "TooLarge", "text too long");
 		return;
 	}
 	if (x->r == 0 && x->fns->text != NULL)
@@ -150,6 +151,7 @@ struct hga_xml *hga_xml_new(const struct hga_xml_fns *fns, void *data)
 		return NULL;
 	x->fns = fns;
 	x->data = data;
+	x->text_max = HGA_XML_TEXT;
 	x->p = XML_ParserCreate_MM(NULL, &memory, NULL);
 	if (x->p == NULL) {
 		hga_free(x);
@@ -170,6 +172,11 @@ void hga_xml_free(struct hga_xml *x)
 		return;
 	XML_ParserFree(x->p);
 	hga_free(x);
+}
+
+void hga_xml_limit_text(struct hga_xml *x, size_t max)
+{
+	x->text_max = max;
 }
 
 unsigned hga_xml_depth(const struct hga_xml *x)

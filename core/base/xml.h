@@ -42,6 +42,8 @@ struct hga_xml; /* opaque */
 struct hga_xml *hga_xml_new(const struct hga_xml_fns *fns,
                             void *data) HGA_MUST_USE;
 void hga_xml_free(struct hga_xml *x);
+/* Another limit than HGA_XML_TEXT, before the first byte. */
+void hga_xml_limit_text(struct hga_xml *x, size_t max);
 /* Feeds n bytes, cut anywhere. */
 int hga_xml_feed(struct hga_xml *x, const void *bytes, size_t n,
                  struct hga_err *err) HGA_MUST_USE;

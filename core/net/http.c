@@ -25,7 +25,7 @@ struct impl {
 	struct hga_xfer x;
 	struct hga_http *op;
 	struct hga_loop *loop;
-	struct curl_slist *headers;
+	struct curl_slist *headers, *connect_to;
 	struct hga_timer idle, total, resume;
 	int64_t idle_ms, total_ms, last_ms; /* last sign of life */
 	const char *body;
@@ -40,6 +40,7 @@ struct impl {
 	void *data;
 	struct hga_err cb_err; /* of our own callbacks */
 	char what[280];        /* HOST:PORT */
+	char host[280];        /* of connect_to */
 };
 
 static void impl_free(struct impl *m)
@@ -49,6 +50,7 @@ static void impl_free(struct impl *m)
 	hga_timer_stop(m->loop, &m->resume);
 	hga_xfer_close(&m->x);
 	curl_slist_free_all(m->headers);
+	curl_slist_free_all(m->connect_to);
 	hga_free(m);
 }
 
@@ -550,11 +552,46 @@ static bool needs_fresh(const struct impl *m, const struct hga_http_args *a)
 	return a->fresh || (!a->repeatable && m->body_len == 0);
 }
 
+/* Who the peer must be, and where it is. */
+static int set_identity(struct impl *m, const struct hga_http_args *a,
+                        CURLcode *rc, struct hga_err *err)
+{
+	struct hga_xfer *x = &m->x;
+
+	if (a->ca_pem != NULL) {
+		struct curl_blob blob = {.flags = CURL_BLOB_COPY};
+		char *pem = hga_strdup(a->ca_pem);
+
+		if (pem == NULL)
+			return hga_fail_mem(err);
+		blob.data = pem;
+		blob.len = strlen(pem);
+		HGA_SETOPT(x, rc, CURLOPT_CAINFO, NULL);
+		HGA_SETOPT(x, rc, CURLOPT_CAPATH, NULL);
+		HGA_SETOPT(x, rc, CURLOPT_CAINFO_BLOB, &blob);
+		hga_free(pem);
+	}
+	if (a->pin != NULL)
+		HGA_SETOPT(x, rc, CURLOPT_PINNEDPUBLICKEY, a->pin);
+	if (a->no_verify) {
+		HGA_SETOPT(x, rc, CURLOPT_SSL_VERIFYPEER, 0L);
+		HGA_SETOPT(x, rc, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (a->connect_to == NULL)
+		return 0;
+	m->connect_to = curl_slist_append(NULL, a->connect_to);
+	if (m->connect_to == NULL)
+		return hga_fail_mem(err);
+	HGA_SETOPT(x, rc, CURLOPT_CONNECT_TO, m->connect_to);
+	return 0;
+}
+
 static int set_opts(struct impl *m, const struct hga_http_args *a,
                     struct hga_err *err)
 {
 	CURLcode rc = CURLE_OK;
 	struct hga_xfer *x = &m->x;
+	int r;
 
 	HGA_SETOPT(x, &rc, CURLOPT_URL, a->url);
 	HGA_SETOPT(x, &rc, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -579,6 +616,8 @@ static int set_opts(struct impl *m, const struct hga_http_args *a,
 		HGA_SETOPT(x, &rc, CURLOPT_CAPATH, NULL);
 		HGA_SETOPT(x, &rc, CURLOPT_CAINFO, a->ca_bundle);
 	}
+	if ((r = set_identity(m, a, &rc, err)) < 0)
+		return r;
 	return hga_xfer_opt_err(rc, err);
 }
 
@@ -638,6 +677,22 @@ static const char *bare_host(char *host)
 	return host + 1;
 }
 
+/* "::HOST:PORT" -> HOST; what decides about proxies and the local guard.
+ * Kept in what, which messages then show, too. */
+static const char *connect_host(struct impl *m, const char *connect_to)
+{
+	char *colon;
+
+	snprintf(m->what, sizeof(m->what), "%s",
+	         strncmp(connect_to, "::", 2) == 0 ? connect_to + 2
+	                                           : connect_to);
+	snprintf(m->host, sizeof(m->host), "%s", m->what);
+	colon = strrchr(m->host, ':');
+	if (colon != NULL)
+		*colon = '\0';
+	return bare_host(m->host);
+}
+
 static int open_xfer(struct impl *m, const struct hga_http_args *a,
                      struct hga_err *err)
 {
@@ -652,7 +707,9 @@ static int open_xfer(struct impl *m, const struct hga_http_args *a,
 		else
 			snprintf(m->what, sizeof(m->what), "%s:%s", u.host,
 			         u.port);
-		peer.host = bare_host(u.host);
+		peer.host = a->connect_to != NULL
+		                ? connect_host(m, a->connect_to)
+		                : bare_host(u.host);
 		peer.port = (int)strtol(u.port, NULL, 10);
 		peer.use =
 		    strcmp(u.scheme, "https") == 0 ? HGA_X_HTTPS : HGA_X_HTTP;

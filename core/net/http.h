@@ -37,6 +37,12 @@ struct hga_http_args {
 	int64_t connect_ms, idle_ms, total_ms; /* 0: 10 s, 60 s, 120 s */
 	size_t max_body;                       /* 0: 32 MiB */
 	const char *ca_bundle;                 /* NULL: system directory */
+	const char *ca_pem;      /* certificates trusted instead of any file */
+	const char *pin;         /* "sha256//BASE64": the peer's public key must
+	                            be that one; checked whatever else is */
+	bool no_verify;          /* neither chain nor name of the certificate */
+	const char *connect_to;  /* "::HOST:PORT": address to connect to, the
+	                            URL's name stays in TLS and Host */
 	const char *unix_socket; /* connect to this path instead of TCP */
 	/* Body sink; NULL: collected in http.body.  Returns 0; 1 when it took
 	 * nothing and wants the same bytes again after hga_http_resume; or
@@ -69,7 +75,8 @@ struct hga_http {
  * Errors: net Resolve, Refused, Unreachable, Reset (before a complete
  * answer), Send (a pooled connection died under the request: sent, no
  * answer), Proxy, TLS, LocalOnly; auth Certificate; timeout Connect, Idle,
- * Total; protocol TooLarge, Malformed, ShortBody; usage Url, Header, Method.
+ * Total; auth Pin; protocol TooLarge, Malformed, ShortBody; usage Url, Header,
+ * Method.
  */
 int hga_http_start(struct hga_loop *loop, struct hga_http *op,
                    const struct hga_http_args *args,

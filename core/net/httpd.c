@@ -638,9 +638,18 @@ int hga_httpd_adopt(struct hga_httpd *s, int fd, const char *tag,
 
 static struct MHD_Daemon *start_daemon(struct hga_httpd *s)
 {
+	/* Its options are not const, but only read, and only now. */
+	struct MHD_OptionItem tls[] = {
+	    {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)s->opts.tls_cert},
+	    {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)s->opts.tls_key},
+	    {MHD_OPTION_END, 0, NULL}};
+
+	if (s->opts.tls_cert == NULL)
+		tls[0].option = MHD_OPTION_END;
 	return MHD_start_daemon(
 	    MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
-	        MHD_ALLOW_SUSPEND_RESUME | MHD_USE_SUPPRESS_DATE_NO_CLOCK,
+	        MHD_ALLOW_SUSPEND_RESUME | MHD_USE_SUPPRESS_DATE_NO_CLOCK |
+	        (s->opts.tls_cert != NULL ? MHD_USE_TLS : 0),
 	    0, NULL, NULL, on_access, s, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
 	    MHD_OPTION_UNESCAPE_CALLBACK, keep_unescaped, NULL,
 	    MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
@@ -648,7 +657,8 @@ static struct MHD_Daemon *start_daemon(struct hga_httpd *s)
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, HGA_HTTPD_CONN_MEMORY,
 	    MHD_OPTION_CONNECTION_LIMIT, s->opts.max_conns,
 	    MHD_OPTION_CONNECTION_TIMEOUT,
-	    (unsigned)((s->opts.idle_ms + 999) / 1000), MHD_OPTION_END);
+	    (unsigned)((s->opts.idle_ms + 999) / 1000), MHD_OPTION_ARRAY, tls,
+	    MHD_OPTION_END);
 }
 
 static int open_daemon(struct hga_httpd *s, struct hga_err *err)
@@ -657,8 +667,9 @@ static int open_daemon(struct hga_httpd *s, struct hga_err *err)
 
 	s->daemon = start_daemon(s);
 	if (s->daemon == NULL)
-		return hga_fail(err, HGA_IO, errno, "Httpd",
-		                "cannot start libmicrohttpd");
+		return hga_fail(
+		    err, HGA_IO, errno, "Httpd", "cannot start libmicrohttpd%s",
+		    s->opts.tls_cert != NULL ? " (certificate and key?)" : "");
 	info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
 	if (info == NULL)
 		return hga_fail(err, HGA_BUG, 0, NULL,

@@ -1,5 +1,5 @@
 /*
- * HTTP/1.1 server on libmicrohttpd, driven by the loop; no threads, no TLS.
+ * HTTP/1.1 server on libmicrohttpd, driven by the loop; no threads.
  *
  * on_request is called from the loop when a request has arrived whole.  From
  * then on the request is the owner's: the connection is suspended until it
@@ -45,6 +45,8 @@ struct hga_httpd_opts {
 	size_t max_body;    /* 0: 8 MiB */
 	int64_t idle_ms;    /* 0: 60 s */
 	unsigned max_conns; /* 0: 256 */
+	/* PEM texts: every connection is TLS; read by open. */
+	const char *tls_cert, *tls_key;
 	void (*on_request)(void *data, struct hga_httpd_req *req);
 	void (*on_gone)(void *data, struct hga_httpd_req *req); /* or NULL */
 	/* The queue of a streamed body has room again; or NULL. */

@@ -305,6 +305,9 @@ int hga_xfer_conn_err(struct hga_xfer *x, CURLcode rc, const char *what,
 	case CURLE_SSL_CRL_BADFILE:
 		return hga_fail(err, HGA_AUTH, 0, "Certificate", "%s: %s", what,
 		                reason(x, rc));
+	case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+		return hga_fail(err, HGA_AUTH, 0, "Pin",
+		                "%s: public key differs from the pin", what);
 	case CURLE_PROXY:
 		return hga_fail(err, HGA_NET, 0, "Proxy", "%s: %s", what,
 		                reason(x, rc));
