@@ -40,3 +40,4 @@ for _, name in ipairs(names) do
 end
 t.diag(("winrm %d/%d"):format(passed, #names))
 server.http:close()
+return t.done()
