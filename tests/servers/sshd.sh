@@ -1,6 +1,7 @@
 #!/bin/sh
 # sshd.sh DIR setup              keys and configuration below DIR
-# sshd.sh DIR run PORT [LINE...] sshd in the foreground on 127.0.0.1:PORT
+# sshd.sh DIR run PORT [LINE...] sshd in the foreground on 127.0.0.1:PORT (or
+#                                LISTEN, in a network namespace)
 # sshd.sh DIR inetd [LINE...]    one connection on standard input
 #
 # A real OpenSSH server for tests.  As root it runs in a mount namespace of its
@@ -37,7 +38,7 @@ if [ "$what" = run ]; then
 fi
 {
 	for line; do echo "$line"; done
-	[ -z "$port" ] || printf 'Port %s\nListenAddress 127.0.0.1\n' "$port"
+	[ -z "$port" ] || printf 'Port %s\nListenAddress %s\n' "$port" "${LISTEN:-127.0.0.1}"
 	cat <<END
 HostKey $dir/host_ed25519
 HostKey $dir/host_ecdsa
@@ -50,11 +51,12 @@ PermitRootLogin yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UseDNS no
-MaxStartups 2000
 PrintMotd no
 X11Forwarding no
 LogLevel DEBUG1
 END
+	# Of these the last value wins.
+	case $* in *MaxStartups*) ;; *) echo 'MaxStartups 2000' ;; esac
 	case $* in *Subsystem*) ;; *) echo 'Subsystem sftp internal-sftp' ;; esac
 } > "$dir/sshd_config.$$"
 mode=-D

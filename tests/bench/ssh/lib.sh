@@ -1,0 +1,97 @@
+# shellcheck shell=sh
+# Sourced by ssh*.sh: a server, OpenSSH's configuration, paired medians.
+# Variables: DIR, PORT, HOST; hgauto, cpu (programs).
+o=${BUILD:-build}/${MODE:-release}
+hgauto=$(cd "$o" && pwd)/hgauto
+cpu=$(cd "$o/bench" && pwd)/cpu
+servers=$(cd "$o/servers" && pwd) # of far.sh
+export servers
+HOST=${HOST:-127.0.0.1}
+pid=
+
+need_root() { # need_root NAME
+	if [ "$(id -u)" != 0 ] || ! PATH=$PATH:/usr/sbin command -v sshd >/dev/null; then
+		echo "$1: SKIP needs root and openssh-server"
+		exit
+	fi
+}
+
+bench_start() { # bench_start SIZE_OF_TMPFS [LINE of sshd_config...]
+	size=$1
+	shift
+	DIR=$(mktemp -d /tmp/hgauto-bench.XXXXXX)
+	trap bench_end EXIT
+	trap 'exit 130' INT TERM
+	mount -t tmpfs -o size="$size" tmpfs "$DIR" 2>/dev/null || echo "# files are not on tmpfs"
+	sh tests/servers/sshd.sh "$DIR" setup
+	PORT=$((20000 + $$ % 30000))
+	export DIR PORT HOST BENCH PARALLEL N LIMIT
+	LISTEN=$HOST $server_in sh tests/servers/sshd.sh "$DIR" run $PORT "LogLevel ERROR" "$@" &
+	pid=$!
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		sleep 0.3
+		ssh-keyscan -p $PORT "${PROBE:-$HOST}" >/dev/null 2>&1 && break
+	done
+	cat > "$DIR/conf" <<END
+Host *
+  User root
+  Port $PORT
+  IdentityFile $DIR/id_ed25519
+  IdentitiesOnly yes
+  UserKnownHostsFile $DIR/known
+  StrictHostKeyChecking no
+  LogLevel ERROR
+  Ciphers aes128-gcm@openssh.com
+END
+}
+server_in=
+
+bench_end() {
+	[ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+	umount "$DIR" 2>/dev/null || true
+	rm -rf "$DIR"
+}
+
+make_small() { # 1000 files of 4 KiB
+	mkdir "$DIR/small"
+	i=0
+	while [ $i -lt 1000 ]; do
+		head -c 4096 "$DIR/big" > "$DIR/small/f$i"
+		i=$((i + 1))
+	done
+}
+
+# ours NAME CASE: wall and CPU of the program into NAME.ours, seconds of the
+# operation alone into NAME.op
+ours() {
+	BENCH=$2 "$cpu" "$hgauto" test tests/bench/ssh.lua 3>>"$DIR/$1.ours" 2>>"$DIR/$1.op" >"$DIR/log" || {
+		cat "$DIR/log" "$DIR/$1.op"
+		exit 1
+	}
+}
+
+theirs() { # theirs NAME COMMAND...
+	name=$1
+	shift
+	"$cpu" "$@" 3>>"$DIR/$name.theirs" >/dev/null
+}
+
+# compare NAME [MiB]: median of the paired ratios
+compare() {
+	paste "$DIR/$1.ours" "$DIR/$1.theirs" | awk -v c="$1" -v mib="${2:-0}" '
+	function median(v, n,   i, j, t) {
+		for (i = 2; i <= n; i++)
+			for (j = i; j > 1 && v[j] < v[j - 1]; j--) {
+				t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
+			}
+		return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
+	}
+	{ n++; w[n] = $1 / $3; p[n] = $2 / ($4 > 0 ? $4 : 0.001); ow[n] = $1; oc[n] = $2; tw[n] = $3; tc[n] = $4 }
+	END {
+		printf "# %-12s wall %.2f cpu %.2f  (ours %.3f s, %.3f s cpu; theirs %.3f, %.3f",
+			c, median(w, n), median(p, n), median(ow, n), median(oc, n), median(tw, n), median(tc, n)
+		if (mib > 0)
+			printf "; %.0f and %.0f MiB/s", mib / median(ow, n), mib / median(tw, n)
+		print ")"
+	}'
+}
