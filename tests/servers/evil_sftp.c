@@ -2,13 +2,18 @@
  * evil_sftp MODE: an SFTP server on standard input and output that lies; a
  * real sshd starts it as its subsystem.  It never touches a file.
  *
- * up abs slash ctl utf8 long dup empty: a listing with such a name
+ * up up2 dots abs slash back option space nl ctl utf8 long dup empty: a
+ *   listing with such a name (back, option, space, dots: harmless ones here)
  * count: more names announced than sent     endless: a listing without end
  * short: 1 MiB announced, 10 bytes come     more: 10 announced, data for ever
  * huge: size 2^63 + 1                       one: one byte a read
  * silent: no answer after the version       id: answers to nobody
  * type: a status where data belong          frame: a frame of 2 GiB
  * loop: each directory holds another        link: a link among the names
+ * noext: a sane server without extensions   grow: the file grows meanwhile
+ * handle: a handle of 300 bytes             attrs: attributes cut short
+ * twice: each answer comes two times        endown: ends after the open
+ * lie: writes are cut, and stat tells so
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -130,6 +135,18 @@ static void names(uint32_t id)
 	memset(longname, 'x', sizeof(longname));
 	if (is("up"))
 		name("../up", 5, file);
+	else if (is("up2"))
+		name("../../up", 8, file);
+	else if (is("dots"))
+		name("...", 3, file);
+	else if (is("back"))
+		name("C:\\win", 6, file);
+	else if (is("option"))
+		name("-rf", 3, file);
+	else if (is("space"))
+		name(" sp ", 4, file);
+	else if (is("nl"))
+		name("a\nb", 3, file);
 	else if (is("abs"))
 		name("/tmp/evil", 9, file);
 	else if (is("slash"))
@@ -155,7 +172,11 @@ static void names(uint32_t id)
 
 static void data(uint32_t id, uint64_t off, uint32_t n)
 {
+	static uint64_t grown = 10;
 	uint64_t have = is("more") ? UINT64_MAX : is("one") ? 3000 : 10;
+
+	if (is("grow"))
+		have = grown += 10;
 
 	if (off >= have) {
 		status(id, 1);
@@ -196,11 +217,21 @@ static void request(unsigned type, uint32_t id, const unsigned char *p,
 			exit(0);
 		return;
 	}
+	if (is("twice") && type != 3)
+		status(id, 0);
+	if (is("endown") && type != 3 && type != 17 && type != 7)
+		exit(0);
 	switch (type) {
 	case 3:  /* open */
 	case 11: /* opendir */
 		begin(102, id);
-		ostr("h", 1);
+		if (is("handle")) {
+			static const char longhandle[300];
+
+			ostr(longhandle, sizeof(longhandle));
+		} else {
+			ostr("h", 1);
+		}
 		end();
 		return;
 	case 5: /* read: handle, offset, length */
@@ -211,7 +242,12 @@ static void request(unsigned type, uint32_t id, const unsigned char *p,
 	case 8:
 	case 17: /* lstat fstat stat */
 		begin(105, id);
-		attrs(size_of(), directory ? 040755 : 0100644);
+		if (is("attrs"))
+			o32(15);
+		else if (is("lie") && type == 8)
+			attrs(3, 0100644);
+		else
+			attrs(size_of(), directory ? 040755 : 0100644);
 		end();
 		return;
 	case 12:
