@@ -1,7 +1,8 @@
 /*
  * JSON models from outside, through the run-time compiler; what it writes
- * must pass the image's own check.
+ * must pass the image's own check.  Each operation's endpoint is looked for.
  */
+#include "aws/endpoint.h"
 #include "aws/modelc.h"
 #include "aws_walk.h"
 
@@ -19,6 +20,21 @@ static struct hga_str part(const uint8_t **p, size_t *n)
 	*p += r.n < *n ? r.n + 1 : r.n;
 	*n -= r.n < *n ? r.n + 1 : r.n;
 	return r;
+}
+
+static void find_endpoints(const struct hga_aws_svc *svc)
+{
+	struct hga_aws_endpoint_args a = {.svc = svc, .region = HGA_STR("r")};
+	struct hga_aws_endpoint e;
+	struct hga_rules *rules = NULL;
+
+	if (hga_rules_new(&rules, hga_aws_doc(svc, svc->r->ruleset), NULL) == 0)
+		a.rules = rules;
+	for (uint32_t i = 0; i < svc->r->ops.n && i < 8; i++) {
+		a.op = hga_aws_op_at(svc, i);
+		(void)!hga_aws_endpoint_find(&a, &e, NULL);
+	}
+	hga_rules_free(rules);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -40,6 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		    0)
 			abort(); /* our own image is refused */
 		walk_image(img);
+		if (hga_aws_image_services(img) > 0)
+			find_endpoints(hga_aws_svc_at(img, 0));
 		hga_aws_image_free(img);
 	}
 	hga_modelc_free(c);

@@ -6,6 +6,7 @@
 
 #include "aws_toy.h"
 
+#include "aws/endpoint.h"
 #include "aws/jmespath.h"
 #include "aws/out.h"
 #include "aws/ser.h"
@@ -187,9 +188,45 @@ static void torture(const char *name, int (*fn)(struct hga_err *))
 	   "%s: each of %lu allocations may fail", name, n - 1);
 }
 
+static const char rules_text[] =
+    "{\"parameters\":{\"Region\":{\"type\":\"string\",\"builtIn\":"
+    "\"AWS::Region\"}},\"rules\":[{\"type\":\"endpoint\",\"conditions\":["
+    "{\"fn\":\"aws.partition\",\"argv\":[{\"ref\":\"Region\"}],\"assign\":"
+    "\"p\"},{\"fn\":\"uriEncode\",\"argv\":[\"a/b\"],\"assign\":\"e\"},{"
+    "\"fn\":\"parseURL\",\"argv\":[\"https://h/p\"],\"assign\":\"u\"},{"
+    "\"fn\":\"aws.parseArn\",\"argv\":[\"arn:a:b:c:d:e\"],\"assign\":\"a\"}"
+    "],\"endpoint\":{\"url\":\"https://{Region}.{p#dnsSuffix}/{e}\","
+    "\"headers\":{\"x\":[\"{a#region}{u#normalizedPath}\"]},\"properties\":{"
+    "\"authSchemes\":[{\"name\":\"sigv4\",\"signingRegion\":\"{Region}\"}]}"
+    "}}]}";
+
+static int endpoint(struct hga_err *err)
+{
+	static const char parts_text[] =
+	    "{\"partitions\":[{\"id\":\"aws\",\"regions\":{\"r\":{}},"
+	    "\"outputs\":{\"dnsSuffix\":\"x.example\"}}]}";
+	struct hga_aws_endpoint_args a = {.svc = toy.svc,
+	                                  .region = HGA_STR("r")};
+	struct hga_partitions *parts = NULL;
+	struct hga_rules *rules = NULL;
+	struct hga_aws_endpoint e;
+	int rc = hga_rules_new(&rules, hga_str(rules_text), err);
+
+	if (rc == 0)
+		rc = hga_partitions_new(&parts, hga_str(parts_text), err);
+	a.rules = rules;
+	a.partitions = parts;
+	if (rc == 0)
+		rc = hga_aws_endpoint_find(&a, &e, err);
+	hga_partitions_free(parts);
+	hga_rules_free(rules);
+	return rc;
+}
+
 int main(void)
 {
 	toy_open(&toy, TOY_META("ec2") TOY_BODY);
+	torture("endpoint rules", endpoint);
 	torture("compiling a model", compile);
 	torture("request with lists and maps", query_request);
 	torture("request with a token", token_request);
