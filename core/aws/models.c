@@ -6,6 +6,7 @@
 #include "aws/modelc.h"
 #include "aws/valid.h"
 #include "base/fs.h"
+#include "base/gzip.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -146,14 +147,21 @@ static bool place_at(const struct hga_aws_models *m, unsigned i, char *out)
 	return n > 0 && n < PATH_SIZE;
 }
 
-/* DIR/NAME.json or DIR/NAME.json.gz; false: neither is there. */
+/* DIR/NAME.json, or DIR/NAME.json.gz where that can be read; false: neither
+ * is there. */
 static bool find_file(const char *dir, const char *name, char *out,
                       struct stat *st)
 {
-	int n = snprintf(out, PATH_SIZE, "%s/%s.json", dir, name);
+	static const char *const ends[] = {".json", ".json.gz"};
 
-	return n > 0 && n < PATH_SIZE && stat(out, st) == 0 &&
-	       S_ISREG(st->st_mode);
+	for (int i = 0; i < (hga_gzip_there() ? 2 : 1); i++) {
+		int n = snprintf(out, PATH_SIZE, "%s/%s%s", dir, name, ends[i]);
+
+		if (n > 0 && n < PATH_SIZE && stat(out, st) == 0 &&
+		    S_ISREG(st->st_mode))
+			return true;
+	}
+	return false;
 }
 
 /* A newer version of the service than best in one place: its directory. */
@@ -281,6 +289,21 @@ static void write_cached(const struct hga_aws_models *m, const struct known *k,
 
 /* ---- compiling ---- */
 
+static int read_file(const char *path, struct hga_buf *out, struct hga_err *err)
+{
+	struct hga_buf packed;
+	int rc;
+
+	if (!hga_str_ends(hga_str(path), ".gz"))
+		return hga_fs_read(path, FILE_MAX, out, err);
+	hga_buf_init(&packed, FILE_MAX);
+	rc = hga_fs_read(path, FILE_MAX, &packed, err);
+	if (rc == 0)
+		rc = hga_gunzip(out, hga_buf_str(&packed), err);
+	hga_buf_release(&packed);
+	return rc;
+}
+
 static int read_files(const char *dir, struct hga_buf *files,
                       struct hga_err *err)
 {
@@ -290,7 +313,7 @@ static int read_files(const char *dir, struct hga_buf *files,
 
 	for (int i = 0; rc == 0 && i < F_COUNT; i++) {
 		if (find_file(dir, file_names[i], path, &st))
-			rc = hga_fs_read(path, FILE_MAX, &files[i], err);
+			rc = read_file(path, &files[i], err);
 	}
 	return rc;
 }

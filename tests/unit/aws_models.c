@@ -8,6 +8,7 @@
 
 #include "aws/models.h"
 #include "base/fs.h"
+#include "base/gzip.h"
 
 #include <glob.h>
 #include <sys/stat.h>
@@ -273,6 +274,33 @@ static void test_trust(void)
 	afresh(dir, "other", "Changed_", "a link is not followed");
 }
 
+static void test_packed(void)
+{
+	char dir[600], plain[700], packed[710];
+	struct hga_buf text, gz;
+	struct hga_err err = {0};
+
+	snprintf(dir, sizeof(dir), "%s/z", root);
+	snprintf(plain, sizeof(plain), "%s/packed/2020-01-01/service-2.json",
+	         dir);
+	snprintf(packed, sizeof(packed), "%s.gz", plain);
+	put_model("z/packed/2020-01-01/service-2.json", "Packed");
+	if (!hga_gzip_there()) {
+		skip("built without zlib");
+		return;
+	}
+	hga_buf_init(&text, 1 << 20);
+	hga_buf_init(&gz, 1 << 20);
+	if (hga_fs_read(plain, 1 << 20, &text, &err) < 0 ||
+	    hga_gzip(&gz, hga_buf_str(&text), &err) < 0 ||
+	    hga_fs_write(packed, hga_buf_str(&gz), 0644, &err) < 0 ||
+	    unlink(plain) != 0)
+		abort();
+	afresh(dir, "packed", "Packed", "a packed model");
+	hga_buf_release(&text);
+	hga_buf_release(&gz);
+}
+
 static void test_broken(void)
 {
 	const struct hga_aws_svc *svc = NULL;
@@ -312,6 +340,7 @@ int main(void)
 	test_believed();
 	test_trust();
 	test_damage();
+	test_packed();
 	test_broken();
 	toy_close(&built_in);
 	if (hga_fs_rmtree(root, NULL) < 0)
