@@ -232,6 +232,14 @@ static int l_sandbox(lua_State *L)
 	return lua_error(L);
 }
 
+/// Whether a file is being loaded, so that effects are forbidden.
+// @return boolean
+static int l_loading(lua_State *L)
+{
+	lua_pushboolean(L, host_of(L)->loading > 0);
+	return 1;
+}
+
 /// Presses of Ctrl-C so far; with 0 sets the count back.
 // @param[opt] zero integer 0
 // @return integer
@@ -308,6 +316,7 @@ static const luaL_Reg host_fns[] = {{"exit", l_exit},
                                     {"load_text", l_load_text},
                                     {"script_dir", l_script_dir},
                                     {"sandbox", l_sandbox},
+                                    {"loading", l_loading},
                                     {"press", l_press},
                                     {"cancel_reason", l_cancel_reason},
                                     {"set_open", l_set_open},

@@ -84,6 +84,16 @@ t.test("events tell lanes, steps, calls, artifacts and the end", function()
   t.is(#hg.events.read(path), #events, "a torn last line is left out")
 end)
 
+t.test("a client made at the top of a file goes where the command line says", function()
+  n = n + 1
+  local file = ("%s/task%d.lua"):format(dir, n)
+  fs.write(file, 'local sts = require("hgauto.aws").client "sts"\n'
+    .. "return function(ctx) ctx:log(sts:get_caller_identity({}).Account) end\n")
+  local r = hgauto("run", "--local", file)
+  t.is(r.code, 0, "exit 0")
+  t.like(r.err, "123456789012", "the local cloud answered")
+end)
+
 t.test("--events - has stdout for itself", function()
   local r = hgauto("run", "--local", "--events", "-", task [[
     require("hgauto.fs").write(ctx.dir .. "/x", "x")

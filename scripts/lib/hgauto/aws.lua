@@ -454,27 +454,42 @@ local client_meta = {
 -- @raise usage unknown service or option
 -- @example local ec2 = aws.client("ec2", { region = "us-west-2" })
 function M.client(service, opts)
-  local all = {}
-  for key, value in pairs(defaults) do
-    if key ~= "only_endpoint" then
+  local function make(p)
+    local all = {}
+    for key, value in pairs(defaults) do
+      if key ~= "only_endpoint" then
+        all[key] = value
+      end
+    end
+    for key, value in pairs(opts or {}) do
       all[key] = value
     end
+    -- A profile of the caller's own is not overruled by general credentials.
+    if opts and opts.profile and not opts.credentials then
+      all.credentials = nil
+    end
+    take_credentials(all)
+    all.service = service
+    p.opts, p.core = all, core.client(all)
+    owners[p.core] = p
   end
-  for key, value in pairs(opts or {}) do
-    all[key] = value
-  end
-  -- A profile of the caller's own is not overruled by general credentials.
-  if opts and opts.profile and not opts.credentials then
-    all.credentials = nil
-  end
-  take_credentials(all)
-  all.service = service
+  local p = { service = service, ops = {}, methods = {},
+    hooks = { before_call = {}, after_call = {} } }
   local c = setmetatable({}, client_meta)
-  priv[c] = {
-    core = core.client(all), opts = all, service = service, ops = {}, methods = {},
-    hooks = { before_call = {}, after_call = {} },
-  }
-  owners[priv[c].core] = priv[c]
+  priv[c] = p
+  if host.loading() then
+    -- At the top of a task file: nothing is looked up, and the options that the
+    -- command line sets later count.
+    setmetatable(p, { __index = function(_, key)
+      if key == "core" or key == "opts" then
+        setmetatable(p, nil)
+        make(p)
+        return p[key]
+      end
+    end })
+  else
+    make(p)
+  end
   return c
 end
 
