@@ -346,9 +346,9 @@ static int add_headers(struct hga_aws_call *c, struct hga_err *err)
 /* Files must be there before anything is sent. */
 static int open_streams(struct hga_aws_call *c, struct hga_err *err)
 {
-	int rc = 0;
+	int rc = hga_aws_out_check(c->op, err);
 
-	if (c->req.file != NULL)
+	if (rc == 0 && c->req.file != NULL)
 		rc = hga_aws_file_open(&c->file, &c->req,
 		                       (enum hga_aws_sum)c->req.sum, err);
 	if (rc < 0 || (c->args.to_path == NULL && !c->args.to_queue))

@@ -413,38 +413,141 @@ int hga_aws_client_ready(struct hga_aws_client *c, bool anonymous,
 
 /* ---- requests ---- */
 
+/* ---- parameters that single operations change ---- */
+
+/* Copies a map without the named entries; the map stays open in *out. */
+static int begin_change(struct hga_val params, const char *const *without,
+                        struct hga_vtape **out, struct hga_err *err)
+{
+	struct hga_vtape *t = hga_vtape_new(NULL, AWS_REQUEST_MAX);
+	struct hga_vit it;
+
+	*out = t;
+	if (t == NULL)
+		return hga_fail_mem(err);
+	/* failures stick: vt_end */
+	hga_vt_open(t, HGA_V_MAP, HGA_NO_NAME, HGA_NO_SHAPE);
+	for (it = hga_val_first(params); hga_val_more(it);
+	     it = hga_val_next(it)) {
+		const char *const *w = without;
+
+		while (*w != NULL && !hga_str_eqc(hga_vit_name(&it), *w))
+			w++;
+		if (*w != NULL)
+			continue;
+		hga_vt_key(t, hga_vit_name(&it));
+		hga_vt_copy(t, HGA_NO_NAME, hga_vit_val(it));
+	}
+	return 0;
+}
+
+static void change(struct hga_vtape *t, const char *name, struct hga_str text)
+{
+	hga_vt_key(t, hga_str(name)); /* failures stick: vt_end */
+	hga_vt_str(t, HGA_NO_NAME, text);
+}
+
+static int end_change(struct hga_vtape *t, struct hga_err *err)
+{
+	hga_vt_close(t);
+	return hga_vt_end(t, err);
+}
+
 /* RunInstances wants user data in base64; scripts give the text itself. */
 static int encode_user_data(struct hga_val params, struct hga_vtape **out,
                             struct hga_err *err)
 {
+	static const char *const names[] = {"UserData", NULL};
 	struct hga_str text = hga_val_str(hga_val_get(params, "UserData"));
-	struct hga_vtape *t = hga_vtape_new(NULL, AWS_REQUEST_MAX);
 	struct hga_buf b64;
-	struct hga_vit it;
-	int rc;
+	int rc = begin_change(params, names, out, err);
 
-	if (t == NULL)
-		return hga_fail_mem(err);
 	hga_buf_init(&b64, AWS_REQUEST_MAX);
-	rc = hga_b64_encode(&b64, text.s, text.n, err);
-	hga_vt_open(t, HGA_V_MAP, HGA_NO_NAME, HGA_NO_SHAPE);
-	for (it = hga_val_first(params); rc == 0 && hga_val_more(it);
-	     it = hga_val_next(it)) {
-		hga_vt_key(t, hga_vit_name(&it));
-		if (hga_str_eqc(hga_vit_name(&it), "UserData"))
-			hga_vt_str(t, HGA_NO_NAME, hga_buf_str(&b64));
-		else
-			hga_vt_copy(t, HGA_NO_NAME, hga_vit_val(it));
-	}
-	hga_vt_close(t);
-	hga_buf_release_secret(&b64);
 	if (rc == 0)
-		rc = hga_vt_end(t, err);
-	if (rc < 0) {
-		hga_vtape_free_secret(t);
-		return rc;
+		rc = hga_b64_encode(&b64, text.s, text.n, err);
+	if (rc == 0) {
+		change(*out, "UserData", hga_buf_str(&b64));
+		rc = end_change(*out, err);
 	}
-	*out = t;
+	hga_buf_release_secret(&b64);
+	return rc;
+}
+
+/* The same identity and settings in another region. */
+static int neighbour(struct hga_aws_client *c, struct hga_str region,
+                     struct hga_aws_client **out, struct hga_err *err)
+{
+	struct hga_aws_client_args a = {
+	    .svc = c->svc,
+	    .profile = hga_str(c->config.args[HGA_SET_PROFILE]),
+	    .region = region,
+	    .endpoint_url = hga_str(c->config.args[HGA_SET_ENDPOINT_URL]),
+	    .creds = c->creds};
+
+	return hga_aws_client_new(c->aws, &a, out, err);
+}
+
+/* A snapshot is copied by the region it goes to, which asks the one it comes
+ * from with a URL that the caller has signed there. */
+static int presign_copy(struct hga_aws_client *c, struct hga_aws_op op,
+                        struct hga_val params, struct hga_vtape **out,
+                        struct hga_err *err)
+{
+	static const char *const names[] = {"DestinationRegion", NULL};
+	struct hga_str from = hga_val_str(hga_val_get(params, "SourceRegion"));
+	struct hga_aws_client *there = NULL;
+	struct hga_aws_request req = {0};
+	struct hga_vtape *with = NULL;
+	struct hga_buf url;
+	int rc = begin_change(params, names, &with, err);
+
+	hga_buf_init(&url, AWS_REQUEST_MAX);
+	if (rc == 0) {
+		change(with, names[0], hga_str(c->endpoint.region));
+		rc = end_change(with, err);
+	}
+	if (rc == 0)
+		rc = neighbour(c, from, &there, err);
+	if (rc == 0)
+		rc = hga_aws_presign_url(there, op, hga_vtape_root(with), 3600,
+		                         &req, &url, err);
+	if (rc == 0)
+		rc = begin_change(params, names, out, err);
+	if (rc == 0) {
+		change(*out, names[0], hga_str(c->endpoint.region));
+		change(*out, "PresignedUrl", hga_buf_str(&url));
+		rc = end_change(*out, err);
+	}
+	hga_aws_request_release(&req);
+	hga_aws_client_free(there);
+	hga_vtape_free_secret(with);
+	hga_buf_release_secret(&url);
+	return rc;
+}
+
+static bool is_text(struct hga_val params, const char *name)
+{
+	return hga_val_is(hga_val_get(params, name), HGA_V_STR);
+}
+
+/* *changed: parameters to send instead; the caller frees it, also after a
+ * failure. */
+static int customise(struct hga_aws_client *c, struct hga_aws_op op,
+                     struct hga_val params, struct hga_vtape **changed,
+                     struct hga_err *err)
+{
+	struct hga_str name = hga_aws_op_name(op);
+
+	if (!hga_str_eqc(hga_aws_text(op.svc, op.svc->r->name), "ec2"))
+		return 0;
+	if (hga_str_eqc(name, "RunInstances") && is_text(params, "UserData"))
+		return encode_user_data(params, changed, err);
+	/* one that names the destination is about to be presigned itself */
+	if (hga_str_eqc(name, "CopySnapshot") &&
+	    is_text(params, "SourceRegion") &&
+	    !is_text(params, "DestinationRegion") &&
+	    !is_text(params, "PresignedUrl"))
+		return presign_copy(c, op, params, changed, err);
 	return 0;
 }
 
@@ -506,14 +609,10 @@ int aws_serialize(struct hga_aws_client *c, struct hga_aws_op op,
 	struct hga_aws_tokens tokens = {make_token, c->aws};
 	struct hga_aws_ser s = {op, params, extra, &tokens, AWS_REQUEST_MAX};
 	struct hga_vtape *changed = NULL;
-	int rc = 0;
+	int rc = customise(c, op, params, &changed, err);
 
-	if (hga_str_eqc(hga_aws_op_name(op), "RunInstances") &&
-	    hga_val_is(hga_val_get(params, "UserData"), HGA_V_STR)) {
-		rc = encode_user_data(params, &changed, err);
-		if (rc == 0)
-			s.params = hga_vtape_root(changed);
-	}
+	if (rc == 0 && changed != NULL)
+		s.params = hga_vtape_root(changed);
 	hga_aws_request_init(req, AWS_REQUEST_MAX);
 	if (rc == 0)
 		rc = hga_aws_serialize(&s, req, err);

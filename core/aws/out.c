@@ -93,6 +93,23 @@ static bool is_streaming(const struct hga_img_member *m,
 	       (s->flags & HGA_SF_STREAMING) != 0;
 }
 
+int hga_aws_out_check(struct hga_aws_op op, struct hga_err *err)
+{
+	const struct hga_img_shape *out = hga_aws_shape(op.svc, op.r->output);
+	uint32_t i;
+
+	for (i = 0; out != NULL && i < out->members.n; i++) {
+		const struct hga_img_member *m = hga_aws_member(op.svc, out, i);
+
+		if (hga_aws_shape(op.svc, m->shape)->flags & HGA_SF_EVENTSTREAM)
+			return hga_fail(err, HGA_USAGE, 0, "Unsupported",
+			                "%s: event streams cannot be read by "
+			                "this version",
+			                hga_aws_cstr(op.svc, op.r->name));
+	}
+	return 0;
+}
+
 const struct hga_img_member *hga_aws_out_stream(struct hga_aws_op op)
 {
 	const struct hga_img_member *m;
@@ -136,13 +153,9 @@ static int rest_head(struct hga_aws_out *o, struct hga_err *err)
 
 	o->payload = hga_out_payload(o->op.svc, o->shape);
 	o->body = rest_body(o);
-	if (o->payload != NULL &&
-	    (hga_aws_shape(o->op.svc, o->payload->shape)->flags &
-	     HGA_SF_EVENTSTREAM) != 0)
-		return hga_fail(err, HGA_USAGE, 0, "Unsupported",
-		                "%s: event streams cannot be read by this "
-		                "version",
-		                hga_aws_cstr(o->op.svc, o->op.r->name));
+	rc = hga_aws_out_check(o->op, err);
+	if (rc < 0)
+		return rc;
 	(void)hga_vt_open(
 	    o->tape, HGA_V_STRUCT, HGA_NO_NAME,
 	    hga_aws_shape_number(o->op.svc, o->shape)); /* sticks */

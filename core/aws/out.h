@@ -70,6 +70,9 @@ int hga_aws_out_feed(struct hga_aws_out *o, const void *p, size_t n,
 int hga_aws_out_finish(struct hga_aws_out *o, enum hga_aws_answer *kind,
                        struct hga_err *err) HGA_MUST_USE;
 
+/* usage "Unsupported" for an operation whose answer is a stream of events:
+ * to be asked before anything is sent. */
+int hga_aws_out_check(struct hga_aws_op op, struct hga_err *err) HGA_MUST_USE;
 /* Member of the operation's answer that streams, or NULL. */
 const struct hga_img_member *hga_aws_out_stream(struct hga_aws_op op);
 /* After finish with HGA_ANSWER_ERROR; owned by o. */

@@ -2,7 +2,9 @@
 -- waiters, signatures.  What moto does differently from AWS is in the AWS
 -- client specification, section 17.
 local aws = require "hgauto.aws"
+local fs = require "hgauto.fs"
 local host = require "hgauto.host"
+local http = require "hgauto.http"
 local proc = require "hgauto.proc"
 local t = require "hg.tap"
 
@@ -156,13 +158,49 @@ t.test("ssm", function()
 end)
 
 t.test("lambda", function()
-  local ok, e = pcall(function()
-    return client("lambda"):invoke { FunctionName = "nobody", Payload = "{}" }
-  end)
-  if not ok and e.code == "Unsupported" then
-    t.skip("lambda: the protocol rest-json is not built")
+  local lambda = client("lambda")
+  local function invoke()
+    return lambda:invoke { FunctionName = "nobody", Payload = '{"a":1}' }
   end
-  t.is(e.status, 404, "Invoke of an unknown function")
+  t.raises(invoke, { kind = "aws", status = 404 }, "Invoke of an unknown function")
+  http.request { method = "POST", url = url .. "/moto-api/config",
+    body = '{"lambda":{"use_docker":false}}' }
+  local r = invoke()
+  t.is(r.StatusCode, 200, "Invoke: the status")
+  t.ok(type(r.Payload) == "string" and #r.Payload > 0, "and a payload")
+end)
+
+t.test("s3", function()
+  local s3, dir = client("s3"), t.tmpdir()
+  s3:create_bucket { Bucket = "hg-moto",
+    CreateBucketConfiguration = { LocationConstraint = "us-west-2" } }
+  t.is(s3:get_bucket_location({ Bucket = "hg-moto" }).LocationConstraint, "us-west-2",
+    "GetBucketLocation")
+  local data = ("hg moto\n"):rep(100000)
+  fs.write(dir .. "/data", data)
+  s3:put_object { Bucket = "hg-moto", Key = "dir/a b&c", Body = aws.file(dir .. "/data"),
+    Metadata = { who = "me" }, ChecksumAlgorithm = "SHA256" }
+  local r = s3:get_object({ Bucket = "hg-moto", Key = "dir/a b&c" }, { to = dir .. "/got" })
+  t.ok(fs.read(dir .. "/got") == data and r.Body.size == #data, "GetObject into a file")
+  t.is(r.Metadata.who, "me", "metadata")
+  t.is(s3:head_object({ Bucket = "hg-moto", Key = "dir/a b&c" }).ContentLength, #data,
+    "HeadObject")
+  t.is(s3:list_objects_v2({ Bucket = "hg-moto" }).Contents[1].Key, "dir/a b&c",
+    "ListObjectsV2")
+  t.raises(function()
+    s3:get_object { Bucket = "hg-moto", Key = "none" }
+  end, { kind = "aws", code = "NoSuchKey", status = 404 }, "a missing key")
+  t.raises(function()
+    s3:head_object { Bucket = "hg-moto", Key = "none" }
+  end, { kind = "aws", code = "404" }, "and without a body")
+  s3:put_bucket_tagging { Bucket = "hg-moto",
+    Tagging = { TagSet = { { Key = "a", Value = "<1>" }, { Key = "b", Value = "2" } } } }
+  t.is(s3:get_bucket_tagging({ Bucket = "hg-moto" }).TagSet:pluck("Value"), { "<1>", "2" },
+    "tags, with the checksum they need")
+  local d = s3:delete_objects { Bucket = "hg-moto",
+    Delete = { Objects = { { Key = "dir/a b&c" } } } }
+  t.is(d.Deleted[1].Key, "dir/a b&c", "DeleteObjects")
+  s3:delete_bucket { Bucket = "hg-moto" }
 end)
 
 t.test("the account", function()

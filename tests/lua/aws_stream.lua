@@ -359,6 +359,41 @@ t.test("s3: the location of a bucket is the text of the root", function()
     "eu-west-1", "it is a member")
 end)
 
+t.test("event streams are refused before anything is sent", function()
+  local url, seen = serve(function(_, req)
+    req:respond {}
+  end)
+  t.raises(function()
+    client("lambda", url):invoke_with_response_stream { FunctionName = "f" }
+  end, { kind = "usage", code = "Unsupported" }, "of a rest service")
+  t.raises(function()
+    client("logs", url):start_live_tail { logGroupIdentifiers = { "g" } }
+  end, { kind = "usage", code = "Unsupported" }, "of a json service")
+  t.is(#seen, 0, "no request")
+end)
+
+t.test("ec2: a copy of another region's snapshot carries a URL signed there", function()
+  local url, seen = serve(function(_, req)
+    req:respond { body = "<CopySnapshotResponse><snapshotId>snap-1</snapshotId>"
+      .. "</CopySnapshotResponse>" }
+  end)
+  local ec2 = client("ec2", url)
+  local ask = { SourceRegion = "eu-west-1", SourceSnapshotId = "snap-0" }
+  t.is(ec2:copy_snapshot(ask).SnapshotId, "snap-1", "the answer")
+  local form = {}
+  for k, v in seen[1].body:gmatch("([^&=]+)=([^&]*)") do
+    form[k] = v:gsub("%%(%x%x)", function(h)
+      return string.char(tonumber(h, 16))
+    end)
+  end
+  t.is(form.DestinationRegion, "us-west-2", "where it goes")
+  t.like(form.PresignedUrl, "%%2Feu%-west%-1%%2Fec2%%2Faws4_request", "signed for its region")
+  t.like(form.PresignedUrl, "SourceSnapshotId=snap%-0", "with its parameters")
+  t.like(form.PresignedUrl, "DestinationRegion=us%-west%-2", "and the destination")
+  t.ok(not form.PresignedUrl:find("PresignedUrl", 1, true), "once")
+  t.is(ask.PresignedUrl, nil, "the caller's table is untouched")
+end)
+
 t.test("sso: unsigned, the token in a header", function()
   local url, seen = serve(function(_, req)
     req:respond { body = '{"accountList":[{"accountId":"012345678901"}]}' }
