@@ -253,7 +253,8 @@ end
 --- A URL that carries the signed call; nothing is sent.
 -- Of services with form parameters (ec2, iam, sts) the URL is all, with GET.
 -- Of others the method, headers and body of the second result go with it (s3
--- takes any body).
+-- takes any body).  A URL of temporary credentials holds their token, which the
+-- screen and the log do not show: pass it on or write it to a file.
 -- @param name string
 -- @param[opt] params table
 -- @param opts.expires integer seconds, default 3600, at most 604800
