@@ -221,6 +221,11 @@ static void fill_shape(lua_State *L, const struct hga_aws_svc *svc,
 		lua_pushnumber(L, hga_aws_sext(svc, s)->min);
 		lua_setfield(L, -2, "min");
 	}
+	if (s->type == HGA_T_STRUCT &&
+	    hga_aws_sext(svc, s)->payload < s->members.n)
+		set_id(L, "payload", svc,
+		       hga_aws_member(svc, s, hga_aws_sext(svc, s)->payload)
+		           ->name);
 	set_children(L, svc, s);
 	if (s->enums.n == 0)
 		return;

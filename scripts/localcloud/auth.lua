@@ -45,9 +45,17 @@ local FAILURES = {
   },
 }
 
-local function fail(family, what)
+--- A refusal of the table above.
+-- @param family "ec2"|"query"|"json"
+-- @param what "unsigned"|"key"|"signature"|"token"
+-- @return table
+function M.refusal(family, what)
   local f = FAILURES[family][what]
-  error(errors.new(f[1], f[2], f[3]), 0)
+  return errors.new(f[1], f[2], f[3])
+end
+
+local function fail(family, what)
+  error(M.refusal(family, what), 0)
 end
 
 -- ---- pieces of the canonical request ----
@@ -323,7 +331,11 @@ end
 
 local BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
-local function base32_name(prefix, n)
+--- A random name such as AKIA… or AROA….
+-- @param prefix string
+-- @param n integer letters and digits that follow
+-- @return string
+function M.random_name(prefix, n)
   local out = {}
   for i = 1, n do
     local at = crypto.random(1):byte() % 32 + 1
@@ -359,7 +371,7 @@ function M.ensure_keys(path)
   end
   local fs = require "hgauto.fs"
   keys = {
-    access_key_id = base32_name("AKIA", 16),
+    access_key_id = M.random_name("AKIA", 16),
     secret_access_key = crypto.base64(crypto.random(30)),
   }
   fs.write(path, ("[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n"):format(

@@ -3,17 +3,18 @@
 
 local async = require "hgauto.async"
 local auth = require "localcloud.auth"
-local crypto = require "hgauto.crypto"
-local errors = require "localcloud.errors"
+local commands = require "localcloud.ssm.commands"
+local control = require "localcloud.control"
+local faults = require "localcloud.faults"
 local fs = require "hgauto.fs"
 local json = require "hgauto.json"
 local log = require "hgauto.log"
 local machines = require "localcloud.machines"
 local network = require "localcloud.ec2.network"
 local reaper = require "localcloud.reaper"
+local requests = require "localcloud.requests"
 local state = require "localcloud.state"
 local time = require "hgauto.time"
-local wire = require "localcloud.wire"
 
 local M = {}
 
@@ -21,369 +22,11 @@ local M = {}
 M.address, M.port = "127.0.0.1", 4566
 
 local PORT_TRIES = 100
-local JOURNAL_MAX = 16 << 20
 local SWEEP_SECONDS = 60
 local PROGRESS_LINES = 50
 
 local Daemon = {}
 Daemon.__index = Daemon
-
--- ---- services ----
-
-local function merge_ops(...)
-  local out = {}
-  for _, name in ipairs { ... } do
-    for op, def in pairs(require(name).ops) do
-      out[op] = def
-    end
-  end
-  return out
-end
-
--- Emulated services by signing name; protocols decide the form of answers.
-local SERVICES = {
-  ec2 = { protocol = "ec2", ops = merge_ops("localcloud.ec2.instances", "localcloud.ec2.images",
-    "localcloud.ec2.keys", "localcloud.ec2.groups", "localcloud.ec2.tags",
-    "localcloud.ec2.volumes", "localcloud.ec2.network", "localcloud.ec2.types") },
-  sts = { protocol = "query", ops = merge_ops("localcloud.sts") },
-}
-
-local FAMILIES = { ec2 = "ec2", query = "query", json = "json" }
-local VERSIONS = { ["2016-11-15"] = "ec2", ["2011-06-15"] = "sts", ["2010-05-08"] = "iam" }
-
--- Form of the errors of services that are not emulated.
-local OTHERS = { iam = "query", ssm = "json", pricing = "json", logs = "json", lambda = "json" }
-
-local function family_of(service)
-  local known = SERVICES[service]
-  return known and FAMILIES[known.protocol] or OTHERS[service] or "ec2"
-end
-
--- Waits for an event; false when it did not come within the seconds.
-local function wait_at_most(event, seconds)
-  local ok, e = pcall(event.wait, event, seconds)
-  if not ok and e.kind ~= "timeout" then
-    error(e, 0)
-  end
-  return ok
-end
-
--- ---- request context ----
-
-local Context = {}
-Context.__index = Context
-
---- The end of a handler's checks: a dry run stops here.
-function Context:checked()
-  if self.params.DryRun then
-    errors.raise("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
-  end
-end
-
---- Runs after the handler's changes are stored.
-function Context:after_commit(fn)
-  self.later[#self.later + 1] = fn
-end
-
---- Options for describe.page.
-function Context:paging(params, ids)
-  return { op = self.op_name, params = params, ids = ids, secret = self.S.secret,
-    size = self.d.page_size }
-end
-
---- Waits until `moving` says no, at most the hold time.
-function Context:hold(moving)
-  local ends = time.mono() + self.d.hold
-  while moving() do
-    local left = ends - time.mono()
-    if left <= 0 then
-      return
-    end
-    wait_at_most(self.d.machines.changed, left)
-  end
-end
-
---- Applies a group's new rules to running machines once they are stored.
-function Context:groups_changed(group_id)
-  self:after_commit(function()
-    self.d.machines:apply_rules(self.region, group_id)
-  end)
-end
-
--- ---- the request pipeline ----
-
--- Loopback peers that name us: no page of a browser gets through by DNS tricks.
-local function from_here(d, req)
-  if not (req.peer or ""):match("^127%.") then
-    return false
-  end
-  local host = (req.headers.host or ""):gsub(":%d+$", ""):lower()
-  return host == "127.0.0.1" or host == "localhost" or host:match("%.localhost$")
-    or host == d.host
-end
-
--- Parameters of body and query, without those of a presigned URL.
-local function parameters(req)
-  local list = {}
-  for _, kv in ipairs(wire.parse_form(req.query or "")) do
-    if not kv[1]:match("^X%-Amz%-") then
-      list[#list + 1] = kv
-    end
-  end
-  if req.method == "POST" then
-    for _, kv in ipairs(wire.parse_form(req.body or "")) do
-      list[#list + 1] = kv
-    end
-  end
-  return list
-end
-
-local function find(list, name)
-  for _, kv in ipairs(list) do
-    if kv[1] == name then
-      return kv[2]
-    end
-  end
-end
-
--- The service a request is for, before anything is verified.
-local function claimed_service(req, list)
-  local claim = auth.parse(req)
-  if claim then
-    return claim.service
-  end
-  local target = req.headers["x-amz-target"]
-  if target then
-    return target:match("^AmazonSSM%.") and "ssm" or target:match("^AWSPriceList") and "pricing"
-      or "logs"
-  end
-  return VERSIONS[find(list, "Version") or ""] or "ec2"
-end
-
-local function model_op(svc, name, service)
-  local ok, op = pcall(svc.op, name)
-  if not ok or not op then
-    errors.raise("InvalidAction", "The action %s is not valid for this web service.", name)
-  end
-  if not SERVICES[service].ops[name] then
-    errors.raise("UnsupportedOperation", "hgauto local cloud: %s:%s is not emulated", service,
-      name)
-  end
-  return op, SERVICES[service].ops[name]
-end
-
-local function decode(ctx, list)
-  local service = ctx.service
-  if not SERVICES[service] then
-    errors.raise("UnsupportedOperation", "hgauto local cloud: the service %s is not emulated",
-      service)
-  elseif not network.region_known(ctx.region) then
-    errors.raise("UnsupportedOperation", "hgauto local cloud: the region %s is not emulated",
-      ctx.region)
-  end
-  local name = ctx.op_name
-  if not name or name == "" then
-    errors.raise("MissingAction", "The request must contain the parameter Action")
-  end
-  local svc = require("hgauto.aws.model").service(service)
-  local version = find(list, "Version")
-  if version and version ~= svc.api_version then
-    errors.raise("NoSuchVersion", "The requested version (%s) of service %s does not exist",
-      version, service)
-  end
-  local op, def = model_op(svc, name, service)
-  ctx.params = wire.decode(op, list, svc.protocol)
-  local refused = wire.not_accepted(setmetatable({ DryRun = true }, { __index = def.accept }),
-    ctx.params)
-  if refused then
-    errors.raise("UnsupportedOperation", "hgauto local cloud: %s:%s parameter %s is not emulated",
-      service, name, refused)
-  end
-  ctx.secret_params = def.secret
-  return svc, op, def
-end
-
-local function execute(ctx, list)
-  local svc, op, def = decode(ctx, list)
-  if def.before then
-    -- The only place where a request may wait.
-    def.before(ctx, ctx.params)
-  end
-  local result = def.run(ctx, ctx.params)
-  ctx.S:commit()
-  if ctx.later[1] then
-    -- What follows a stored change must not stop because the client leaves.
-    async.shield(30, function()
-      for _, fn in ipairs(ctx.later) do
-        fn()
-      end
-    end)
-  end
-  return wire.encode(svc, op, result, ctx.request_id)
-end
-
--- What the caller is told of an error that is not a refusal.
-local function as_refusal(ctx, e)
-  if errors.is(e) then
-    return e
-  end
-  log.error("%s:%s: %s%s", ctx.service, ctx.op_name or "?", tostring(e),
-    type(e) == "table" and e.traceback and "\n" .. e.traceback or "")
-  return errors.new("InternalError", "An internal error has occurred: " .. tostring(e), 500)
-end
-
-local function new_context(d, req, list)
-  return setmetatable({ d = d, S = d.S, account = auth.account, later = {}, params = {},
-    request_id = crypto.uuid(), started = time.mono(), req = req,
-    endpoint_host = ("%s:%d"):format(d.host, d.listening or 0), op_name = find(list, "Action"),
-    service = claimed_service(req, list) }, Context)
-end
-
-local function verify(ctx, req, family)
-  local claim = auth.verify(req, { keys = ctx.d.keys, now = ctx.d.now(), family = family,
-    service = ctx.service })
-  ctx.region, ctx.access_key = claim.region, claim.access_key
-end
-
---- Answers one API request; waits only where a Describe is held.
--- @param req table method, path, query, headers, raw_headers, body
--- @return integer status, table headers, string body
-function Daemon:api(req)
-  local ok, list = pcall(parameters, req)
-  local ctx = new_context(self, req, ok and list or {})
-  local family = family_of(ctx.service)
-  local good, body, content_type
-  if not ok then
-    good, body = false, list
-  elseif not from_here(self, req) then
-    good, body = false, errors.new("InvalidRequest",
-      "The local cloud answers requests of this machine, addressed to it, only")
-  else
-    good, body, content_type = pcall(function()
-      verify(ctx, req, family)
-      return execute(ctx, list)
-    end)
-  end
-  local status, headers = 200, {}
-  if not good then
-    local e = body
-    self.S:rollback()
-    if type(e) == "table" and e.kind == "cancelled" then
-      error(e, 0)
-    end
-    e = as_refusal(ctx, e)
-    body, content_type, headers = wire.encode_error(family, e, ctx.request_id)
-    status, ctx.code = e.status, e.code
-  end
-  headers["content-type"], headers["x-amzn-requestid"] = content_type, ctx.request_id
-  self:journal(ctx, status)
-  return status, headers, body
-end
-
--- ---- journal ----
-
-local function redacted(ctx)
-  local out = {}
-  for k, v in pairs(ctx.params) do
-    out[k] = ctx.secret_params and ctx.secret_params[k] and "***" or v
-  end
-  return out
-end
-
---- Appends one line about a request to requests.jsonl.
-function Daemon:journal(ctx, status)
-  local path = self.dir .. "/requests.jsonl"
-  local line = json.encode { time = time.iso(time.now(), { ms = true }), id = ctx.request_id,
-    service = ctx.service, region = ctx.region, action = ctx.op_name, params = redacted(ctx),
-    attempt = ctx.req.headers["amz-sdk-request"], status = status, code = ctx.code,
-    ms = math.floor((time.mono() - ctx.started) * 1000 + 0.5) }
-  local ok, e = pcall(function()
-    if not self.journal_size then
-      self.journal_size = fs.exists(path) and fs.stat(path).size or 0
-    end
-    if self.journal_size > JOURNAL_MAX then
-      fs.rename(path, path .. ".1")
-      self.journal_size = 0
-    end
-    fs.append(path, log.redact(line) .. "\n")
-    self.journal_size = self.journal_size + #line + 1
-  end)
-  if not ok then
-    log.warn("journal: %s", tostring(e))
-  end
-end
-
--- ---- control ----
-
---- What `hgauto local status` shows.
-function Daemon:status()
-  local counts = {}
-  for _, instance in ipairs(self.S:list("instance")) do
-    if not instance.hidden then
-      counts[instance.state] = (counts[instance.state] or 0) + 1
-    end
-  end
-  return { pid = require("hgauto.host").pid(), endpoint = self.endpoint, id = self.id,
-    started = self.started, api_only = self.api_only, tier = self.tier or nil, counts = counts,
-    live = self.machines:live_count(), idle_seconds = math.floor(self:idle_for()),
-    leaves_after = self.idle, busy_with = self.progress_text }
-end
-
-local function instance_row(instance)
-  return { id = instance.id, state = instance.state, region = instance.region,
-    type = instance.type, image = instance.image, user =
-      require("localcloud.ec2.images").get(instance.image).user,
-    address = instance.public_ip, private_ip = instance.private_ip, key = instance.key,
-    public_key = instance.public_key, host_key = instance.host_public,
-    ssh_port = tonumber(instance.tags["hgauto:ssh-port"]), name = instance.tags.Name,
-    launched = instance.launched / 1000, reason = instance.reason and instance.reason.message }
-end
-
-local control = {}
-
-control["GET /_hgauto/status"] = function(d)
-  return d:status()
-end
-
-control["GET /_hgauto/instances"] = function(d)
-  local out = {}
-  for _, instance in ipairs(require("localcloud.ec2.describe").sort(d.S:list("instance"))) do
-    if not instance.hidden then
-      out[#out + 1] = instance_row(instance)
-    end
-  end
-  return { instances = json.list(out) }
-end
-
--- Long poll for lines about slow work: ?after=N, answers at once when there are.
-control["GET /_hgauto/progress"] = function(d, req)
-  local after = math.tointeger(tonumber((req.query or ""):match("after=(%d+)"))) or 0
-  if d.progress_seq <= after then
-    wait_at_most(d.progress_event, 20)
-  end
-  local lines = {}
-  for _, line in ipairs(d.progress_lines) do
-    if line[1] > after then
-      lines[#lines + 1] = line[2]
-    end
-  end
-  return { last = d.progress_seq, lines = json.list(lines) }
-end
-
-control["POST /_hgauto/stop"] = function(d)
-  d.stop_wanted:set(true)
-  return { stopping = true, pid = require("hgauto.host").pid() }
-end
-
---- Answers one request on the control socket.
-function Daemon:control(req)
-  local fn = control[req.method .. " " .. req.path]
-  if not fn then
-    return 404, { ["content-type"] = "application/json" },
-      json.encode { error = "no such control function" }
-  end
-  return 200, { ["content-type"] = "application/json" }, json.encode(fn(self, req))
-end
 
 -- ---- life ----
 
@@ -512,10 +155,14 @@ local function lock(dir)
 end
 
 local function new_daemon(opts, st, dir)
-  local d = setmetatable({ dir = dir, api_only = opts.api_only or false, now = time.now,
+  local rules = faults.new()
+  local d = setmetatable({ dir = dir, api_only = opts.api_only or false, faults = rules,
+    now = function()
+      return time.now() + rules.clock
+    end,
     hold = opts.hold or 2, page_size = opts.page_size or 1000, idle = opts.idle or 900,
     started = time.iso(time.now()), last_use = time.mono(), progress_seq = 0,
-    progress_lines = {}, progress_event = async.event(), stop_wanted = async.event(),
+    progress_lines = {}, commands = {}, progress_event = async.event(), stop_wanted = async.event(),
     tier_known = async.event() }, Daemon)
   d.S = state.open(st:db("local/cloud"))
   d.id = d.S.cloud_id
@@ -533,7 +180,7 @@ local function add_machines(d, opts, s)
     delays[name] = opts.delays and opts.delays[name] or seconds
   end
   d.machines = machines.new { S = d.S, dir = d.dir, pool = network.pool(time.mono),
-    api_only = d.api_only, delays = delays,
+    api_only = d.api_only, delays = delays, faults = d.faults,
     spawn = function(fn)
       return s:spawn(guarded(fn))
     end,
@@ -545,19 +192,18 @@ end
 local function serve(d, opts, s, ready)
   add_machines(d, opts, s)
   local found = reaper.run(d.machines)
+  commands.bury(d.S)
   if found.instances > 0 then
     log.warn("reaper: %d instances of an earlier daemon ended with it", found.instances)
   end
   local server <close> = require("hgauto.httpd").new {
     on_request = function(req)
       if req.tag == "ctl" then
-        local status, headers, body = d:control(req)
-        req:respond { status = status, headers = headers, body = body }
+        req:respond(control.answer(d, req))
         return
       end
       d.last_use = time.mono()
-      local status, headers, body = d:api(req)
-      req:respond { status = status, headers = headers, body = body }
+      faults.send(req, requests.answer(d, req))
     end,
   }
   pcall(fs.remove, d.dir .. "/ctl.sock")

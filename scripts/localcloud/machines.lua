@@ -163,8 +163,8 @@ local function make_host_key(hostname)
   end
 end
 
-local function plan_of(instance, first)
-  local image = images.get(instance.image)
+local function plan_of(self, instance, first)
+  local image = images.of_instance(self.S, instance)
   return userdata.plan { text = instance.user_data and crypto.unbase64(instance.user_data),
     first = first, user = image.user, public_key = instance.public_key,
     private_ip = instance.private_ip,
@@ -196,7 +196,7 @@ end
 
 local function start_box(self, instance, run, layer, plan)
   local box = require "hgauto.box"
-  local image = images.get(instance.image)
+  local image = images.of_instance(self.S, instance)
   for try = 1, ADDRESS_TRIES do
     run.address = run.address or self.pool:take()
     if not run.address then
@@ -271,7 +271,7 @@ end
 -- One power-on: returns how it ended, "off", "reboot", "crash" or "killed".
 -- The address stays the same over reboots.
 local function power_on(self, instance, run)
-  local plan, image = plan_of(instance, not instance.configured)
+  local plan, image = plan_of(self, instance, not instance.configured)
   local layer = layer_of(self, instance, image)
   fs.mkdir(("%s/instances/%s"):format(self.dir, instance.id), { parents = true })
   local b <close> = start_box(self, instance, run, layer, plan)
@@ -442,6 +442,13 @@ function Machines:apply_rules(region, group_id)
       end
     end
   end
+end
+
+--- The box of a running instance, or nil.
+-- @param id string
+function Machines:box_of(id)
+  local run = self.runs[id]
+  return run and run.box
 end
 
 --- Number of instances that have or will have a box.

@@ -78,6 +78,12 @@ function M.sweep(S)
       S:put(instance)
     end
   end
+  -- A day past its end a temporary key is not even called expired any more.
+  for _, session in ipairs(S:list("session")) do
+    if session.expires * 1000 + TOKEN_MS < now then
+      S:drop(session)
+    end
+  end
   S:commit()
 end
 

@@ -77,7 +77,8 @@ end
 -- @return State
 -- @raise usage (Schema) it was written by a newer program
 function M.open(db)
-  local self = setmetatable({ db = db, objects = {}, dirty = {}, tokens = {} }, State)
+  local self = setmetatable({ db = db, objects = {}, dirty = {}, tokens = {}, fresh = {} },
+    State)
   local ok, e = pcall(load_all, self)
   if not ok then
     db:close()
@@ -132,9 +133,21 @@ end
 --- Adds or changes an object; kind, region and id are set.
 -- @return the object
 function State:put(obj)
-  self:place(obj.kind, obj.region)[obj.id] = obj
+  local place = self:place(obj.kind, obj.region)
+  self.fresh[obj.id] = self.fresh[obj.id] or not place[obj.id] or nil
+  place[obj.id] = obj
   mark(self, obj)
   return obj
+end
+
+--- Begins a request: nothing is new yet.
+function State:begin()
+  self.fresh = {}
+end
+
+--- Whether an object was added since State:begin.
+function State:is_new(id)
+  return self.fresh[id] == true
 end
 
 --- Removes an object.

@@ -3,12 +3,14 @@
 # HGAUTO_LOCAL_ENDPOINT and AWS_SHARED_CREDENTIALS_FILE: use a running one.
 
 import base64
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 
 try:
@@ -335,12 +337,18 @@ def test_refusals(cloud):
     refused("InvalidBlockDeviceMapping", "a root volume below the image's size is refused",
             run(BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}}]))
     refused("UnsupportedOperation", "what is not emulated says so by name",
-            run(IamInstanceProfile={"Name": "x"}),
-            match="hgauto local cloud: ec2:RunInstances parameter IamInstanceProfile is not")
+            run(KernelId="aki-1"),
+            match="hgauto local cloud: ec2:RunInstances parameter KernelId is not")
+    refused("InvalidParameterValue", "an unknown instance profile is refused",
+            run(IamInstanceProfile={"Name": "x"}), match="Invalid IAM Instance Profile name")
     refused("UnsupportedOperation", "operations too",
             lambda: ec2.create_vpc(CidrBlock="10.0.0.0/16"),
             match="hgauto local cloud: ec2:CreateVpc is not emulated")
-    refused("UnsupportedOperation", "services too", lambda: cloud.client("iam").list_roles())
+    refused("UnsupportedOperation", "services too",
+            lambda: cloud.client("logs").describe_log_groups())
+    refused("UnsupportedOperation", "and operations of others",
+            lambda: cloud.client("ssm").list_documents(),
+            match="hgauto local cloud: ssm:ListDocuments is not emulated")
     refused("InvalidInstanceID.NotFound", "a missing instance fails the call",
             lambda: ec2.describe_instances(InstanceIds=["i-00000000000000000"]),
             match="The instance ID 'i-00000000000000000' does not exist")
@@ -441,11 +449,217 @@ def test_signatures(cloud):
     ok(send(r).status_code >= 400, "another Host is refused")
 
 
+TRUST = {"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"},
+     "Action": "sts:AssumeRole"}]}
+SSM_POLICY = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+
+
+def make_profile(cloud, name, policy=SSM_POLICY):
+    iam = cloud.client("iam")
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    return iam
+
+
+def test_iam(cloud):
+    iam = cloud.client("iam")
+    r = iam.create_role(RoleName="r1", AssumeRolePolicyDocument=json.dumps(TRUST), Path="/hg/",
+                        Description="a role", Tags=[{"Key": "a", "Value": "1"}])["Role"]
+    is_(r["Arn"], "arn:aws:iam::123456789012:role/hg/r1", "a role has its ARN")
+    ok(re.match(r"^AROA[A-Z2-7]{17}$", r["RoleId"]), "and an id", r["RoleId"])
+    is_(r["AssumeRolePolicyDocument"], TRUST, "its trust policy comes back")
+    iam.get_waiter("role_exists").wait(RoleName="r1", WaiterConfig=FAST)
+    ok(True, "RoleExists ends")
+    r = iam.get_role(RoleName="r1")["Role"]
+    is_((r["Tags"], r["Description"], r["MaxSessionDuration"]),
+        ([{"Key": "a", "Value": "1"}], "a role", 3600), "GetRole shows all of it")
+    refused("EntityAlreadyExists", "names are unique whatever their case",
+            lambda: iam.create_role(RoleName="R1", AssumeRolePolicyDocument=json.dumps(TRUST)), 409)
+    refused("MalformedPolicyDocument", "no policy is no policy",
+            lambda: iam.create_role(RoleName="r2", AssumeRolePolicyDocument="{}"), 400)
+    refused("NoSuchEntity", "an unknown role is refused",
+            lambda: iam.get_role(RoleName="nope"), 404, "The role with name nope cannot be found")
+    iam.attach_role_policy(RoleName="r1", PolicyArn=SSM_POLICY)
+    refused("NoSuchEntity", "an unknown policy is refused", lambda: iam.attach_role_policy(
+        RoleName="r1", PolicyArn="arn:aws:iam::aws:policy/Nope"))
+    is_(iam.list_attached_role_policies(RoleName="r1")["AttachedPolicies"],
+        [{"PolicyName": "AmazonSSMManagedInstanceCore", "PolicyArn": SSM_POLICY}],
+        "attached policies are listed")
+    inline = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}
+    iam.put_role_policy(RoleName="r1", PolicyName="p", PolicyDocument=json.dumps(inline))
+    is_(iam.list_role_policies(RoleName="r1")["PolicyNames"], ["p"], "inline ones too")
+    is_(iam.get_role_policy(RoleName="r1", PolicyName="p")["PolicyDocument"], inline,
+        "with their documents")
+    iam.create_instance_profile(InstanceProfileName="p1")
+    iam.get_waiter("instance_profile_exists").wait(InstanceProfileName="p1", WaiterConfig=FAST)
+    ok(True, "InstanceProfileExists ends")
+    iam.add_role_to_instance_profile(InstanceProfileName="p1", RoleName="r1")
+    refused("LimitExceeded", "a profile has one role", lambda: iam.add_role_to_instance_profile(
+        InstanceProfileName="p1", RoleName="r1"), 409)
+    is_(iam.get_instance_profile(InstanceProfileName="p1")["InstanceProfile"]["Roles"][0][
+        "RoleName"], "r1", "which it shows")
+    is_([p["InstanceProfileName"] for p in iam.list_instance_profiles_for_role(RoleName="r1")[
+        "InstanceProfiles"]], ["p1"], "and the role knows the profile")
+    for name, what in (("delete_role", dict(RoleName="r1")),
+                       ("delete_instance_profile", dict(InstanceProfileName="p1"))):
+        refused("DeleteConflict", name + " is refused while something is attached",
+                lambda: getattr(iam, name)(**what), 409)
+    for n in range(5):
+        iam.create_role(RoleName="page%d" % n, AssumeRolePolicyDocument=json.dumps(TRUST),
+                        Path="/page/")
+    pages = list(iam.get_paginator("list_roles").paginate(
+        PathPrefix="/page/", PaginationConfig={"PageSize": 2}))
+    is_([[r["RoleName"] for r in p["Roles"]] for p in pages],
+        [["page0", "page1"], ["page2", "page3"], ["page4"]], "roles come in pages")
+    iam.tag_role(RoleName="page0", Tags=[{"Key": "k", "Value": "v"}])
+    is_(iam.list_role_tags(RoleName="page0")["Tags"], [{"Key": "k", "Value": "v"}],
+        "roles can be tagged")
+    for n in range(5):
+        iam.delete_role(RoleName="page%d" % n)
+    iam.remove_role_from_instance_profile(InstanceProfileName="p1", RoleName="r1")
+    iam.delete_instance_profile(InstanceProfileName="p1")
+    iam.detach_role_policy(RoleName="r1", PolicyArn=SSM_POLICY)
+    iam.delete_role_policy(RoleName="r1", PolicyName="p")
+    iam.delete_role(RoleName="r1")
+    is_(iam.list_roles()["Roles"] + iam.list_instance_profiles()["InstanceProfiles"], [],
+        "all of it can be deleted")
+
+
+def test_profile(cloud):
+    ec2, ssm = cloud.client("ec2"), cloud.client("ssm")
+    make_profile(cloud, "managed")
+    make_profile(cloud, "other", "arn:aws:iam::aws:policy/ReadOnlyAccess")
+    with_ssm = launch(ec2, IamInstanceProfile={"Name": "managed"})[0]
+    without = launch(ec2, IamInstanceProfile={"Name": "other"})[0]
+    ids = [with_ssm, without]
+    ec2.get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig=FAST)
+    arn = "arn:aws:iam::123456789012:instance-profile/managed"
+    found = ec2.describe_instances(Filters=[{"Name": "iam-instance-profile.arn",
+                                             "Values": [arn]}])["Reservations"]
+    is_([r["Instances"][0]["InstanceId"] for r in found], [with_ssm],
+        "an instance is found by its profile")
+    is_(found[0]["Instances"][0]["IamInstanceProfile"]["Arn"], arn, "and shows it")
+    info = ssm.describe_instance_information()["InstanceInformationList"]
+    is_([(i["InstanceId"], i["PingStatus"]) for i in info], [(with_ssm, "Online")],
+        "SSM knows the instance whose role lets it")
+    ok(hasattr(info[0]["LastPingDateTime"], "year"), "its last ping is a time")
+    is_(ssm.describe_instance_information(Filters=[{"Key": "PingStatus", "Values": [
+        "ConnectionLost"]}])["InstanceInformationList"], [], "filters work")
+    send = dict(DocumentName="AWS-RunShellScript", Parameters={"commands": ["true"]})
+    refused("InvalidInstanceId", "a command to another one is refused",
+            lambda: ssm.send_command(InstanceIds=[without], **send))
+    refused("InvalidDocument", "an unknown document is refused",
+            lambda: ssm.send_command(InstanceIds=[with_ssm], DocumentName="Nope"))
+    command = ssm.send_command(InstanceIds=[with_ssm], Comment="c", **send)["Command"]
+    is_((command["Status"], command["Comment"]), ("Pending", "c"), "a command begins as pending")
+
+    def status():
+        try:
+            return ssm.get_command_invocation(CommandId=command["CommandId"], InstanceId=with_ssm)
+        except ClientError as e:
+            if e.response["Error"]["Code"] != "InvocationDoesNotExist":
+                raise
+            return None
+    for _ in range(100):
+        r = status()
+        if r and r["Status"] == "Failed":
+            break
+        time.sleep(0.05)
+    ok(r["Status"] == "Failed" and "api-only" in r["StandardErrorContent"],
+       "without machines no command succeeds", r)
+    ec2.stop_instances(InstanceIds=[with_ssm])
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=[with_ssm], WaiterConfig=FAST)
+    info = ssm.describe_instance_information(InstanceInformationFilterList=[
+        {"key": "InstanceIds", "valueSet": ids}])["InstanceInformationList"]
+    is_([i["PingStatus"] for i in info], ["ConnectionLost"], "a stopped one has lost connection")
+    ec2.terminate_instances(InstanceIds=ids)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig=FAST)
+
+
+def test_parameters(cloud):
+    ssm = cloud.client("ssm")
+    name = "/aws/service/debian/release/13/latest/amd64"
+    is_(ssm.get_parameter(Name=name)["Parameter"]["Value"],
+        image(cloud.client("ec2"))["ImageId"], "a public parameter names the image")
+    r = ssm.get_parameters(Names=[name, "/nope"])
+    is_((len(r["Parameters"]), r["InvalidParameters"]), (1, ["/nope"]), "several at once")
+    refused("ParameterNotFound", "an unknown one is refused",
+            lambda: ssm.get_parameter(Name="/nope"))
+
+
+def test_pricing(cloud):
+    r = cloud.client("pricing").get_products(ServiceCode="AmazonEC2", Filters=[
+        {"Type": "TERM_MATCH", "Field": f, "Value": v} for f, v in (
+            ("instanceType", "t3.large"), ("regionCode", "us-west-2"),
+            ("operatingSystem", "Linux"))])
+    is_(len(r["PriceList"]), 1, "one product has that type, region and system")
+    product = json.loads(r["PriceList"][0])
+    term = list(product["terms"]["OnDemand"].values())[0]
+    price = list(term["priceDimensions"].values())[0]["pricePerUnit"]["USD"]
+    is_(float(price), 0.0832, "with its price")
+    ok("static" in product["product"]["attributes"]["servicename"], "which says what it is")
+
+
+def test_lambda(cloud):
+    client = cloud.client("lambda")
+    event = dict(bundle=base64.b64encode(b"HG20....").decode(), node="0" * 40, branch="b",
+                 user="u", message="m")
+    r = client.invoke(FunctionName="ci-try-server-upload", Payload=json.dumps(event).encode())
+    ok(r["StatusCode"] == 200 and "FunctionError" not in r, "the try server is called", r)
+    ok("node " + "0" * 40 in json.loads(r["Payload"].read()), "and tells what it got")
+    del event["branch"]
+    r = client.invoke(FunctionName="ci-try-server-upload", Payload=json.dumps(event).encode())
+    is_(r.get("FunctionError"), "Unhandled", "a request that lacks something fails")
+    is_(json.loads(r["Payload"].read())["errorType"], "KeyError", "with a reason")
+    refused("ResourceNotFoundException", "there is no other function",
+            lambda: client.invoke(FunctionName="nope"), 404)
+
+
+def test_sts(cloud):
+    sts, iam = cloud.client("sts"), cloud.client("iam")
+    trust = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+         "Action": "sts:AssumeRole"}]}
+    role = iam.create_role(RoleName="assumed", AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    r = sts.assume_role(RoleArn=role["Arn"], RoleSessionName="session")
+    keys = r["Credentials"]
+    ok(keys["AccessKeyId"].startswith("ASIA"), "a role gives temporary keys")
+
+    def with_keys(service, token=keys["SessionToken"]):
+        return boto3.client(service, endpoint_url=cloud.endpoint, region_name="us-west-2",
+                            aws_access_key_id=keys["AccessKeyId"],
+                            aws_secret_access_key=keys["SecretAccessKey"],
+                            aws_session_token=token,
+                            config=Config(retries={"max_attempts": 0}))
+    is_(with_keys("sts").get_caller_identity()["Arn"],
+        "arn:aws:sts::123456789012:assumed-role/assumed/session", "which are the role's")
+    ok(with_keys("ec2").describe_regions()["Regions"], "and accepted by EC2")
+    for service, code in (("ec2", "AuthFailure"), ("sts", "InvalidClientTokenId"),
+                          ("ssm", "UnrecognizedClientException")):
+        call = {"ec2": "describe_regions", "sts": "get_caller_identity",
+                "ssm": "list_commands"}[service]
+        refused(code, service + " refuses another token",
+                lambda: getattr(with_keys(service, "x"), call)())
+        refused(code, service + " refuses them without their token",
+                lambda: getattr(with_keys(service, None), call)())
+    refused("AccessDenied", "a role that trusts others is not for us", lambda: sts.assume_role(
+        RoleArn="arn:aws:iam::123456789012:role/nope", RoleSessionName="session"), 403)
+    ok(sts.get_session_token()["Credentials"]["SessionToken"], "GetSessionToken answers keys")
+    refused("InvalidAuthorizationMessageException", "no message is no message",
+            lambda: sts.decode_authorization_message(EncodedMessage="xxxx"))
+    iam.delete_role(RoleName="assumed")
+
+
 def main():
     cloud = Cloud()
     try:
         for test in (test_identity, test_images, test_keys, test_groups, test_instance,
-                     test_refusals, test_empty, test_paging, test_signatures):
+                     test_refusals, test_empty, test_paging, test_signatures, test_iam, test_profile,
+                     test_parameters, test_pricing, test_lambda, test_sts):
             try:
                 test(cloud)
             except Exception as e:  # a test that breaks off is a failure

@@ -15,7 +15,7 @@ end
 local Request = { __name = "hgauto.request" }
 Request.__index = Request
 
-local ANSWER = { status = true, headers = true, body = true, length = true }
+local ANSWER = { status = true, headers = true, body = true, length = true, cut = true }
 
 local function stream(req, answer)
   req[1]:begin(answer.status or 200, answer.headers, "", answer.length)
@@ -26,7 +26,7 @@ local function stream(req, answer)
     end
     req[1]:write(part)
   end
-  req[1]:finish(true)
+  req[1]:finish(not answer.cut)
 end
 
 --- Answers the request.
@@ -34,6 +34,8 @@ end
 -- @param answer.headers table|nil name = value, name = {values} or {{name, value}, ...}
 -- @param answer.body string|function|nil a function is called for parts until it returns nil
 -- @param answer.length integer|nil of the body when it is a function; else it is sent chunked
+-- @param answer.cut boolean|nil the connection ends after the function's last part, as if the
+--   rest of the announced length were lost
 -- @raise usage (Answered, Header, Status)
 -- @waits when the body is a function
 -- @example req:respond { status = 404, body = "not here\n" }

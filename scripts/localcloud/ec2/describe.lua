@@ -265,9 +265,9 @@ function M.untoken(secret, op, params, token)
   errors.raise("InvalidNextToken", "The token '%s' is invalid", token:sub(1, 200))
 end
 
-local function check_max(max)
-  if max and (max < 5 or max > 1000) then
-    local bound = max < 5 and "greater than 5" or "less than 1000"
+local function check_max(max, least)
+  if max and (max < least or max > 1000) then
+    local bound = max < least and "greater than " .. least or "less than 1000"
     errors.raise("InvalidParameterValue",
       "Value ( %d ) for parameter maxResults is invalid. Expecting a value %s.", max, bound)
   end
@@ -280,11 +280,12 @@ end
 -- @param opts.secret string
 -- @param opts.size integer default page size
 -- @param opts.ids string|nil name of the ids parameter (excludes MaxResults)
+-- @param opts.least integer|nil smallest MaxResults, default 5
 -- @param opts.weight function|nil items that one object counts for
 -- @return object[], string|nil next token
 function M.page(list, opts)
   local p = opts.params
-  check_max(p.MaxResults)
+  check_max(p.MaxResults, opts.least or 5)
   if opts.ids and p[opts.ids] and #p[opts.ids] > 0 and p.MaxResults then
     errors.raise("InvalidParameterCombination",
       "The parameter %s cannot be used with the parameter maxResults", opts.ids)

@@ -30,17 +30,55 @@ for _, seed in ipairs(require "localcloud.seed.images") do
   catalogue[image.id] = image
 end
 
---- The image of that id, or nil.
+--- The image of that id, of the catalogue or made here, or nil.
+-- @param S State
+-- @param region string
 -- @param id string
 -- @return table|nil
-function M.get(id)
-  return catalogue[id]
+function M.get(S, region, id)
+  return catalogue[id] or S:get("image", region, id)
+end
+
+--- The newest public image whose name begins so, or nil.
+-- @param prefix string
+-- @return table|nil
+function M.newest(prefix)
+  local best
+  for _, image in pairs(catalogue) do
+    if image.name:sub(1, #prefix) == prefix and (not best or image.made > best.made) then
+      best = image
+    end
+  end
+  return best
+end
+
+--- What an instance keeps of its image, which may be gone before it is.
+-- @param image table
+-- @return {name, root, platform, user, base}
+function M.facts(image)
+  return { name = image.name, root = image.root, platform = image.platform, user = image.user,
+    base = image.base }
+end
+
+--- The facts about an instance's image.
+-- @param S State
+-- @param instance table
+-- @return {name, root, platform, user, base}
+function M.of_instance(S, instance)
+  return instance.facts or M.get(S, instance.region, instance.image)
+end
+
+local function getter(c)
+  return function(id)
+    return M.get(c.S, c.region, id)
+  end
 end
 
 --- The image of that id.
+-- @param c table request context
 -- @raise InvalidAMIID.Malformed, InvalidAMIID.NotFound
-function M.need(id)
-  return describe.by_ids("ami", { id }, M.get)[1]
+function M.need(c, id)
+  return describe.by_ids("ami", { id }, getter(c))[1]
 end
 
 local function value(text)
@@ -117,7 +155,7 @@ ops.DescribeImages = {
     check_owners(p.Owners)
     local list = {}
     if p.ImageIds and p.ImageIds[1] then
-      list = describe.by_ids("ami", p.ImageIds, M.get)
+      list = describe.by_ids("ami", p.ImageIds, getter(c))
     else
       for _, image in pairs(catalogue) do
         list[#list + 1] = image

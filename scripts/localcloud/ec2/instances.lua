@@ -10,6 +10,7 @@ local json = require "hgauto.json"
 local keys = require "localcloud.ec2.keys"
 local machines = require "localcloud.machines"
 local network = require "localcloud.ec2.network"
+local profiles = require "localcloud.iam.profiles"
 local state = require "localcloud.state"
 local tags = require "localcloud.ec2.tags"
 local time = require "hgauto.time"
@@ -118,7 +119,8 @@ local function add_network(c, instance, v)
 end
 
 local function view(c, instance)
-  local image, kind, o = images.get(instance.image), types.get(instance.type), instance.options
+  local image, kind, o = images.of_instance(c.S, instance), types.get(instance.type),
+    instance.options
   local windows = image.platform == "windows"
   local v = { InstanceId = instance.id, ImageId = instance.image, InstanceType = instance.type,
     AmiLaunchIndex = instance.index, KeyName = instance.key, LaunchTime = instance.launched / 1000,
@@ -139,6 +141,8 @@ local function view(c, instance)
     HibernationOptions = { Configured = false }, EnclaveOptions = { Enabled = false },
     MetadataOptions = o.metadata, MaintenanceOptions = o.maintenance,
     PrivateDnsNameOptions = o.dns_names, CurrentInstanceBootMode = "legacy-bios",
+    IamInstanceProfile = instance.profile and { Arn = instance.profile.arn,
+      Id = instance.profile.id },
     CapacityReservationSpecification = { CapacityReservationPreference = "open" },
     Tags = tags.view(instance.tags) }
   add_network(c, instance, v)
@@ -365,6 +369,7 @@ local function make(c, p, l, index, reservation, taken)
     key = p.KeyName, public_key = l.key and l.key.public, groups = l.groups, subnet = l.subnet.id,
     vpc = l.subnet.vpc, az = l.subnet.az, private_ip = private, eni = state.new_id("eni"),
     attachment = state.new_id("eni-attach"), mac = mac_address(), token = p.ClientToken,
+    profile = l.profile, facts = images.facts(l.image),
     user_data = p.UserData, protect = p.DisableApiTermination == true, options = l.options,
     behavior = p.InstanceInitiatedShutdownBehavior or "stop", state = "pending", transition = "",
     tags = tags.copy(l.tags.instance) }
@@ -389,7 +394,7 @@ local function check_launch(c, p)
     errors.raise("MissingParameter", "The request must contain the parameter ImageId")
   end
   check_counts(p)
-  local l = { image = images.need(p.ImageId), type = p.InstanceType or "t3.micro" }
+  local l = { image = images.need(c, p.ImageId), type = p.InstanceType or "t3.micro" }
   check_image(c, l.image)
   if not types.get(l.type) then
     errors.raise("InvalidParameterValue", "Invalid value '%s' for InstanceType.", l.type)
@@ -399,6 +404,7 @@ local function check_launch(c, p)
   l.volumes = block_devices(c, p, l.image)
   l.tags = tags.from_specs(p.TagSpecifications, { "instance", "volume", "network-interface" })
   l.options = options(p)
+  l.profile = profiles.of_launch(c.S, p.IamInstanceProfile)
   userdata.check(p.UserData)
   l.count = check_limit(c, p)
   check_host(c)
@@ -411,6 +417,7 @@ ops.RunInstances = {
     ClientToken = true, TagSpecifications = true, InstanceInitiatedShutdownBehavior = true,
     BlockDeviceMappings = { DeviceName = true, Ebs = { VolumeSize = true, VolumeType = true,
       DeleteOnTermination = true, Encrypted = true, Iops = true, Throughput = true } },
+    IamInstanceProfile = true,
     MetadataOptions = true, SubnetId = true, Placement = { AvailabilityZone = true },
     NetworkInterfaces = { DeviceIndex = true, SubnetId = true, Groups = true,
       AssociatePublicIpAddress = true, DeleteOnTermination = true, Description = true },
@@ -478,7 +485,7 @@ local function fields(c)
   end
   local function image_field(name)
     return function(instance)
-      return images.get(instance.image)[name]
+      return images.of_instance(c.S, instance)[name]
     end
   end
   return { ["instance-id"] = "id", ["reservation-id"] = "reservation", ["image-id"] = "image",
@@ -494,7 +501,9 @@ local function fields(c)
     ["launch-time"] = function(i)
       return time.iso(i.launched / 1000, { ms = true })
     end,
-    ["instance-lifecycle"] = constant(nil), ["iam-instance-profile.arn"] = constant(nil),
+    ["instance-lifecycle"] = constant(nil), ["iam-instance-profile.arn"] = function(i)
+      return i.profile and i.profile.arn
+    end,
     ["group-id"] = "groups", ["instance.group-id"] = "groups",
     ["group-name"] = group_names, ["instance.group-name"] = group_names,
     ["block-device-mapping.volume-id"] = function(i)
