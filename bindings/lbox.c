@@ -253,11 +253,39 @@ static void read_users(lua_State *L, struct hga_box_args *a)
 	a->users = users;
 }
 
+static const struct lb_opt disk_defs[] = {
+    {"path", LB_CSTR, offsetof(struct hga_box_disk, path)},
+    {"names", LB_CSTR, offsetof(struct hga_box_disk, names)},
+    {NULL, LB_ANY, 0},
+};
+
+static void read_disk(lua_State *L, int at, struct hga_box_disk *out)
+{
+	*out = (struct hga_box_disk){"", NULL};
+	lb_opts(L, at, "box disks", disk_defs, out);
+	if (out->names == NULL)
+		(void)lb_fail(L, HGA_USAGE, NULL, "box disks: no names");
+}
+
+static void read_disks(lua_State *L, struct hga_box_args *a)
+{
+	struct hga_box_disk *disks =
+	    list_room(L, "disks", sizeof(*disks), &a->n_disks);
+	int list = lua_gettop(L) - 1;
+
+	for (size_t i = 1; i <= a->n_disks; i++) {
+		lua_rawgeti(L, list, (lua_Integer)i);
+		read_disk(L, lua_gettop(L), &disks[i - 1]);
+		lua_pop(L, 1);
+	}
+	a->disks = disks;
+}
+
 /* ---- start ---- */
 
 struct start_opts {
 	struct hga_box_args args;
-	int layers, files, users, ports;
+	int layers, files, users, ports, disks;
 };
 
 static const struct lb_opt start_defs[] = {
@@ -274,6 +302,7 @@ static const struct lb_opt start_defs[] = {
     {"files", LB_TABLE, offsetof(struct start_opts, files)},
     {"users", LB_TABLE, offsetof(struct start_opts, users)},
     {"ports", LB_TABLE, offsetof(struct start_opts, ports)},
+    {"disks", LB_TABLE, offsetof(struct start_opts, disks)},
     {NULL, LB_ANY, 0},
 };
 
@@ -316,6 +345,7 @@ static int l_start(lua_State *L)
 	o.args.layers = lb_strlist(L, -1, "box.start layers", &o.args.n_layers);
 	read_files(L, &o.args);
 	read_users(L, &o.args);
+	read_disks(L, &o.args);
 	rules = list_room(L, "ports", sizeof(*rules), &n);
 	o.args.n_rules = read_rules(L, rules, n);
 	o.args.rules = rules;
@@ -572,6 +602,42 @@ static int l_ports(lua_State *L)
 	return sched_await(L, &x->op.base, "box ports", done_k);
 }
 
+/* ---- volumes ---- */
+
+/// Makes a file a block device inside.
+static int l_attach(lua_State *L)
+{
+	struct hga_box *box = check_box(L);
+	struct hga_box_disk disk;
+	struct hga_err err;
+	struct l_op *x;
+
+	sched_check_wait(L, "box attach");
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 2);
+	read_disk(L, 2, &disk);
+	x = lb_newop(L, sizeof(*x), NULL);
+	if (hga_box_attach(box, &x->op, &disk, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &x->op.base, "box attach", done_k);
+}
+
+/// Takes a block device away again.
+static int l_detach(lua_State *L)
+{
+	struct hga_box *box = check_box(L);
+	const char *path = luaL_checkstring(L, 2);
+	struct hga_err err;
+	struct l_op *x;
+
+	sched_check_wait(L, "box detach");
+	lua_settop(L, 2);
+	x = lb_newop(L, sizeof(*x), NULL);
+	if (hga_box_detach(box, &x->op, path, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &x->op.base, "box detach", done_k);
+}
+
 /* ---- the end ---- */
 
 static void push_end(lua_State *L, const struct hga_box_info *info)
@@ -678,7 +744,7 @@ static int l_info(lua_State *L)
 	return 1;
 }
 
-/// Volumes, other ports and listeners inside are not supported yet.
+/// Other ports and listeners inside are not supported yet.
 static int l_unsupported(lua_State *L)
 {
 	(void)check_box(L);
@@ -695,8 +761,8 @@ static const luaL_Reg box_methods[] = {
     {"wait", l_wait},
     {"info", l_info},
     {"connect", l_unsupported},
-    {"attach", l_unsupported},
-    {"detach", l_unsupported},
+    {"attach", l_attach},
+    {"detach", l_detach},
     {"listener", l_unsupported},
     {"keep", l_keep},
     {"close", l_close},

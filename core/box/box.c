@@ -458,8 +458,10 @@ static void on_error(struct hga_box *box, struct hga_box_in *in)
 	if (op == NULL)
 		return;
 	(void)hga_fail(&err, HGA_IO, sys,
-	               sys == ENOTSUP ? "Unsupported" : "bind", "%.*s",
-	               (int)(text.n & 255), text.s); /* fills err */
+	               sys == ENOTSUP ? "Unsupported"
+	               : sys == EBUSY ? "busy"
+	                              : op->step,
+	               "%.*s", (int)(text.n & 255), text.s); /* fills err */
 	fail_op(op, &err);
 }
 
@@ -730,6 +732,22 @@ int hga_box_start(struct hga_box *box, struct hga_box_op *op,
 	return r;
 }
 
+/* A request that is answered by OK or ERR. */
+static int call(struct hga_box *box, struct hga_box_op *op,
+                enum hga_box_msg type, const char *step,
+                const struct hga_buf *body, struct hga_err *err)
+{
+	int r;
+
+	begin_op(box, op, OP_CALL, NULL);
+	op->id = hga_box_next_id(box);
+	op->step = step;
+	r = hga_box_post(box, type, op->id, body, NULL, 0, err);
+	if (r < 0)
+		cancel_op(&op->base);
+	return r;
+}
+
 int hga_box_ports(struct hga_box *box, struct hga_box_op *op,
                   const struct hga_box_rule *rules, size_t n,
                   struct hga_err *err)
@@ -745,13 +763,40 @@ int hga_box_ports(struct hga_box *box, struct hga_box_op *op,
 	hga_buf_init(&b, HGA_BOX_PAYLOAD);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = hga_box_put_rule(&b, &rules[i], err);
-	if (r == 0) {
-		begin_op(box, op, OP_CALL, NULL);
-		op->id = hga_box_next_id(box);
-		r = hga_box_post(box, HGA_BOX_PORTS, op->id, &b, NULL, 0, err);
-		if (r < 0)
-			cancel_op(&op->base);
-	}
+	if (r == 0)
+		r = call(box, op, HGA_BOX_PORTS, "bind", &b, err);
+	hga_buf_release(&b);
+	return r;
+}
+
+int hga_box_attach(struct hga_box *box, struct hga_box_op *op,
+                   const struct hga_box_disk *disk, struct hga_err *err)
+{
+	struct hga_buf b;
+	int r = hga_box_must_be_up(box, err);
+
+	if (r < 0)
+		return r;
+	hga_buf_init(&b, HGA_BOX_PAYLOAD);
+	if ((r = hga_box_put_text(&b, disk->path, err)) == 0 &&
+	    (r = hga_box_put_text(&b, disk->names, err)) == 0)
+		r = call(box, op, HGA_BOX_DISK, "loop", &b, err);
+	hga_buf_release(&b);
+	return r;
+}
+
+int hga_box_detach(struct hga_box *box, struct hga_box_op *op, const char *path,
+                   struct hga_err *err)
+{
+	struct hga_buf b;
+	int r = hga_box_must_be_up(box, err);
+
+	if (r < 0)
+		return r;
+	hga_buf_init(&b, HGA_BOX_PAYLOAD);
+	r = hga_box_put_text(&b, path, err);
+	if (r == 0)
+		r = call(box, op, HGA_BOX_UNDISK, "loop", &b, err);
 	hga_buf_release(&b);
 	return r;
 }

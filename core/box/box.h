@@ -60,6 +60,11 @@ struct hga_box_user {
 	const char *name, *shell, *groups; /* groups: comma list; NULL: none */
 };
 
+struct hga_box_disk {
+	const char *path;  /* of a file on the host; empty: only names */
+	const char *names; /* comma list of names below /dev */
+};
+
 struct hga_box_args {        /* borrowed during the start call only */
 	const char *program; /* path of hga_box_program */
 	const char *hostname;
@@ -74,6 +79,8 @@ struct hga_box_args {        /* borrowed during the start call only */
 	size_t n_files;
 	const struct hga_box_user *users;
 	size_t n_users;
+	const struct hga_box_disk *disks; /* at most HGA_BOX_DISKS */
+	size_t n_disks;
 	const struct hga_box_rule *rules;
 	size_t n_rules;
 	int64_t timeout_ms; /* until booted; 0: 30 s */
@@ -102,6 +109,7 @@ struct hga_box_op {
 	struct hga_box_op *next;
 	struct hga_timer timer;
 	uint32_t id;
+	const char *step; /* code of the error when it is refused */
 	unsigned char what;
 	bool kills; /* when its time is over */
 };
@@ -129,6 +137,17 @@ const char *hga_box_reason_name(enum hga_box_reason reason);
 int hga_box_ports(struct hga_box *box, struct hga_box_op *op,
                   const struct hga_box_rule *rules, size_t n,
                   struct hga_err *err) HGA_MUST_USE;
+
+/*
+ * Makes a file a block device inside, and takes it away again.  Refused: kind
+ * io, code "loop" (no device, no such volume), "busy" (mounted inside).
+ */
+int hga_box_attach(struct hga_box *box, struct hga_box_op *op,
+                   const struct hga_box_disk *disk,
+                   struct hga_err *err) HGA_MUST_USE;
+int hga_box_detach(struct hga_box *box, struct hga_box_op *op, const char *path,
+                   struct hga_err *err) HGA_MUST_USE;
+
 /* protocol "tcp", "udp", "icmp" (ignored: false in *used), "-1"; cidr IPv4. */
 int hga_box_rule_make(const char *protocol, int from, int to, const char *cidr,
                       struct hga_box_rule *out, bool *used,

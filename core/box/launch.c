@@ -121,6 +121,21 @@ static int put_rule(struct hga_buf *b, const struct hga_box_rule *rule,
 	return hga_box_put_rule(b, rule, err);
 }
 
+static int put_disk(struct hga_buf *b, const struct hga_box_disk *d,
+                    struct hga_err *err)
+{
+	size_t n = 8 + strlen(d->path) + strlen(d->names);
+	int r;
+
+	if (n > HGA_BOX_RECORD)
+		return hga_fail(err, HGA_USAGE, 0, "TooLarge", "volume");
+	if ((r = hga_box_put_u16(b, HGA_BOX_TAG_DISK, err)) < 0 ||
+	    (r = hga_box_put_u32(b, (uint32_t)n, err)) < 0 ||
+	    (r = hga_box_put_text(b, d->path, err)) < 0)
+		return r;
+	return hga_box_put_text(b, d->names, err);
+}
+
 static int put_lists(struct hga_buf *b, const struct hga_box_args *a,
                      struct hga_err *err)
 {
@@ -132,6 +147,8 @@ static int put_lists(struct hga_buf *b, const struct hga_box_args *a,
 		r = put_user(b, &a->users[i], err);
 	for (size_t i = 0; r == 0 && i < a->n_files; i++)
 		r = put_file(b, &a->files[i], err);
+	for (size_t i = 0; r == 0 && i < a->n_disks; i++)
+		r = put_disk(b, &a->disks[i], err);
 	for (size_t i = 0; r == 0 && i < a->n_rules; i++)
 		r = put_rule(b, &a->rules[i], err);
 	return r;

@@ -31,6 +31,7 @@ enum {
 	HGA_BOX_MSG = HGA_BOX_HEAD + HGA_BOX_PAYLOAD,
 	HGA_BOX_FDS = 3,
 	HGA_BOX_LAYERS = 16,
+	HGA_BOX_DISKS = 16,
 	HGA_BOX_RECORD = 4 << 20, /* largest record */
 	HGA_BOX_SPEC = 32 << 20,  /* largest specification */
 
@@ -50,8 +51,10 @@ enum hga_box_msg {
 	HGA_BOX_EXEC = 1, /* user, cwd, u32 argc, argv.., u32 n, env..; 3 fds */
 	HGA_BOX_KILL,     /* i32 signal, u32 ms until SIGKILL follows (0: no) */
 	HGA_BOX_CONN,     /* u16 port */
+	/* daemon -> keeper: path, names (hga_box_disk); keeper -> agent: the
+	 * same with u32 major, u32 minor before it */
 	HGA_BOX_DISK,
-	HGA_BOX_UNDISK,
+	HGA_BOX_UNDISK, /* path; keeper -> agent as DISK */
 	/* daemon -> keeper */
 	HGA_BOX_PORTS = 16, /* rules (hga_box_rule, packed); replaces all */
 	HGA_BOX_POWER,      /* u8 enum hga_box_power */
@@ -98,7 +101,8 @@ enum hga_box_tag {
 	HGA_BOX_TAG_FILE, /* u32 mode, owner, path, rest: data; repeated;
 	                     a path that ends in / is a directory */
 	HGA_BOX_TAG_USER, /* name, shell, groups (comma list); repeated */
-	HGA_BOX_TAG_DISK,
+	HGA_BOX_TAG_DISK, /* path (absolute; empty: names of the root volume),
+	                     names (comma list, below /dev); repeated */
 	HGA_BOX_TAG_RULE, /* hga_box_rule; repeated */
 	HGA_BOX_TAG_CGROUP,
 	HGA_BOX_TAG_LIMITS,

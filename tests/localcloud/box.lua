@@ -150,6 +150,74 @@ t.test("the end of a scope ends its instances", function()
   t.ok(not ok, "a deadline ends a command")
 end)
 
+-- Files behind the host's loop devices.
+local function loops()
+  local out = {}
+  for _, name in ipairs(fs.list "/sys/block") do
+    local path = ("/sys/block/%s/loop/backing_file"):format(name)
+    local ok, text = pcall(fs.read, path)
+    if ok and text:find(top, 1, true) then
+      out[#out + 1] = text:match("[^/\n]+\n$")
+    end
+  end
+  return table.concat(out)
+end
+
+local function volume(name)
+  local path = top .. "/" .. name
+  proc.run { "truncate", "-s", "8M", path }
+  return path
+end
+
+t.test("files are block devices inside, from the start and later", function()
+  local first, second = volume "first.img", volume "second.img"
+  local b <close> = box.start(options { disks = { { path = first, names = "sdf,xvdf" },
+    { names = "nvme0n1" } } })
+  t.is(b:exec({ shell = "echo one >/dev/sdf && busybox sync && grep one /dev/xvdf;"
+    .. " ls /dev/nvme0n1" }).out, "one\n/dev/nvme0n1\n", "a volume of the start has all its names")
+  t.is(fs.read(first):sub(1, 4), "one\n", "what is written there is in the file")
+  t.is(b:exec({ shell = "cat /dev/nvme0n1" }).code, 1, "names without a file cannot be opened")
+  t.raises(function()
+    b:attach { path = first, names = "sdg" }
+  end, { kind = "io", code = "loop", match = "attached" }, "once only")
+  t.raises(function()
+    b:attach { path = top .. "/none", names = "sdg" }
+  end, { kind = "io", code = "loop" }, "a missing file is refused")
+  b:attach { path = second, names = "sdg" }
+  t.is(b:exec({ shell = "echo two >/dev/sdg; ls /dev/sdg" }).out, "/dev/sdg\n", "attached later")
+  t.is(loops(), "first.img\nsecond.img\n", "both have loop devices")
+  b:detach(second)
+  t.is(b:exec({ shell = "ls /dev/sdg" }).code, 1, "detached, it has no name")
+  t.ok(t.eventually(function()
+    return loops() == "first.img\n"
+  end), "and no device")
+  t.raises(function()
+    b:detach(second)
+  end, { kind = "io", code = "loop" }, "twice is refused")
+  b:kill()
+  t.ok(t.eventually(function()
+    return loops() == ""
+  end), "the end of the instance frees all devices")
+end)
+
+t.test("a volume that is mounted stays", function()
+  if not proc.which "mkfs.ext2" then
+    t.skip "no mkfs.ext2 (apt install e2fsprogs)"
+  end
+  local path = volume "mounted.img"
+  proc.run { "mkfs.ext2", "-q", path }
+  local b <close> = box.start(options { disks = { { path = path, names = "sdf" } } })
+  local r = b:exec { shell = "busybox mkdir /m && busybox mount -t ext2 /dev/sdf /m"
+    .. " && echo x >/m/file && ls /m" }
+  t.like(r.out, "file", "it can be mounted: " .. r.err)
+  t.raises(function()
+    b:detach(path)
+  end, { kind = "io", code = "busy" }, "then it is not taken away")
+  b:exec { shell = "busybox umount /m" }
+  b:detach(path)
+  t.is(b:exec({ shell = "ls /dev/sdf" }).code, 1, "unmounted, it is")
+end)
+
 t.test("a failed start names the step", function()
   local e = t.raises(function()
     box.start(options { layers = { "missing" } })
@@ -160,7 +228,10 @@ t.test("a failed start names the step", function()
   end, { kind = "io", code = "Unsupported" }, "another network")
   t.raises(function()
     box.start(options { disks = { {} } })
-  end, { kind = "io", code = "Unsupported" }, "volumes")
+  end, { kind = "usage", match = "names" }, "a volume without names")
+  t.raises(function()
+    box.start(options { disks = { { path = top .. "/no-file", names = "sdf" } } })
+  end, { kind = "io", code = "loop", match = "no%-file" }, "a volume that is not there")
   t.raises(function()
     box.start(options { layer = { "tiny" } })
   end, { kind = "usage", match = "layers" }, "a misspelt option")

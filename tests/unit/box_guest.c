@@ -79,6 +79,18 @@ static void test_spec(void)
 	ok(!parses(), "a missing record is refused");
 }
 
+static bool takes_disk(const char *path, const char *names)
+{
+	uint8_t room[256];
+	struct hga_box_wr d = {room, 0, sizeof(room), false};
+
+	hga_box_wr_text(&d, path, strlen(path));
+	hga_box_wr_text(&d, names, strlen(names));
+	begin();
+	record_bytes(HGA_BOX_TAG_DISK, d.p, d.n);
+	return parses();
+}
+
 static void test_spec_refused(void)
 {
 	ok(refuses(99, ""), "an unknown tag");
@@ -92,8 +104,14 @@ static void test_spec_refused(void)
 	ok(refuses(HGA_BOX_TAG_HOSTNAME, "a\nb"), "a line break in it");
 	ok(refuses(HGA_BOX_TAG_NET, "redirect"), "another network");
 	is_int(fault.sys, ENOTSUP, "as not supported");
-	ok(refuses(HGA_BOX_TAG_DISK, "/x"), "volumes");
+	ok(refuses(HGA_BOX_TAG_DISK, "/x"), "a volume without names");
+	ok(refuses(HGA_BOX_TAG_CGROUP, "x"), "cgroups");
 	is_int(fault.sys, ENOTSUP, "as not supported");
+	ok(!takes_disk("vol.img", "sdf"), "a volume at a relative path");
+	ok(!takes_disk("/vol.img", "../sdf"), "a name outside /dev");
+	ok(!takes_disk("/vol.img", ""), "no name");
+	ok(takes_disk("/vol.img", "sdf,xvdf,nvme1n1"), "a volume is taken");
+	is_str(spec.disks[0].names, "sdf,xvdf,nvme1n1", "with its names");
 	begin();
 	for (int i = 0; i < HGA_BOX_LAYERS; i++)
 		put(HGA_BOX_TAG_LAYER, "more");

@@ -411,6 +411,27 @@ static void on_initctl(struct agent *a)
 	}
 }
 
+/* ---- volumes ---- */
+
+static void on_disk(struct agent *a, struct hga_box_in *in, bool attach)
+{
+	static struct disk d; /* too large for the stack */
+	unsigned ma = hga_box_rd_u32(&in->body);
+	unsigned mi = hga_box_rd_u32(&in->body);
+	struct fault f;
+
+	if (!disk_parse(&in->body, &d)) {
+		reply_error(a, in->id, EINVAL, "malformed volume");
+		return;
+	}
+	d.major = ma;
+	d.minor = mi;
+	if ((attach ? disk_nodes(&d, &f) : disk_forget(&d, &f)) < 0)
+		reply_error(a, in->id, f.sys, f.text);
+	else
+		reply(a, HGA_BOX_OK, in->id, NULL);
+}
+
 /* ---- messages ---- */
 
 /* POWER: 0 and *what set; anything malformed: -1. */
@@ -446,9 +467,11 @@ static bool on_message(struct agent *a, enum hga_box_power *end)
 	case HGA_BOX_POWER:
 		good = on_power(&in, end) == 0;
 		break;
-	case HGA_BOX_CONN:
 	case HGA_BOX_DISK:
 	case HGA_BOX_UNDISK:
+		on_disk(a, &in, in.type == HGA_BOX_DISK);
+		break;
+	case HGA_BOX_CONN:
 		reply_error(a, in.id, ENOTSUP,
 		            "this version does not support it");
 		break;

@@ -50,6 +50,16 @@ struct spec_user {
 	struct hga_box_text name, shell, groups;
 };
 
+struct disk {                /* a volume: a file behind a loop device */
+	char path[PATH_MAX]; /* empty: no device stands behind the names */
+	char names[256];     /* comma list of names below /dev */
+	unsigned major, minor;
+	int fd; /* of the loop device, which lives as long; -1: none */
+};
+
+/* Path and names; false when malformed. */
+bool disk_parse(struct hga_box_rd *r, struct disk *out);
+
 struct rules {
 	struct hga_box_rule list[HGA_BOX_RULES];
 	size_t n;
@@ -66,6 +76,8 @@ struct spec { /* texts of files and users borrow the parsed bytes */
 	size_t n_files;
 	struct spec_user users[SPEC_USERS];
 	size_t n_users;
+	struct disk disks[HGA_BOX_DISKS];
+	size_t n_disks;
 	struct rules rules;
 };
 
@@ -156,6 +168,16 @@ int root_enter(const struct spec *s, struct fault *f);
 int root_private(const char *below);
 /* After the root was entered: shims of shutdown, control FIFO (its fd). */
 int root_shims(struct fault *f);
+
+/* ---- disk.c: volumes ---- */
+
+/* Loop device (AUTOCLEAR) for the file of a disk; the holder of fd keeps it
+ * alive.  In the host's namespaces. */
+int disk_open(struct disk *d, struct fault *f);
+/* Block nodes of a disk in /dev; in the instance. */
+int disk_nodes(const struct disk *d, struct fault *f);
+/* Removes them; EBUSY while the device is mounted in the instance. */
+int disk_forget(const struct disk *d, struct fault *f);
 
 /* ---- agent.c and keeper.c ---- */
 

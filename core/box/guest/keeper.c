@@ -32,6 +32,9 @@ struct keeper {
 	uint16_t port; /* of SSH; 0: not listening */
 	uint32_t address;
 	struct rules rules;
+	struct disk disks[HGA_BOX_DISKS]; /* names empty: a free slot */
+	/* requests that the agent works at, by slot; 0: none */
+	uint32_t attaching[HGA_BOX_DISKS], detaching[HGA_BOX_DISKS];
 	bool booted, killed, dying;
 	bool agent_full, ctl_full; /* wait for room before reading */
 	uint8_t buf[HGA_BOX_MSG];
@@ -219,6 +222,97 @@ static bool on_power(struct keeper *k, struct hga_box_in *in)
 	return true;
 }
 
+/* ---- volumes ---- */
+
+static void drop_disk(struct keeper *k, size_t i)
+{
+	if (k->disks[i].fd >= 0)
+		(void)close(k->disks[i].fd); /* AUTOCLEAR does the rest */
+	memset(&k->disks[i], 0, sizeof(k->disks[i]));
+	k->disks[i].fd = -1;
+	k->attaching[i] = k->detaching[i] = 0;
+}
+
+static size_t disk_slot(const struct keeper *k, const char *path)
+{
+	size_t i = 0;
+
+	while (i < HGA_BOX_DISKS &&
+	       (path ? strcmp(k->disks[i].path, path) != 0 ||
+	                   k->disks[i].names[0] == '\0'
+	             : k->disks[i].names[0] != '\0'))
+		i++;
+	return i;
+}
+
+static void ask_agent(struct keeper *k, enum hga_box_msg type, uint32_t id,
+                      const struct disk *d)
+{
+	static uint8_t room[PATH_MAX + 512];
+	struct hga_box_wr w = {room, 0, sizeof(room), false};
+
+	hga_box_wr_u32(&w, d->major);
+	hga_box_wr_u32(&w, d->minor);
+	hga_box_wr_text(&w, "", 0); /* the path is the host's business */
+	hga_box_wr_text(&w, d->names, strlen(d->names));
+	if (hga_box_send(k->agent, type, id, w.p, w.n, NULL, 0) < 0)
+		tell_error(id, errno, "the instance is ending");
+}
+
+static void on_disk(struct keeper *k, struct hga_box_in *in)
+{
+	static struct disk d; /* too large for the stack */
+	size_t i = disk_slot(k, NULL);
+	struct fault f;
+
+	if (!disk_parse(&in->body, &d) || d.path[0] == '\0') {
+		tell_error(in->id, EINVAL, "malformed volume");
+	} else if (disk_slot(k, d.path) < HGA_BOX_DISKS) {
+		tell_error(in->id, EEXIST, "the volume is attached");
+	} else if (i == HGA_BOX_DISKS) {
+		tell_error(in->id, ENOSPC, "too many volumes");
+	} else if (disk_open(&d, &f) < 0) {
+		tell_error(in->id, f.sys, f.text);
+	} else {
+		k->disks[i] = d;
+		k->attaching[i] = in->id;
+		ask_agent(k, HGA_BOX_DISK, in->id, &d);
+	}
+}
+
+static void on_undisk(struct keeper *k, struct hga_box_in *in)
+{
+	struct hga_box_text t = hga_box_rd_text(&in->body);
+	static char path[PATH_MAX];
+	size_t i;
+
+	if (in->body.bad || !text_copy(path, sizeof(path), t) ||
+	    (i = disk_slot(k, path)) == HGA_BOX_DISKS) {
+		tell_error(in->id, ENOENT, "no such volume");
+		return;
+	}
+	k->detaching[i] = in->id;
+	ask_agent(k, HGA_BOX_UNDISK, in->id, &k->disks[i]);
+}
+
+/* An answer of the agent decides about the devices it was asked for. */
+static void settle_disks(struct keeper *k, enum hga_box_msg type, uint32_t id)
+{
+	for (size_t i = 0; i < HGA_BOX_DISKS && id != 0; i++) {
+		bool good = type == HGA_BOX_OK;
+
+		if (k->attaching[i] == id) {
+			k->attaching[i] = 0;
+			if (!good)
+				drop_disk(k, i);
+		} else if (k->detaching[i] == id) {
+			k->detaching[i] = 0;
+			if (good)
+				drop_disk(k, i);
+		}
+	}
+}
+
 /* From the daemon; false: the instance must end. */
 static bool on_daemon(struct keeper *k)
 {
@@ -231,11 +325,15 @@ static bool on_daemon(struct keeper *k)
 	case HGA_BOX_EXEC:
 	case HGA_BOX_KILL:
 	case HGA_BOX_CONN:
-	case HGA_BOX_DISK:
-	case HGA_BOX_UNDISK:
 		if (hga_box_send(k->agent, in.type, in.id, in.body.p, in.body.n,
 		                 in.fds, in.n_fds) < 0)
 			tell_error(in.id, errno, "the instance is ending");
+		break;
+	case HGA_BOX_DISK:
+		on_disk(k, &in);
+		break;
+	case HGA_BOX_UNDISK:
+		on_undisk(k, &in);
 		break;
 	case HGA_BOX_PORTS:
 		on_ports(k, &in);
@@ -290,11 +388,13 @@ static bool on_agent(struct keeper *k)
 
 	if (hga_box_recv(k->agent, k->buf, &in) <= 0)
 		return false;
-	if (in.type == HGA_BOX_BOOTED)
+	if (in.type == HGA_BOX_BOOTED) {
 		on_booted(k);
-	else if (in.type >= HGA_BOX_FAIL)
+	} else if (in.type >= HGA_BOX_FAIL) {
+		settle_disks(k, in.type, in.id);
 		(void)hga_box_send(HGA_BOX_FD_CTL, in.type, in.id, in.body.p,
 		                   in.body.n, in.fds, in.n_fds);
+	}
 	hga_box_close_fds(&in);
 	return true;
 }
@@ -425,6 +525,9 @@ static int make_guest(struct fault *f)
 	for (size_t i = 0; i < spec.n_files; i++)
 		if (files_write(&spec.files[i], f) < 0)
 			return -1;
+	for (size_t i = 0; i < spec.n_disks; i++)
+		if (disk_nodes(&spec.disks[i], f) < 0)
+			return -1;
 	if (guest_net_none(spec.private_ip, f) < 0)
 		return -1;
 	return root_shims(f);
@@ -473,6 +576,13 @@ static int start_guest(struct keeper *k, struct fault *f)
 	if (set_listener(k) < 0)
 		return fault_set(f, "bind", errno,
 		                 "listen on the public address");
+	for (size_t i = 0; i < HGA_BOX_DISKS; i++)
+		k->disks[i].fd = -1;
+	for (size_t i = 0; i < spec.n_disks; i++) {
+		if (disk_open(&spec.disks[i], f) < 0)
+			return -1;
+		k->disks[i] = spec.disks[i];
+	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fault_set(f, "clone", errno, "socket pair");
 	k->pid = guest_clone(&k->pidfd);

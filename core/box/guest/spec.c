@@ -128,6 +128,40 @@ static bool add_rule(struct spec *s, struct hga_box_rd *r)
 	return true;
 }
 
+/* One name below /dev: letters, digits, no way out of it. */
+static bool disk_names_ok(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789,");
+
+	return n > 0 && s[n] == '\0';
+}
+
+bool disk_parse(struct hga_box_rd *r, struct disk *out)
+{
+	struct hga_box_text path = hga_box_rd_text(r);
+	struct hga_box_text names = hga_box_rd_text(r);
+
+	/* of no driver: opening it is ENXIO (a free loop device, 7:x, would
+	 * come to life when opened) */
+	out->major = 259;
+	out->minor = 1048575;
+	out->fd = -1;
+	return !r->bad && r->n == 0 &&
+	       text_copy(out->path, sizeof(out->path), path) &&
+	       (out->path[0] == '\0' || out->path[0] == '/') &&
+	       text_copy(out->names, sizeof(out->names), names) &&
+	       disk_names_ok(out->names);
+}
+
+static bool add_disk(struct spec *s, struct hga_box_rd *r)
+{
+	if (s->n_disks == HGA_BOX_DISKS ||
+	    !disk_parse(r, &s->disks[s->n_disks]))
+		return false;
+	s->n_disks++;
+	return true;
+}
+
 static bool hostname_ok(const char *s)
 {
 	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz"
@@ -188,9 +222,10 @@ static enum verdict record(struct spec *s, unsigned tag, struct hga_box_rd *r)
 		return add_user(s, r) ? GOOD : BAD;
 	case HGA_BOX_TAG_RULE:
 		return add_rule(s, r) ? GOOD : BAD;
+	case HGA_BOX_TAG_DISK:
+		return add_disk(s, r) ? GOOD : BAD;
 	case HGA_BOX_TAG_DNS:
 	case HGA_BOX_TAG_HOST_PORT:
-	case HGA_BOX_TAG_DISK:
 	case HGA_BOX_TAG_CGROUP:
 	case HGA_BOX_TAG_LIMITS:
 	case HGA_BOX_TAG_IDMAP:

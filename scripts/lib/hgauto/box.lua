@@ -33,7 +33,7 @@ local function relative(dir, images)
   return ("../%s/%s"):format(basename(dirname(dir)), basename(dir))
 end
 
-local UNSUPPORTED = { disks = "volumes", host_ports = "host ports", limits = "limits" }
+local UNSUPPORTED = { host_ports = "host ports", limits = "limits" }
 
 local function check_supported(opts)
   if opts.net ~= nil and opts.net ~= "none" then
@@ -60,7 +60,7 @@ local function users_of(list)
   return out
 end
 
-local OURS = { name = true, dir = true, net = true, disks = true, host_ports = true,
+local OURS = { name = true, dir = true, net = true, host_ports = true,
   limits = true, users = true, images_dir = true }
 
 -- Options of the core: what it knows passes through, so that it can name a
@@ -110,6 +110,9 @@ end
 --   that ends in / makes a directory
 -- @param opts.users table[] {name=, shell=, groups=}: added if missing
 -- @param opts.ports table[] inbound rules, see ports
+-- @param opts.disks table[] {path=, names=}: files that become block devices;
+--   names is a comma list of names below /dev; no path: names of a device that
+--   cannot be opened
 -- @param opts.timeout number seconds to boot, default 30
 -- @return hgauto.box
 -- @raise io (code = failed step; log = end of box.log), timeout, usage
