@@ -5,12 +5,13 @@
 
 local async = require "hgauto.async"
 local crypto = require "hgauto.crypto"
+local disks = require "localcloud.disks"
 local errors = require "localcloud.errors"
 local fs = require "hgauto.fs"
 local groups = require "localcloud.ec2.groups"
 local images = require "localcloud.ec2.images"
+local layers = require "localcloud.layers"
 local log = require "hgauto.log"
-local proc = require "hgauto.proc"
 local state = require "localcloud.state"
 local userdata = require "localcloud.userdata"
 
@@ -93,6 +94,7 @@ local function release(self, instance)
       self.S:drop(volume)
     elseif volume then
       volume.instance, volume.device, volume.state = nil, nil, "available"
+      volume.attach, volume.attached = nil, nil
       self.S:put(volume)
     end
   end
@@ -171,9 +173,12 @@ local function plan_of(self, instance, first)
     make_host_key = make_host_key(userdata.hostname(instance.private_ip)) }, image
 end
 
--- The base layer of an image, made at first use; meanwhile the instance says
+-- The base layer of an instance, built at first use; meanwhile the instance says
 -- what it waits for.
-local function layer_of(self, instance, image)
+local function base_of(self, instance, image)
+  if instance.base_layer then
+    return instance.base_layer
+  end
   local have = self.layers[image.base]
   if have then
     return have
@@ -189,12 +194,23 @@ local function layer_of(self, instance, image)
   return layer.layer
 end
 
+-- Layers of an instance, top first.
+local function stack_of(self, instance, image)
+  instance.base_layer = base_of(self, instance, image)
+  instance.layers = instance.layers or {}
+  self.S:put(instance)
+  self.S:commit()
+  local stack = table.move(instance.layers, 1, #instance.layers, 1, {})
+  stack[#stack + 1] = instance.base_layer
+  return stack
+end
+
 --- Inbound rules in the form of the box.
 function Machines:rules(instance)
   return groups.inbound(self.S, instance)
 end
 
-local function start_box(self, instance, run, layer, plan)
+local function start_box(self, instance, run, stack, plan)
   local box = require "hgauto.box"
   local image = images.of_instance(self.S, instance)
   for try = 1, ADDRESS_TRIES do
@@ -203,10 +219,11 @@ local function start_box(self, instance, run, layer, plan)
       errors.raise("InsufficientAddressCapacity", "no public address is free")
     end
     local ok, b = pcall(box.start, { name = instance.id, hostname = plan.hostname,
-      layers = { layer }, images_dir = self.dir .. "/images",
+      layers = stack, images_dir = self.dir .. "/images",
       dir = ("%s/instances/%s"):format(self.dir, instance.id), address = run.address,
       private_ip = instance.private_ip, net = "none", files = plan.files,
-      users = { { name = image.user, shell = "/bin/bash" } }, ports = self:rules(instance) })
+      users = { { name = image.user, shell = "/bin/bash" } }, disks = run.disks,
+      ports = self:rules(instance) })
     if ok then
       return b
     elseif b.kind == "cancelled" or b.code ~= "bind" or try == ADDRESS_TRIES then
@@ -272,9 +289,10 @@ end
 -- The address stays the same over reboots.
 local function power_on(self, instance, run)
   local plan, image = plan_of(self, instance, not instance.configured)
-  local layer = layer_of(self, instance, image)
+  local stack = stack_of(self, instance, image)
+  run.disks = disks.of_launch(self, instance)
   fs.mkdir(("%s/instances/%s"):format(self.dir, instance.id), { parents = true })
-  local b <close> = start_box(self, instance, run, layer, plan)
+  local b <close> = start_box(self, instance, run, stack, plan)
   announce(self, instance, plan)
   run_boot(self, instance, b, plan)
   run.box = b
@@ -316,6 +334,11 @@ local function live(self, instance, run)
   local ended
   repeat
     ended = once(self, instance, run)
+    local between = run.between
+    if between then
+      run.between = nil
+      between()
+    end
   until ended ~= "reboot" or run.goal
   return outcome(instance, run, ended)
 end
@@ -361,15 +384,23 @@ end
 -- disk meanwhile.
 function Machines:remove_files(instance)
   self.spawn(function()
-    local dir = ("%s/instances/%s"):format(self.dir, instance.id)
-    local ok, e = pcall(proc.run, { "rm", "-rf", "--", dir }, { timeout = 600 })
-    if not ok and type(e) == "table" and e.kind == "cancelled" then
-      error(e, 0)
-    end
-    if not ok then
-      log.warn("files of %s: %s", instance.id, tostring(e))
-    end
+    layers.delete { ("%s/instances/%s"):format(self.dir, instance.id) }
+    self:collect()
   end)
+end
+
+--- Deletes layers and volume files that nothing names any more, in the
+-- background.
+function Machines:collect()
+  if self.api_only then
+    return
+  end
+  local dead = layers.unlink_dead(self.S, self.dir)
+  if dead[1] then
+    self.spawn(function()
+      layers.delete(dead)
+    end)
+  end
 end
 
 -- ---- what the API asks for ----
@@ -424,6 +455,22 @@ function Machines:pursue(instance, goal)
   else
     run.task:cancel("the instance is to be " .. goal)
   end
+end
+
+--- Restarts a running instance, after the commit.
+function Machines:reboot(instance)
+  local b = self:box_of(instance.id)
+  if not b then
+    return
+  end
+  self.spawn(function()
+    local ok, e = pcall(b.reboot, b)
+    if not ok and e.kind == "cancelled" then
+      error(e, 0)
+    elseif not ok then
+      log.warn("reboot of %s: %s", instance.id, tostring(e))
+    end
+  end)
 end
 
 --- Applies changed security group rules to the machines that use a group.

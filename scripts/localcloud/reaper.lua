@@ -1,7 +1,9 @@
 -- Puts the store right after whatever ended the last daemon, and forgets what
 -- has been shown long enough.  Both may run any number of times.
 
+local capture = require "localcloud.capture"
 local fs = require "hgauto.fs"
+local layers = require "localcloud.layers"
 local log = require "hgauto.log"
 local machines = require "localcloud.machines"
 local state = require "localcloud.state"
@@ -38,6 +40,21 @@ local function instance_dirs(S, dir)
   return removed
 end
 
+-- Volumes that were on the way: what was being made is not, what was being
+-- attached or detached is as the store says.
+local function settle_volumes(S)
+  for _, v in ipairs(S:list("volume")) do
+    if v.state == "creating" then
+      v.state = "error"
+      S:put(v)
+    elseif v.attach then
+      v.attach = nil
+      S:put(v)
+    end
+  end
+  S:commit()
+end
+
 --- Before listening: no keeper outlived the last daemon, so what the store calls
 -- alive is not.
 -- @param m Machines
@@ -45,7 +62,11 @@ end
 function M.run(m)
   local before = m:live_count()
   m:bury(machines.reasons.supervisor)
-  return { instances = before, dirs = instance_dirs(m.S, m.dir) }
+  capture.bury(m.S, m.dir)
+  settle_volumes(m.S)
+  local dirs = instance_dirs(m.S, m.dir)
+  return { instances = before,
+    dirs = dirs + (m.api_only and 0 or layers.delete(layers.unlink_dead(m.S, m.dir))) }
 end
 
 --- Deletes records and instances of a local cloud that does not run; base
@@ -76,6 +97,11 @@ function M.sweep(S)
     elseif age and age > VISIBLE_MS and not instance.hidden then
       instance.hidden = true
       S:put(instance)
+    end
+  end
+  for _, image in ipairs(S:list("image")) do
+    if image.state == "deregistered" and now - image.ended > VISIBLE_MS then
+      S:drop(image)
     end
   end
   -- A day past its end a temporary key is not even called expired any more.

@@ -21,9 +21,11 @@ end
 
 -- By signing name; family decides the form of refusals.
 local SERVICES = {
-  ec2 = { family = "ec2", ops = merge("localcloud.ec2.instances", "localcloud.ec2.images",
-    "localcloud.ec2.keys", "localcloud.ec2.groups", "localcloud.ec2.tags",
-    "localcloud.ec2.volumes", "localcloud.ec2.network", "localcloud.ec2.types") },
+  ec2 = { family = "ec2", ops = merge("localcloud.ec2.instances", "localcloud.ec2.power",
+    "localcloud.ec2.attributes", "localcloud.ec2.images", "localcloud.ec2.imaging",
+    "localcloud.ec2.snapshots", "localcloud.ec2.keys", "localcloud.ec2.groups",
+    "localcloud.ec2.tags", "localcloud.ec2.volumes", "localcloud.ec2.network",
+    "localcloud.ec2.types") },
   sts = { family = "query", ops = merge "localcloud.sts" },
   iam = { family = "query", ops = merge("localcloud.iam.roles", "localcloud.iam.profiles") },
   ssm = { family = "json", ops = merge("localcloud.ssm.commands", "localcloud.ssm.parameters") },

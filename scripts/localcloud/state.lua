@@ -127,7 +127,8 @@ function State:list(kind, region)
 end
 
 local function mark(self, obj)
-  self.dirty[obj.kind .. "\0" .. obj.region .. "\0" .. obj.id] = { obj.kind, obj.region, obj.id }
+  self.dirty[obj.kind .. "\0" .. obj.region .. "\0" .. obj.id] =
+    { obj.kind, obj.region, obj.id, obj }
 end
 
 --- Adds or changes an object; kind, region and id are set.
@@ -236,13 +237,24 @@ function State:commit()
   self.dirty, self.tokens = {}, {}
 end
 
---- Takes back changes since the last commit by reading the objects again.
--- Tables that a caller still holds are stale afterwards.
+local function refill(obj, value)
+  for k in pairs(obj) do
+    obj[k] = nil
+  end
+  for k, v in pairs(value) do
+    obj[k] = v
+  end
+  return obj
+end
+
+--- Takes back changes since the last commit by reading the objects again, into
+-- the same tables: machines hold on to theirs.
 function State:rollback()
   for _, key in pairs(self.dirty) do
     local rows = self.db:exec("SELECT json FROM obj WHERE kind=? AND region=? AND id=?",
       key[1], key[2], key[3])
-    self:place(key[1], key[2])[key[3]] = rows[1] and json.decode(rows[1].json) or nil
+    local old = rows[1] and json.decode(rows[1].json)
+    self:place(key[1], key[2])[key[3]] = old and refill(key[4], old) or nil
   end
   self.dirty, self.tokens = {}, {}
 end

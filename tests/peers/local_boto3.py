@@ -580,6 +580,152 @@ def test_profile(cloud):
     ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig=FAST)
 
 
+def test_volumes(cloud):
+    ec2 = cloud.client("ec2")
+    iid = launch(ec2, BlockDeviceMappings=[
+        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2, "DeleteOnTermination": False}}])[0]
+    ec2.get_waiter("instance_running").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    i = ec2.describe_instances(InstanceIds=[iid])["Reservations"][0]["Instances"][0]
+    is_([m["DeviceName"] for m in i["BlockDeviceMappings"]], ["/dev/xvda", "/dev/sdf"],
+        "an instance has the volumes asked for")
+    kept = i["BlockDeviceMappings"][1]["Ebs"]["VolumeId"]
+    az = i["Placement"]["AvailabilityZone"]
+    token = str(uuid.uuid4())
+    kw = dict(AvailabilityZone=az, Size=3, VolumeType="gp2", ClientToken=token)
+    vid = ec2.create_volume(**kw)["VolumeId"]
+    is_(ec2.create_volume(**kw)["VolumeId"], vid, "a volume's token finds it again")
+    refused("IdempotentParameterMismatch", "with equal parameters only",
+            lambda: ec2.create_volume(**dict(kw, Size=4)))
+    ec2.get_waiter("volume_available").wait(VolumeIds=[vid], WaiterConfig=FAST)
+    ok(True, "VolumeAvailable ends")
+    refused("InvalidParameterValue", "a device has a name", lambda: ec2.attach_volume(
+        VolumeId=vid, InstanceId=iid, Device="../x"))
+    is_(ec2.attach_volume(VolumeId=vid, InstanceId=iid, Device="/dev/sdg")["State"], "attaching",
+        "it is attached")
+    ec2.get_waiter("volume_in_use").wait(VolumeIds=[vid], WaiterConfig=FAST)
+    v = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [iid]},
+                                      {"Name": "attachment.device", "Values": ["/dev/sdg"]}])
+    is_([(a["VolumeId"], a["State"]) for a in v["Volumes"][0]["Attachments"]],
+        [(vid, "attached")], "VolumeInUse ends, and it is found by its attachment")
+    refused("VolumeInUse", "an attached volume stays", lambda: ec2.delete_volume(VolumeId=vid))
+    refused("OperationNotPermitted", "the root volume cannot be detached",
+            lambda: ec2.detach_volume(VolumeId=i["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]))
+    ec2.detach_volume(VolumeId=vid)
+    ec2.get_waiter("volume_available").wait(VolumeIds=[vid], WaiterConfig=FAST)
+    sid = ec2.create_snapshot(VolumeId=vid, Description="d", TagSpecifications=[
+        {"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "1"}]}])["SnapshotId"]
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[sid], WaiterConfig=FAST)
+    ok(True, "SnapshotCompleted ends")
+    s = ec2.describe_snapshots(OwnerIds=["self"], Filters=[
+        {"Name": "tag:a", "Values": ["1"]}])["Snapshots"]
+    is_([(x["SnapshotId"], x["VolumeSize"], x["Progress"]) for x in s], [(sid, 3, "100%")],
+        "a snapshot shows its volume")
+    refused("InvalidBlockDeviceMapping", "a volume below its snapshot's size is refused",
+            lambda: ec2.create_volume(AvailabilityZone=az, SnapshotId=sid, Size=1))
+    ec2.delete_volume(VolumeId=vid)
+    ec2.get_waiter("volume_deleted").wait(VolumeIds=[vid], WaiterConfig=FAST)
+    ok(True, "VolumeDeleted ends")
+    ec2.delete_snapshot(SnapshotId=sid)
+    refused("InvalidSnapshot.NotFound", "a deleted snapshot is gone",
+            lambda: ec2.delete_snapshot(SnapshotId=sid))
+    ec2.terminate_instances(InstanceIds=[iid])
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    is_([v["VolumeId"] for v in ec2.describe_volumes()["Volumes"]
+         if v["State"] == "available"], [kept], "what shall stay after termination stays")
+    ec2.delete_volume(VolumeId=kept)
+
+
+def test_create_image(cloud):
+    ec2 = cloud.client("ec2")
+    iid = launch(ec2)[0]
+    ec2.get_waiter("instance_running").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    ec2.stop_instances(InstanceIds=[iid])
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    specs = [{"ResourceType": t, "Tags": [{"Key": "of", "Value": t}]}
+             for t in ("image", "snapshot")]
+    kw = dict(InstanceId=iid, Name="made here", Description="d", TagSpecifications=specs)
+    refused("InvalidAMIName.Malformed", "a name has letters and digits",
+            lambda: ec2.create_image(InstanceId=iid, Name="a$b"))
+    ami = ec2.create_image(**kw)["ImageId"]
+    ec2.get_waiter("image_exists").wait(ImageIds=[ami], WaiterConfig=FAST)
+    ec2.get_waiter("image_available").wait(ImageIds=[ami], WaiterConfig=FAST)
+    ok(True, "ImageExists and ImageAvailable end")
+    refused("InvalidAMIName.Duplicate", "its name is taken", lambda: ec2.create_image(**kw),
+            match=ami)
+    i = ec2.describe_images(Owners=["self"], Filters=[
+        {"Name": "tag:of", "Values": ["image"]}])["Images"][0]
+    is_((i["ImageId"], i["Name"], i["Public"], i["OwnerId"], i["RootDeviceName"]),
+        (ami, "made here", False, "123456789012", "/dev/xvda"), "an image is ours")
+    sid = i["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    s = ec2.describe_snapshots(SnapshotIds=[sid])["Snapshots"][0]
+    is_((s["State"], s["Tags"]), ("completed", [{"Key": "of", "Value": "snapshot"}]),
+        "with a snapshot")
+    refused("InvalidSnapshot.InUse", "which it needs", lambda: ec2.delete_snapshot(SnapshotId=sid),
+            match=ami)
+    copy = ec2.copy_image(Name="copy", SourceImageId=ami, SourceRegion="us-west-2")["ImageId"]
+    is_(ec2.describe_images(ImageIds=[copy])["Images"][0]["State"], "available", "it is copied")
+    again = ec2.register_image(Name="registered", RootDeviceName="/dev/xvda", Architecture="x86_64",
+                               BlockDeviceMappings=[{"DeviceName": "/dev/xvda",
+                                                     "Ebs": {"SnapshotId": sid}}])["ImageId"]
+    more = launch(ec2, ImageId=again)
+    ec2.get_waiter("instance_running").wait(InstanceIds=more, WaiterConfig=FAST)
+    ok(True, "an image registered of its snapshot can be launched")
+    ec2.modify_image_attribute(ImageId=ami, Description={"Value": "new"})
+    is_(ec2.describe_image_attribute(ImageId=ami, Attribute="description")["Description"],
+        {"Value": "new"}, "its description can be changed")
+    refused("AuthFailure", "a public image cannot be deregistered",
+            lambda: ec2.deregister_image(ImageId=image(ec2)["ImageId"]))
+    for x in (ami, copy, again):
+        ec2.deregister_image(ImageId=x)
+    refused("InvalidAMIID.Unavailable", "twice is refused",
+            lambda: ec2.deregister_image(ImageId=ami))
+    refused("InvalidAMIID.NotFound", "it is not shown any more",
+            lambda: ec2.describe_images(ImageIds=[ami]))
+    is_(ec2.describe_instances(InstanceIds=more)["Reservations"][0]["Instances"][0]["ImageId"],
+        again, "instances outlive their image")
+    for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]:
+        ec2.delete_snapshot(SnapshotId=s["SnapshotId"])
+    is_(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"], [], "snapshots can go then")
+    ec2.terminate_instances(InstanceIds=more + [iid])
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=more + [iid], WaiterConfig=FAST)
+
+
+def test_attributes(cloud):
+    ec2 = cloud.client("ec2")
+    iid = launch(ec2, UserData="#!/bin/sh\n")[0]
+    ec2.get_waiter("instance_running").wait(InstanceIds=[iid], WaiterConfig=FAST)
+
+    def get(name, member):
+        return ec2.describe_instance_attribute(InstanceId=iid, Attribute=name)[member]
+    is_(base64.b64decode(get("userData", "UserData")["Value"]), b"#!/bin/sh\n", "user data")
+    is_(get("rootDeviceName", "RootDeviceName")["Value"], "/dev/xvda", "root device")
+    is_(get("blockDeviceMapping", "BlockDeviceMappings")[0]["DeviceName"], "/dev/xvda", "volumes")
+    is_(get("groupSet", "Groups")[0]["GroupName"], "default", "groups")
+    refused("IncorrectInstanceState", "a running one keeps its type",
+            lambda: ec2.modify_instance_attribute(InstanceId=iid,
+                                                  InstanceType={"Value": "m5.large"}))
+    ec2.modify_instance_attribute(InstanceId=iid, DisableApiTermination={"Value": True})
+    refused("OperationNotPermitted", "protection can be set",
+            lambda: ec2.terminate_instances(InstanceIds=[iid]))
+    ec2.modify_instance_attribute(InstanceId=iid, DisableApiTermination={"Value": False})
+    ec2.modify_instance_attribute(InstanceId=iid, Attribute="instanceInitiatedShutdownBehavior",
+                                  Value="terminate")
+    is_(get("instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior")["Value"],
+        "terminate", "the old form works too")
+    ec2.modify_instance_attribute(InstanceId=iid, BlockDeviceMappings=[
+        {"DeviceName": "/dev/xvda", "Ebs": {"DeleteOnTermination": True}}])
+    ec2.reboot_instances(InstanceIds=[iid])
+    ec2.stop_instances(InstanceIds=[iid])
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=[iid], WaiterConfig=FAST)
+    refused("IncorrectInstanceState", "a stopped one cannot be rebooted",
+            lambda: ec2.reboot_instances(InstanceIds=[iid]))
+    ec2.modify_instance_attribute(InstanceId=iid, InstanceType={"Value": "m5.large"})
+    is_(get("instanceType", "InstanceType")["Value"], "m5.large", "a stopped one gets another type")
+    refused("InvalidParameterCombination", "nothing to change is refused",
+            lambda: ec2.modify_instance_attribute(InstanceId=iid))
+    ec2.terminate_instances(InstanceIds=[iid])
+
+
 def test_parameters(cloud):
     ssm = cloud.client("ssm")
     name = "/aws/service/debian/release/13/latest/amd64"
@@ -659,6 +805,7 @@ def main():
     try:
         for test in (test_identity, test_images, test_keys, test_groups, test_instance,
                      test_refusals, test_empty, test_paging, test_signatures, test_iam, test_profile,
+                     test_volumes, test_create_image, test_attributes,
                      test_parameters, test_pricing, test_lambda, test_sts):
             try:
                 test(cloud)

@@ -1,4 +1,4 @@
--- Public images of the catalogue.
+-- Images: the public ones of the catalogue and those made here.
 
 local describe = require "localcloud.ec2.describe"
 local errors = require "localcloud.errors"
@@ -36,7 +36,16 @@ end
 -- @param id string
 -- @return table|nil
 function M.get(S, region, id)
-  return catalogue[id] or S:get("image", region, id)
+  local own = not catalogue[id] and S:get("image", region, id)
+  return catalogue[id] or own and own.state ~= "deregistered" and own or nil
+end
+
+--- Block device mappings of an image.
+-- @param image table
+-- @return {device, size, type, snapshot, delete, encrypted, iops, throughput}[] the root first
+function M.mappings(image)
+  return image.mappings or { { device = image.root, size = image.size, type = "gp3", iops = 3000,
+    throughput = 125, snapshot = image.snapshot, delete = true, encrypted = false } }
 end
 
 --- The newest public image whose name begins so, or nil.
@@ -87,6 +96,16 @@ local function value(text)
   end
 end
 
+local function mapped(key)
+  return function(image)
+    local out = {}
+    for i, m in ipairs(M.mappings(image)) do
+      out[i] = tostring(m[key])
+    end
+    return out
+  end
+end
+
 local FIELDS = { name = "name", description = "description", ["owner-id"] = "owner",
   ["owner-alias"] = "alias", state = "state", ["image-id"] = "id",
   ["image-type"] = value("machine"), architecture = value("x86_64"), platform = "platform",
@@ -96,17 +115,28 @@ local FIELDS = { name = "name", description = "description", ["owner-id"] = "own
   ["creation-date"] = function(image)
     return (image.made:gsub("Z$", ".000Z"))
   end,
-  ["block-device-mapping.device-name"] = "root",
-  ["block-device-mapping.snapshot-id"] = "snapshot",
-  ["block-device-mapping.volume-size"] = "size",
-  ["block-device-mapping.volume-type"] = value("gp3"),
-  ["block-device-mapping.delete-on-termination"] = value("true"),
-  ["block-device-mapping.encrypted"] = value("false"),
+  ["block-device-mapping.device-name"] = mapped("device"),
+  ["block-device-mapping.snapshot-id"] = mapped("snapshot"),
+  ["block-device-mapping.volume-size"] = mapped("size"),
+  ["block-device-mapping.volume-type"] = mapped("type"),
+  ["block-device-mapping.delete-on-termination"] = mapped("delete"),
+  ["block-device-mapping.encrypted"] = mapped("encrypted"),
 }
+
+local function mapping_views(image)
+  local out = {}
+  for i, m in ipairs(M.mappings(image)) do
+    out[i] = { DeviceName = m.device, Ebs = { SnapshotId = m.snapshot, VolumeSize = m.size,
+      VolumeType = m.type, Iops = m.iops, Throughput = m.throughput,
+      DeleteOnTermination = m.delete, Encrypted = m.encrypted } }
+  end
+  return out
+end
 
 local function view(image)
   local windows = image.platform == "windows"
-  return { ImageId = image.id, Name = image.name, ImageLocation = "amazon/" .. image.name,
+  local place = image.public and "amazon/" or image.owner .. "/"
+  return { ImageId = image.id, Name = image.name, ImageLocation = place .. image.name,
     OwnerId = image.owner, ImageOwnerAlias = image.alias, Description = image.description,
     CreationDate = image.made:gsub("Z$", ".000Z"), Public = image.public, State = image.state,
     ImageType = "machine", Architecture = "x86_64", Platform = windows and "windows" or nil,
@@ -114,9 +144,8 @@ local function view(image)
     UsageOperation = windows and "RunInstances:0002" or "RunInstances",
     Hypervisor = "xen", VirtualizationType = "hvm", EnaSupport = true, SriovNetSupport = "simple",
     RootDeviceType = "ebs", RootDeviceName = image.root, Tags = tags.view(image.tags),
-    BlockDeviceMappings = { { DeviceName = image.root, Ebs = { SnapshotId = image.snapshot,
-      VolumeSize = image.size, VolumeType = "gp3", Iops = 3000, Throughput = 125,
-      DeleteOnTermination = true, Encrypted = false } } } }
+    StateReason = image.reason and { Code = "Server.InternalError", Message = image.reason },
+    SourceInstanceId = image.source, BlockDeviceMappings = mapping_views(image) }
 end
 
 local function owned(image, owners, account)
@@ -151,6 +180,17 @@ end
 ops.DescribeImages = {
   accept = { ImageIds = true, Owners = true, ExecutableUsers = true, Filters = true,
     IncludeDeprecated = true, IncludeDisabled = true, MaxResults = true, NextToken = true },
+  before = function(c, p)
+    c:hold(function()
+      for _, id in ipairs(p.ImageIds or {}) do
+        local image = M.get(c.S, c.region, id)
+        if image and image.state == "pending" then
+          return true
+        end
+      end
+      return false
+    end)
+  end,
   run = function(c, p)
     check_owners(p.Owners)
     local list = {}
@@ -159,6 +199,9 @@ ops.DescribeImages = {
     else
       for _, image in pairs(catalogue) do
         list[#list + 1] = image
+      end
+      for _, image in ipairs(c.S:list("image", c.region)) do
+        list[#list + 1] = image.state ~= "deregistered" and image or nil
       end
     end
     local kept = {}

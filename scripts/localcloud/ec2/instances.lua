@@ -2,6 +2,7 @@
 
 local crypto = require "hgauto.crypto"
 local describe = require "localcloud.ec2.describe"
+local disks = require "localcloud.disks"
 local errors = require "localcloud.errors"
 local fs = require "hgauto.fs"
 local groups = require "localcloud.ec2.groups"
@@ -16,6 +17,7 @@ local tags = require "localcloud.ec2.tags"
 local time = require "hgauto.time"
 local types = require "localcloud.ec2.types"
 local userdata = require "localcloud.userdata"
+local volumes = require "localcloud.ec2.volumes"
 
 local M = {}
 local ops = {}
@@ -27,6 +29,7 @@ local MIN_FREE_BYTES = 1 << 30
 
 -- ---- finding ----
 
+--- Finds an instance that is shown, for describe.by_ids.
 local function get(c)
   return function(id)
     local instance = c.S:get("instance", c.region, id)
@@ -58,11 +61,14 @@ local function hold(c, p)
   end)
 end
 
+M.get = get
+
 -- ---- views ----
 
 local function state_view(name)
   return { Code = machines.codes[name], Name = name }
 end
+M.state_view = state_view
 
 local function group_views(c, instance)
   local out = {}
@@ -212,45 +218,74 @@ local function placement(c, p)
     network.subnet(c.region, nic and nic.SubnetId or p.SubnetId, az)
 end
 
-local function volume_spec(device, ebs, size, snapshot)
-  local kind = ebs.VolumeType or "gp3"
-  local wanted = ebs.VolumeSize or size
-  if not wanted then
-    errors.raise("MissingParameter",
-      "The request must contain the parameter size or snapshotId")
-  elseif snapshot and wanted < size then
-    errors.raise("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot '%s',"
-      .. " expect size >= %dGB", wanted, snapshot, size)
-  elseif wanted < 1 or wanted > 16384 then
-    errors.raise("InvalidParameterValue", "Volume size of %d GB is invalid", wanted)
+-- Mapping of the image as wishes of a launch.
+local function inherited(m)
+  return { VolumeSize = m.size, VolumeType = m.type, Iops = m.iops, Throughput = m.throughput,
+    DeleteOnTermination = m.delete, Encrypted = m.encrypted }
+end
+
+-- Wishes of the call over those of the image.
+local function merged(m, ebs)
+  local out = inherited(m)
+  if ebs.VolumeType and ebs.VolumeType ~= m.type then
+    out.Iops, out.Throughput = nil, nil
   end
-  local gp3 = kind == "gp3"
-  return { device = device, size = wanted, type = kind, snapshot = snapshot,
-    delete = ebs.DeleteOnTermination ~= false, encrypted = ebs.Encrypted == true,
-    iops = ebs.Iops or (gp3 and 3000) or (kind == "gp2" and math.max(100, 3 * wanted)) or nil,
-    throughput = ebs.Throughput or (gp3 and 125) or nil }
+  for k, v in pairs(ebs) do
+    out[k] = v
+  end
+  return out
+end
+
+local function snapshot_of(c, ebs)
+  if not ebs.SnapshotId then
+    return nil
+  end
+  local s = describe.by_ids("snap", { ebs.SnapshotId }, function(id)
+    return c.S:get("snapshot", c.region, id)
+  end)[1]
+  if s.root then
+    errors.raise("UnsupportedOperation", "hgauto local cloud: ec2:RunInstances parameter"
+      .. " BlockDeviceMappings.Ebs.SnapshotId of a root volume is not emulated")
+  end
+  return s
 end
 
 local function block_devices(c, p, image)
-  local root, out = {}, {}
+  local wishes, out = {}, {}
   for _, m in ipairs(p.BlockDeviceMappings or {}) do
     if not m.DeviceName then
       errors.raise("MissingParameter", "The request must contain the parameter DeviceName")
-    elseif m.DeviceName == image.root then
-      root = m.Ebs or {}
-    elseif not c.d.api_only then
-      errors.raise("UnsupportedOperation", "hgauto local cloud: ec2:RunInstances parameter"
-        .. " BlockDeviceMappings beyond the root volume %s is not emulated", image.root)
-    else
-      out[#out + 1] = volume_spec(m.DeviceName, m.Ebs or {})
+    end
+    disks.names(m.DeviceName, 1)
+    wishes[m.DeviceName] = m
+  end
+  for i, m in ipairs(images.mappings(image)) do
+    local wish = wishes[m.device] or {}
+    if i == 1 or not wish.NoDevice then
+      out[#out + 1] = volumes.spec(m.device, merged(m, wish.Ebs or {}), m.size, m.snapshot)
+    end
+    wishes[m.device] = nil
+  end
+  for _, m in ipairs(p.BlockDeviceMappings or {}) do
+    if wishes[m.DeviceName] and not m.NoDevice then
+      local ebs = m.Ebs or {}
+      local s = snapshot_of(c, ebs)
+      out[#out + 1] = volumes.spec(m.DeviceName, ebs, s and s.size, s and s.id)
     end
   end
-  table.insert(out, 1, volume_spec(image.root, root, image.size, image.snapshot))
+  if #out > 16 then
+    errors.raise("AttachmentLimitExceeded", "An instance has at most 16 volumes.")
+  end
   return out
 end
 
 local function check_image(c, image)
-  if image.base or c.d.api_only then
+  if image.state ~= "available" then
+    errors.raise("InvalidAMIID.Unavailable", "The AMI '%s' is %s", image.id, image.state)
+  elseif image.unreal and not c.d.api_only then
+    errors.raise("UnsupportedOperation", "hgauto local cloud: ec2:RunInstances parameter ImageId"
+      .. " of %s is not emulated: it was made with --api-only and has no data", image.id)
+  elseif image.base or c.d.api_only then
     return
   end
   errors.raise("UnsupportedOperation", "hgauto local cloud: ec2:RunInstances parameter ImageId"
@@ -273,12 +308,15 @@ local function check_host(c)
   end
 end
 
+M.check_host = check_host
+
 -- Waits for the host's probe, before any check.
 local function probe(c)
   if not c.d.api_only then
     c.d:find_tier()
   end
 end
+M.probe = probe
 
 local function check_limit(c, p)
   local n = 0
@@ -349,7 +387,8 @@ local function make_volumes(c, instance, specs, own_tags)
       volume[k] = v
     end
     c.S:put(volume)
-    instance.volumes[i] = { id = volume.id, device = spec.device, delete = spec.delete }
+    instance.volumes[i] = { id = volume.id, device = spec.device, delete = spec.delete,
+      k = i - 1 }
   end
 end
 
@@ -370,6 +409,8 @@ local function make(c, p, l, index, reservation, taken)
     vpc = l.subnet.vpc, az = l.subnet.az, private_ip = private, eni = state.new_id("eni"),
     attachment = state.new_id("eni-attach"), mac = mac_address(), token = p.ClientToken,
     profile = l.profile, facts = images.facts(l.image),
+    layers = table.move(l.image.layers or {}, 1, #(l.image.layers or {}), 1, {}),
+    base_layer = l.image.base_layer,
     user_data = p.UserData, protect = p.DisableApiTermination == true, options = l.options,
     behavior = p.InstanceInitiatedShutdownBehavior or "stop", state = "pending", transition = "",
     tags = tags.copy(l.tags.instance) }
@@ -415,7 +456,8 @@ ops.RunInstances = {
   accept = { ImageId = true, MinCount = true, MaxCount = true, InstanceType = true,
     KeyName = true, SecurityGroupIds = true, SecurityGroups = true, UserData = true,
     ClientToken = true, TagSpecifications = true, InstanceInitiatedShutdownBehavior = true,
-    BlockDeviceMappings = { DeviceName = true, Ebs = { VolumeSize = true, VolumeType = true,
+    BlockDeviceMappings = { DeviceName = true, NoDevice = true, Ebs = { SnapshotId = true,
+      VolumeSize = true, VolumeType = true,
       DeleteOnTermination = true, Encrypted = true, Iops = true, Throughput = true } },
     IamInstanceProfile = true,
     MetadataOptions = true, SubnetId = true, Placement = { AvailabilityZone = true },
@@ -605,100 +647,6 @@ ops.GetConsoleOutput = {
     local text = fs.exists(path) and fs.read(path) or ""
     return { InstanceId = instance.id, Timestamp = time.now(),
       Output = crypto.base64(text:sub(-65536)) }
-  end,
-}
-
--- ---- changes of state ----
-
-local function need_ids(c, p)
-  if not p.InstanceIds[1] then
-    errors.raise("MissingParameter", "The request must contain the parameter InstanceId")
-  end
-  return describe.by_ids("i", p.InstanceIds, get(c))
-end
-
--- Applies `change` to those of the list that `wants` names; the rest is told
--- unchanged.
-local function transition(c, list, wants, change, after)
-  local out, changed = {}, {}
-  for i, instance in ipairs(list) do
-    out[i] = { InstanceId = instance.id, PreviousState = state_view(instance.state) }
-    if wants[instance.state] then
-      change(instance)
-      changed[#changed + 1] = instance
-    end
-    out[i].CurrentState = state_view(instance.state)
-  end
-  c:after_commit(function()
-    for _, instance in ipairs(changed) do
-      after(instance)
-    end
-  end)
-  return out
-end
-
-local function refuse_state(list, allowed, verb)
-  for _, instance in ipairs(list) do
-    if not allowed[instance.state] then
-      errors.raise("IncorrectInstanceState",
-        "The instance '%s' is not in a state from which it can be %s.", instance.id, verb)
-    end
-  end
-end
-
-ops.TerminateInstances = {
-  accept = { InstanceIds = true },
-  run = function(c, p)
-    local list = need_ids(c, p)
-    for _, instance in ipairs(list) do
-      if instance.protect and instance.state ~= "terminated" then
-        errors.raise("OperationNotPermitted", "The instance '%s' may not be terminated. Modify its"
-          .. " 'disableApiTermination' instance attribute and try again.", instance.id)
-      end
-    end
-    c:checked()
-    local m = c.d.machines
-    return { TerminatingInstances = transition(c, list,
-      { pending = true, running = true, stopping = true, stopped = true },
-      function(instance)
-        m:wish(instance, "terminated")
-      end,
-      function(instance)
-        m:pursue(instance, "terminated")
-      end) }
-  end,
-}
-
-ops.StopInstances = {
-  accept = { InstanceIds = true, Force = true },
-  run = function(c, p)
-    local list = need_ids(c, p)
-    refuse_state(list, { running = true, stopping = true, stopped = true }, "stopped")
-    c:checked()
-    local m = c.d.machines
-    return { StoppingInstances = transition(c, list, { running = true }, function(instance)
-      m:wish(instance, "stopped")
-    end, function(instance)
-      m:pursue(instance, "stopped")
-    end) }
-  end,
-}
-
-ops.StartInstances = {
-  accept = { InstanceIds = true },
-  before = probe,
-  run = function(c, p)
-    local list = need_ids(c, p)
-    refuse_state(list, { running = true, pending = true, stopped = true }, "started")
-    check_host(c)
-    c:checked()
-    local m = c.d.machines
-    return { StartingInstances = transition(c, list, { stopped = true }, function(instance)
-      m:set(instance, "pending")
-      instance.launched = state.now_ms()
-    end, function(instance)
-      m:launch(instance)
-    end) }
   end,
 }
 

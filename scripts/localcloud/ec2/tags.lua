@@ -97,7 +97,8 @@ end
 local KINDS = {
   i = { "instance", "instance" }, vol = { "volume", "volume" },
   sg = { "group", "security-group" }, key = { "key", "key-pair" },
-  eni = { "eni", "network-interface" }, sgr = { nil, "security-group-rule" },
+  eni = { "eni", "network-interface" }, ami = { "image", "image" },
+  snap = { "snapshot", "snapshot" }, sgr = { nil, "security-group-rule" },
 }
 
 local function find_rule(S, region, id)
@@ -129,7 +130,7 @@ local function find(c, id)
     obj = c.S:get(kind[1], c.region, id)
     owner = obj
   end
-  if not obj or obj.hidden then
+  if not obj or obj.hidden or obj.state == "deregistered" then
     describe.not_found(prefix, { id })
   end
   return obj, owner
@@ -209,7 +210,7 @@ local function rows(S, region)
   end
   for _, kind in pairs(KINDS) do
     for _, obj in ipairs(kind[1] and S:list(kind[1], region) or {}) do
-      if not obj.hidden then
+      if not obj.hidden and obj.state ~= "deregistered" then
         add(obj, kind[2], obj.created)
       end
     end
