@@ -419,7 +419,7 @@ struct client_opts {
 	struct hga_str service;
 	struct hga_aws_client_args a;
 	int fips, dualstack, credentials;
-	bool validate, strict, eventual;
+	bool validate, strict, eventual, no_cred_cache;
 };
 
 static const struct lb_opt client_defs[] = {
@@ -444,6 +444,8 @@ static const struct lb_opt client_defs[] = {
     {"validate", LB_BOOL, offsetof(struct client_opts, validate)},
     {"strict", LB_BOOL, offsetof(struct client_opts, strict)},
     {"eventual", LB_BOOL, offsetof(struct client_opts, eventual)},
+    {"no_credential_cache", LB_BOOL,
+     offsetof(struct client_opts, no_cred_cache)},
     {NULL, LB_ANY, 0},
 };
 
@@ -477,6 +479,7 @@ static int l_client(lua_State *L)
 	o.a.use_fips = tri_state(L, 1, "use_fips", o.fips);
 	o.a.use_dualstack = tri_state(L, 1, "use_dualstack", o.dualstack);
 	o.a.no_eventual = !o.eventual;
+	o.a.no_cred_cache = o.no_cred_cache;
 	if (o.credentials && lua_getfield(L, 1, "credentials") != LUA_TNIL)
 		o.a.creds =
 		    ((struct laws_creds *)lb_check(L, -1, LAWS_CREDS))->c;
@@ -505,7 +508,7 @@ static int l_info(lua_State *L)
 	char url[700];
 
 	sched_check_effect(L, "aws client meta");
-	if (hga_aws_client_ready(c, true, NULL, &err) < 0 ||
+	if (hga_aws_client_ready(c, &err) < 0 ||
 	    hga_aws_config_load(hga_aws_client_config(c), &err) < 0)
 		return lb_raise(L, &err);
 	e = hga_aws_client_endpoint(c);
@@ -523,27 +526,65 @@ static int l_info(lua_State *L)
 	return 1;
 }
 
-/* Raises NoCredentials with the reasons of each provider. */
-static int no_creds(lua_State *L, const struct hga_err *err,
-                    const struct hga_buf *tried)
+/* ---- credentials ---- */
+
+static void get_release(struct hga_op *op)
+{
+	hga_creds_get_release((struct hga_creds_get *)op);
+}
+
+static int raise_creds(lua_State *L, struct hga_creds_get *g,
+                       const struct hga_err *err)
 {
 	lb_pusherr(L, err);
-	set_text(L, "tried", hga_buf_text(tried));
+	laws_set_tried(L, err, &g->tried);
+	lb_endop(L, &g->base);
 	return lua_error(L);
 }
 
-/* core.creds(client) -> {provider, access_key_id, ...}; never the secret */
-static int l_creds(lua_State *L)
+/*
+ * Waits for the credentials of the client at 1; k gets the op on top of the
+ * arguments, also when nothing had to be waited for (status LUA_OK).
+ */
+static int with_creds(lua_State *L, const char *what, lua_KFunction k)
 {
 	struct hga_aws_client *c = laws_check_client(L, 1)->c;
-	const struct hga_creds *cr;
 	struct hga_err err = {0};
-	struct held *h = hold_text(L);
+	struct hga_creds_get *g;
+	int rc;
 
-	sched_check_effect(L, "aws.credentials");
-	if (hga_aws_client_ready(c, false, &h->text, &err) < 0)
-		return no_creds(L, &err, &h->text);
-	cr = hga_aws_client_creds(c);
+	sched_check_effect(L, what);
+	g = lb_newop(L, sizeof(*g), get_release);
+	rc = hga_creds_get_start(g, c, &err);
+	if (rc < 0)
+		return raise_creds(L, g, &err);
+	if (rc == 1)
+		return k(L, LUA_OK, (lua_KContext)g);
+	if (!lua_isyieldable(L))
+		lb_endop(L, &g->base); /* the next line raises */
+	sched_check_wait(L, what);
+	return sched_await(L, &g->base, "aws credentials", k);
+}
+
+/* First statement of such a k: true when g->creds is there, false to wait
+ * again. */
+static bool creds_there(lua_State *L, int status, struct hga_creds_get *g)
+{
+	int rc = status == LUA_OK ? 1 : sched_resumed_raw(L, &g->base);
+
+	if (rc < 0)
+		raise_creds(L, g, &g->base.err);
+	return rc != 0;
+}
+
+static int creds_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_creds_get *g = (struct hga_creds_get *)ctx;
+	const struct hga_creds *cr;
+
+	if (!creds_there(L, status, g))
+		return sched_await(L, &g->base, "aws credentials", creds_k);
+	cr = g->creds;
 	lua_createtable(L, 0, 5);
 	set_text(L, "provider", cr->provider);
 	set_text(L, "where", cr->where);
@@ -554,6 +595,14 @@ static int l_creds(lua_State *L)
 		lua_setfield(L, -2, "expires");
 	}
 	return 1;
+}
+
+/* core.creds(client) -> {provider, access_key_id, ...}; never the secret;
+ * waits */
+static int l_creds(lua_State *L)
+{
+	lua_settop(L, 1);
+	return with_creds(L, "aws.credentials", creds_k);
 }
 
 /* core.config(client) -> {region={value=, origin=}, ...} */
@@ -824,39 +873,53 @@ static void push_presigned(lua_State *L, const struct hga_aws_request *r)
 	lua_setfield(L, -2, "body");
 }
 
-/* core.presign(client, operation, params, expires) -> url, request */
-static int l_presign(lua_State *L)
+static int presign_k(lua_State *L, int status, lua_KContext ctx)
 {
+	struct hga_creds_get *g = (struct hga_creds_get *)ctx;
 	struct hga_aws_client *c = laws_check_client(L, 1)->c;
-	struct hga_aws_op op =
-	    laws_check_op(L, hga_aws_client_svc(c), lb_checkstr(L, 2));
-	lua_Integer expires = luaL_optinteger(L, 4, 3600);
 	struct hga_err err = {0};
+	struct hga_aws_op op;
 	struct presigned *p;
 	struct held *h;
 
-	sched_check_effect(L, "aws presign");
-	if (lua_isnoneornil(L, 3)) {
-		lua_settop(L, 2);
-		lua_newtable(L);
-	}
+	if (!creds_there(L, status, g))
+		return sched_await(L, &g->base, "aws credentials", presign_k);
+	op = laws_check_op(L, hga_aws_client_svc(c), lb_checkstr(L, 2));
 	p = lb_newobj(L, sizeof(*p), 0, LAWS_PRESIGNED);
 	h = hold(L, 3);
-	if (expires < 1 || expires > 604800)
-		return lb_fail(L, HGA_USAGE, NULL,
-		               "presign: expires must be from 1 to 604800 "
-		               "seconds");
 	if (hga_aws_validate(op, hga_vtape_root(h->in), &h->text, NULL, &err) <
 	    0)
 		return lb_raise(L, &err);
 	hga_buf_clear(&h->text);
-	if (hga_aws_presign_url(c, op, hga_vtape_root(h->in), (unsigned)expires,
-	                        &p->req, &h->text, &err) < 0)
+	if (hga_aws_presign_url(c, g->creds, op, hga_vtape_root(h->in),
+	                        (unsigned)lua_tointeger(L, 4), &p->req,
+	                        &h->text, &err) < 0)
 		return lb_raise(L, &err);
 	lua_pushlstring(L, hga_buf_text(&h->text), h->text.len);
 	push_presigned(L, &p->req);
 	hga_aws_request_release(&p->req);
 	return 2;
+}
+
+/* core.presign(client, operation, params, expires) -> url, request; waits
+ * only for credentials */
+static int l_presign(lua_State *L)
+{
+	struct hga_aws_client *c = laws_check_client(L, 1)->c;
+	lua_Integer expires = luaL_optinteger(L, 4, 3600);
+
+	(void)laws_check_op(L, hga_aws_client_svc(c), lb_checkstr(L, 2));
+	lua_settop(L, 3);
+	if (lua_isnil(L, 3)) {
+		lua_settop(L, 2);
+		lua_newtable(L);
+	}
+	if (expires < 1 || expires > 604800)
+		return lb_fail(L, HGA_USAGE, NULL,
+		               "presign: expires must be from 1 to 604800 "
+		               "seconds");
+	lua_pushinteger(L, expires);
+	return with_creds(L, "aws presign", presign_k);
 }
 
 /* core.query(expression, value) -> value */

@@ -54,6 +54,10 @@ void laws_pushmetas(lua_State *L);
 void laws_pushanswer(lua_State *L, const struct laws_client *c,
                      struct hga_vtape *tape);
 
+/* Puts the reasons of the providers and a hint into the error object on top
+ * when that is NoCredentials. */
+void laws_set_tried(lua_State *L, const struct hga_err *err,
+                    const struct hga_buf *tried);
 /* core.call(client, operation, params, opts); waits. */
 int laws_call(lua_State *L);
 /* core.creates() -> rows of creates.def. */

@@ -385,6 +385,17 @@ static void set_fate(lua_State *L, const struct hga_aws_call *c)
 	}
 }
 
+void laws_set_tried(lua_State *L, const struct hga_err *err,
+                    const struct hga_buf *tried)
+{
+	if (strcmp(err->code, "NoCredentials") != 0)
+		return;
+	set_text(L, "tried", hga_buf_text(tried));
+	set_text(L, "hint",
+	         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add the "
+	         "profile to ~/.aws/credentials");
+}
+
 static int raise_failed(lua_State *L, struct l_call *x)
 {
 	struct hga_aws_call *c = &x->c;
@@ -393,6 +404,7 @@ static int raise_failed(lua_State *L, struct l_call *x)
 	if (c->message.len > 0)
 		set_text(L, "message", hga_buf_text(&c->message));
 	set_text(L, "code", c->code);
+	laws_set_tried(L, &c->base.err, &c->tried);
 	set_place(L, c);
 	set_fate(L, c);
 	if (x->g.led != NULL) {
@@ -420,12 +432,7 @@ static int raise_unstarted(lua_State *L, struct l_call *x,
 	lb_pusherr(L, err);
 	if (strcmp(err->code, "ParamValidation") == 0 && c->report.len > 0)
 		set_text(L, "message", hga_buf_text(&c->report));
-	if (strcmp(err->code, "NoCredentials") == 0) {
-		set_text(L, "tried", hga_buf_text(&c->tried));
-		set_text(L, "hint",
-		         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-		         "add the profile to ~/.aws/credentials");
-	}
+	laws_set_tried(L, err, &c->tried);
 	set_place(L, c);
 	set_bool(L, "sent", false);
 	lb_endop(L, &x->c.base);

@@ -121,6 +121,7 @@ static void drop_slot(struct hga_aws_call *c)
 static void settle(struct hga_aws_call *c)
 {
 	hga_timer_stop(loop_of(c), &c->timer);
+	hga_op_cancel(&c->get.base);
 	leave_queue(c);
 	drop_slot(c);
 	c->took_ms = now_ms() - c->started_ms;
@@ -362,12 +363,9 @@ static int open_streams(struct hga_aws_call *c, struct hga_err *err)
 
 static int prepare(struct hga_aws_call *c, struct hga_err *err)
 {
-	bool anonymous = (c->op.r->flags & HGA_OF_UNSIGNED) != 0;
 	char host[400];
-	int rc = hga_aws_client_ready(c->client, anonymous, &c->tried, err);
+	int rc = check_params(c, err);
 
-	if (rc == 0)
-		rc = check_params(c, err);
 	if (rc == 0)
 		rc = aws_hidden_add(&c->hidden, c->op.svc, c->op.r->input,
 		                    c->args.params, err);
@@ -375,8 +373,7 @@ static int prepare(struct hga_aws_call *c, struct hga_err *err)
 		rc = aws_serialize(c->client, c->op, c->args.params,
 		                   c->args.extra, &c->req, err);
 	if (rc == 0)
-		rc = aws_find_place(c->client, c->op, c->args.params,
-		                    anonymous ? NULL : c->client->creds,
+		rc = aws_find_place(c->client, c->op, c->args.params, c->creds,
 		                    &c->endpoint, err);
 	if (rc == 0)
 		rc = aws_place_request(c->client, &c->endpoint, c->op, &c->req,
@@ -390,11 +387,115 @@ static int prepare(struct hga_aws_call *c, struct hga_err *err)
 	c->host = aws_host_ensure(c->client->aws, host);
 	if (c->host == NULL)
 		return hga_fail_mem(err);
-	if (!anonymous)
-		c->creds = hga_creds_ref(c->client->creds);
 	set_limits(c);
 	keep_names(c);
 	return 0;
+}
+
+/* ---- credentials, gate ---- */
+
+static void on_creds(struct hga_op *op);
+
+/* 1: c->creds is set; 0: on_creds follows. */
+static int get_creds(struct hga_aws_call *c, struct hga_err *err)
+{
+	int rc;
+
+	hga_creds_get_release(&c->get);
+	memset(&c->get, 0, sizeof(c->get));
+	c->get.base.done = on_creds;
+	c->get.base.task = c;
+	rc = hga_creds_get_start(&c->get, c->client, err);
+	if (rc == 1) {
+		hga_creds_free(c->creds);
+		c->creds = hga_creds_ref(c->get.creds);
+	}
+	if (rc < 0)
+		(void)!hga_buf_addstr(&c->tried, hga_buf_str(&c->get.tried),
+		                      NULL);
+	return rc;
+}
+
+static int open_gate(struct hga_aws_call *c, struct hga_err *err)
+{
+	int rc;
+
+	if (c->args.gate == NULL)
+		return 0;
+	rc = c->args.gate(c->args.data, c, err);
+	if (rc < 0)
+		return rc;
+	c->gated = true;
+	c->marked_ms = now_ms();
+	return 0;
+}
+
+/* Not about the way to the service: no operation's name before it. */
+static void fail_plain(struct hga_aws_call *c, const struct hga_err *err)
+{
+	c->base.err = *err;
+	set_code(c, err->code);
+	c->ambiguous = c->any_ambiguous && c->op.r->repeat != HGA_REPEAT_READ;
+	(void)!hga_buf_adds(&c->message, err->msg, NULL);
+	finish(c);
+}
+
+static void again(struct hga_aws_call *c, int64_t delay_ms, const char *why);
+
+static void on_creds(struct hga_op *op)
+{
+	struct hga_aws_call *c = op->task;
+	bool first = c->creds == NULL;
+	struct hga_err err = op->err;
+
+	if (err.kind != HGA_OK)
+		(void)!hga_buf_addstr(&c->tried, hga_buf_str(&c->get.tried),
+		                      NULL);
+	if (err.kind == HGA_OK) {
+		hga_creds_free(c->creds);
+		c->creds = hga_creds_ref(c->get.creds);
+	}
+	if (err.kind == HGA_OK && first)
+		(void)!open_gate(c, &err);
+	if (err.kind != HGA_OK)
+		fail_plain(c, &err);
+	else
+		again(c, 0,
+		      first ? "credentials are there"
+		            : "credentials were got anew");
+}
+
+/* Waiting for them takes as long as the whole call may. */
+static int watch_creds(struct hga_aws_call *c, struct hga_err *err)
+{
+	int64_t left = c->deadline_ms - now_ms();
+
+	return hga_timer_start(loop_of(c), &c->timer, left > 0 ? left : 0, err);
+}
+
+static bool is_anonymous(const struct hga_aws_call *c)
+{
+	return c->client->anonymous || (c->op.r->flags & HGA_OF_UNSIGNED) != 0;
+}
+
+/* The first send, or what comes before it.  An account that is known only
+ * after waiting does not choose the endpoint: parameters are gone by then. */
+static int set_off(struct hga_aws_call *c, struct hga_err *err)
+{
+	int rc = hga_aws_client_ready(c->client, err);
+	bool wait = false;
+
+	if (rc == 0 && !is_anonymous(c)) {
+		rc = get_creds(c, err);
+		wait = rc == 0;
+	}
+	if (rc >= 0)
+		rc = prepare(c, err);
+	if (rc == 0 && wait)
+		return watch_creds(c, err);
+	if (rc == 0)
+		rc = open_gate(c, err);
+	return rc < 0 ? rc : hga_timer_start(loop_of(c), &c->timer, 0, err);
 }
 
 static void on_cancel(struct hga_op *op)
@@ -429,23 +530,13 @@ int hga_aws_call_start(struct hga_aws_call *c,
 	hga_buf_init(&c->tried, 4096);
 	hga_buf_init(&c->message, 1 << 20);
 	hga_buf_init(&c->hidden, AWS_REQUEST_MAX);
-	rc = prepare(c, err);
+	c->timer.fn = on_timer;
+	c->timer.data = c;
+	hga_op_begin(&c->base, on_cancel);
+	rc = set_off(c, err);
 	c->args.params = none;
 	c->args.extra = none;
 	c->args.to_path = NULL; /* the sink has it */
-	if (rc < 0)
-		return rc;
-	if (args->gate != NULL) {
-		rc = args->gate(args->data, c, err);
-		if (rc < 0)
-			return rc;
-		c->gated = true;
-		c->marked_ms = now_ms();
-	}
-	hga_op_begin(&c->base, on_cancel);
-	c->timer.fn = on_timer;
-	c->timer.data = c;
-	rc = hga_timer_start(loop_of(c), &c->timer, 0, err);
 	if (rc < 0)
 		settle(c);
 	return rc;
@@ -467,6 +558,7 @@ void hga_aws_call_release(struct hga_aws_call *c)
 	for (size_t i = 0; i < 4; i++)
 		hga_free(c->names[i]);
 	hga_creds_free(c->creds);
+	hga_creds_get_release(&c->get);
 	hga_aws_client_free(c->client);
 	c->out = NULL;
 	c->tape = NULL;
@@ -601,6 +693,7 @@ static int start_http(struct hga_aws_call *c, const char *url,
 {
 	struct hga_http_args a = {0};
 	bool unsafe = c->op.r->repeat == HGA_REPEAT_UNSAFE;
+	const struct hga_aws_env *env = &c->client->aws->env;
 
 	a.method = c->req.method;
 	a.url = url;
@@ -628,7 +721,7 @@ static int start_http(struct hga_aws_call *c, const char *url,
 	a.data = c;
 	c->http.base.done = on_http;
 	c->http.base.task = c;
-	return hga_http_start(loop_of(c), &c->http, &a, err);
+	return env->http(env->data, loop_of(c), &c->http, &a, err);
 }
 
 static int send_request(struct hga_aws_call *c, struct hga_err *err)
@@ -1119,6 +1212,34 @@ static void fail_finding(struct hga_aws_call *c, struct finding *f)
 	fail(c, &f->err);
 }
 
+/* The service says that the credentials are over: other ones, once. */
+static bool renew_creds(struct hga_aws_call *c, const struct finding *f)
+{
+	static const char *const codes[] = {
+	    "ExpiredToken", "ExpiredTokenException", "RequestExpired",
+	    "InvalidClientTokenId"};
+	struct hga_err err = {0};
+	bool over = false;
+	int rc;
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
+		over = over || hga_str_eqc(f->fact.code, codes[i]);
+	if (!over || f->error == NULL || c->renewed ||
+	    !cred_refused(c->client, c->creds))
+		return false;
+	c->renewed = true;
+	c->attempts--;
+	drop_slot(c);
+	rc = get_creds(c, &err);
+	if (rc == 0)
+		rc = watch_creds(c, &err);
+	else if (rc == 1)
+		again(c, 0, "others have got new credentials");
+	if (rc < 0)
+		fail_plain(c, &err);
+	return true;
+}
+
 static void decide(struct hga_aws_call *c, struct finding *f)
 {
 	int64_t delay;
@@ -1140,6 +1261,8 @@ static void decide(struct hga_aws_call *c, struct finding *f)
 		again(c, 0, "clock corrected");
 		return;
 	}
+	if (renew_creds(c, f))
+		return;
 	delay = patience(c, f);
 	if (delay >= 0) {
 		c->attempts--;

@@ -5,8 +5,9 @@
  * signing keys, clock offsets and queues per host, memory of things just
  * created.  A client is one service with its settings; nothing is read or
  * looked up before its first call.  A call lives in the caller's struct and
- * goes: credentials, endpoint, validate, serialise, gate (once) - sign, send,
- * parse, decide, sleep (per attempt) - settled, done.
+ * goes: endpoint, validate, serialise, credentials, gate (once) - sign, send,
+ * parse, decide, sleep (per attempt) - settled, done.  Credentials that the
+ * service calls expired are got anew once per call, which is no attempt.
  *
  * A request is repeated only by this code: the policy of retry.h consents,
  * the quota has a price left, and the operation's repeat class allows it for
@@ -70,6 +71,8 @@ struct hga_aws_client_args {
 	int64_t max_concurrency; /* requests in flight per host */
 	bool no_eventual;        /* no patience with things just created */
 	struct hga_creds *creds; /* NULL: the chain; a reference is taken */
+	bool no_cred_cache;      /* leave the CLI's cache of roles alone */
+	bool anonymous;          /* nothing is signed */
 };
 
 /* No I/O. */
@@ -82,18 +85,17 @@ struct hga_aws_client *hga_aws_client_ref(struct hga_aws_client *c);
 void hga_aws_client_free(struct hga_aws_client *c);
 
 /*
- * Reads the configuration: endpoint and (unless anonymous) credentials are
- * known afterwards.  Idempotent; calls do it themselves.  Errors as in
- * config.h, endpoint.h, cred.h; *tried (may be NULL) as in hga_creds_find.
+ * Reads the configuration: the endpoint is known afterwards.  Idempotent;
+ * calls do it themselves.  Errors as in config.h, endpoint.h.
  */
-int hga_aws_client_ready(struct hga_aws_client *c, bool anonymous,
-                         struct hga_buf *tried,
+int hga_aws_client_ready(struct hga_aws_client *c,
                          struct hga_err *err) HGA_MUST_USE;
 const struct hga_aws_svc *hga_aws_client_svc(const struct hga_aws_client *c);
 struct hga_aws_config *hga_aws_client_config(struct hga_aws_client *c);
-/* After ready; creds may be NULL (anonymous). */
+/* After ready. */
 const struct hga_aws_endpoint *
 hga_aws_client_endpoint(const struct hga_aws_client *c);
+/* What the last hga_creds_get_start got; NULL: nothing yet. */
 const struct hga_creds *hga_aws_client_creds(const struct hga_aws_client *c);
 
 /* ---- calls ---- */
@@ -116,7 +118,8 @@ struct hga_aws_call_args {
 	bool to_queue;
 	/*
 	 * The request is complete and nothing is sent.  < 0: it is not sent
-	 * and the call does not start.  Called by start.
+	 * and the call does not start, or fails with that.  Called by start,
+	 * or from the loop when credentials had to be waited for.
 	 */
 	int (*gate)(void *data, struct hga_aws_call *call, struct hga_err *err);
 	/* Before an attempt that leaves later than 60 s after the gate or the
@@ -166,7 +169,8 @@ struct hga_aws_call {
 	struct hga_aws_file file; /* the request's body */
 	struct hga_timer timer;
 	struct hga_aws_call *next; /* in a host's queue */
-	struct hga_creds *creds;
+	struct hga_creds *creds; /* of this call; replaced when they expired */
+	struct hga_creds_get get;
 	struct aws_host *host;
 	char invocation[37];
 	char *names[4];        /* of the input, for later patience */
@@ -175,7 +179,7 @@ struct hga_aws_call {
 	unsigned max_attempts, eventual_tries;
 	int last_cost;
 	bool gated, settled, in_slot, queued;
-	bool skew_fixed, resent_fresh, force_fresh, any_ambiguous;
+	bool skew_fixed, renewed, resent_fresh, force_fresh, any_ambiguous;
 	bool paced; /* held back by the client's rate limiter */
 };
 
@@ -208,7 +212,8 @@ struct hga_val hga_aws_call_answer(const struct hga_aws_call *call);
  * the URL: method, the headers that are signed, and the body; s3 leaves the
  * body open.
  */
-int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
+int hga_aws_presign_url(struct hga_aws_client *client,
+                        const struct hga_creds *creds, struct hga_aws_op op,
                         struct hga_val params, unsigned expires_s,
                         struct hga_aws_request *req, struct hga_buf *url,
                         struct hga_err *err) HGA_MUST_USE;

@@ -40,6 +40,7 @@ int hga_aws_new(struct hga_aws **out, const struct hga_aws_args *args,
 	aws->loop = args->loop;
 	aws->img = args->img;
 	aws->env = args->env != NULL ? *args->env : hga_aws_env_real;
+	hga_aws_env_fill(&aws->env);
 	aws->agent = hga_strdup(args->agent);
 	if (aws->agent == NULL) {
 		hga_aws_free(aws);
@@ -249,6 +250,8 @@ int hga_aws_client_new(struct hga_aws *aws, const struct hga_aws_client_args *a,
 	c->max_concurrency =
 	    (unsigned)or_default(a->max_concurrency, AWS_INFLIGHT);
 	c->eventual = !a->no_eventual;
+	c->no_cred_cache = a->no_cred_cache;
+	c->anonymous = a->anonymous;
 	if (a->creds != NULL) {
 		c->creds = hga_creds_ref(a->creds);
 		c->creds_given = true;
@@ -275,6 +278,8 @@ void hga_aws_client_free(struct hga_aws_client *c)
 	aws_places_release(c);
 	hga_aws_config_release(&c->config);
 	hga_creds_free(c->creds);
+	cred_source_free(c->source);
+	cred_source_free(c->bearer);
 	hga_free(c->ca_bundle);
 	hga_free(c->agent);
 	hga_free(c->agent_extra);
@@ -299,6 +304,8 @@ hga_aws_client_endpoint(const struct hga_aws_client *c)
 
 const struct hga_creds *hga_aws_client_creds(const struct hga_aws_client *c)
 {
+	if (c->creds == NULL && c->source != NULL)
+		return cred_source_creds(c->source);
 	return c->creds;
 }
 
@@ -363,15 +370,20 @@ static int add_plain(struct hga_buf *b, const char *prefix, const char *text,
 
 static int make_agent(struct hga_aws_client *c, struct hga_err *err)
 {
-	struct hga_aws_value app;
+	struct hga_aws_value app, where;
 	struct hga_buf b;
 	int rc = hga_aws_config_get(&c->config, HGA_SET_APP_ID, &app, err);
 
+	if (rc == 0)
+		rc = hga_aws_config_get(&c->config, HGA_SET_EXECUTION_ENV,
+		                        &where, err);
 	if (rc < 0)
 		return rc;
 	hga_buf_init(&b, 1024);
 	rc = hga_buf_addf(&b, err, "%s cfg/retry-mode#%s", c->aws->agent,
 	                  hga_retry_mode_name(c->mode));
+	if (rc == 0)
+		rc = add_plain(&b, " exec-env/", where.text, err);
 	if (rc == 0)
 		rc = add_plain(&b, " app/", app.text, err);
 	if (rc == 0)
@@ -396,19 +408,15 @@ static int make_ready(struct hga_aws_client *c, struct hga_err *err)
 	return rc;
 }
 
-int hga_aws_client_ready(struct hga_aws_client *c, bool anonymous,
-                         struct hga_buf *tried, struct hga_err *err)
+int hga_aws_client_ready(struct hga_aws_client *c, struct hga_err *err)
 {
 	int rc = 0;
 
 	if (!c->ready)
 		rc = make_ready(c, err);
-	if (rc < 0)
-		return rc;
-	c->ready = true;
-	if (anonymous || c->creds != NULL)
-		return 0;
-	return hga_creds_find(&c->config, &c->creds, tried, err);
+	if (rc == 0)
+		c->ready = true;
+	return rc;
 }
 
 /* ---- requests ---- */
@@ -482,7 +490,7 @@ static int neighbour(struct hga_aws_client *c, struct hga_str region,
 	    .profile = hga_str(c->config.args[HGA_SET_PROFILE]),
 	    .region = region,
 	    .endpoint_url = hga_str(c->config.args[HGA_SET_ENDPOINT_URL]),
-	    .creds = c->creds};
+	    .anonymous = true}; /* signs with given ones only */
 
 	return hga_aws_client_new(c->aws, &a, out, err);
 }
@@ -498,9 +506,15 @@ static int presign_copy(struct hga_aws_client *c, struct hga_aws_op op,
 	struct hga_aws_client *there = NULL;
 	struct hga_aws_request req = {0};
 	struct hga_vtape *with = NULL;
+	const struct hga_creds *creds = hga_aws_client_creds(c);
 	struct hga_buf url;
-	int rc = begin_change(params, names, &with, err);
+	int rc;
 
+	if (creds == NULL)
+		return hga_fail(err, HGA_USAGE, 0, NULL,
+		                "the copy's URL is signed before credentials "
+		                "are waited for: call aws.credentials first");
+	rc = begin_change(params, names, &with, err);
 	hga_buf_init(&url, AWS_REQUEST_MAX);
 	if (rc == 0) {
 		change(with, names[0], hga_str(c->endpoint.region));
@@ -509,8 +523,9 @@ static int presign_copy(struct hga_aws_client *c, struct hga_aws_op op,
 	if (rc == 0)
 		rc = neighbour(c, from, &there, err);
 	if (rc == 0)
-		rc = hga_aws_presign_url(there, op, hga_vtape_root(with), 3600,
-		                         &req, &url, err);
+		rc = hga_aws_presign_url(there, creds, op,
+		                         hga_vtape_root(with), 3600, &req,
+		                         &url, err);
 	if (rc == 0)
 		rc = begin_change(params, names, out, err);
 	if (rc == 0) {
@@ -665,9 +680,10 @@ static void forget_body(struct hga_aws_request *req)
 	req->has_body = false;
 }
 
-static int presign(struct hga_aws_client *c, const struct hga_aws_endpoint *e,
-                   struct hga_aws_op op, struct hga_aws_request *req,
-                   unsigned expires_s, struct hga_buf *url, struct hga_err *err)
+static int presign(struct hga_aws_client *c, const struct hga_creds *creds,
+                   const struct hga_aws_endpoint *e, struct hga_aws_op op,
+                   struct hga_aws_request *req, unsigned expires_s,
+                   struct hga_buf *url, struct hga_err *err)
 {
 	enum hga_aws_protocol p = (enum hga_aws_protocol)op.svc->r->protocol;
 	struct hga_sign_args a;
@@ -676,7 +692,7 @@ static int presign(struct hga_aws_client *c, const struct hga_aws_endpoint *e,
 
 	if (rc < 0)
 		return rc;
-	a = aws_sign_args(c, e, c->creds, aws_host_ensure(c->aws, host), host);
+	a = aws_sign_args(c, e, creds, aws_host_ensure(c->aws, host), host);
 	a.expires_s = expires_s;
 	a.unsigned_payload = a.content_sha256; /* s3 */
 	a.content_sha256 = false;
@@ -696,20 +712,21 @@ static int presign(struct hga_aws_client *c, const struct hga_aws_endpoint *e,
 	    hga_buf_text(&req->path), hga_buf_text(&req->query));
 }
 
-int hga_aws_presign_url(struct hga_aws_client *client, struct hga_aws_op op,
+int hga_aws_presign_url(struct hga_aws_client *client,
+                        const struct hga_creds *creds, struct hga_aws_op op,
                         struct hga_val params, unsigned expires_s,
                         struct hga_aws_request *req, struct hga_buf *url,
                         struct hga_err *err)
 {
 	const struct hga_val none = {NULL, 0};
 	struct hga_aws_endpoint e;
-	int rc = hga_aws_client_ready(client, false, NULL, err);
+	int rc = hga_aws_client_ready(client, err);
 
 	if (rc == 0)
-		rc = aws_find_place(client, op, params, client->creds, &e, err);
+		rc = aws_find_place(client, op, params, creds, &e, err);
 	if (rc == 0)
 		rc = aws_serialize(client, op, params, none, req, err);
 	if (rc == 0)
-		rc = presign(client, &e, op, req, expires_s, url, err);
+		rc = presign(client, creds, &e, op, req, expires_s, url, err);
 	return rc;
 }

@@ -61,6 +61,8 @@ struct hga_aws {
 	struct aws_recent recent[AWS_RECENT];
 	size_t recent_at; /* next slot */
 	uint64_t seed;    /* of the jitter, 0: the environment's random */
+	struct cred_source *sources; /* of credentials (cred_get.c) */
+	int64_t sso_tried_us;        /* last refresh of a token */
 };
 
 struct hga_aws_client {
@@ -68,8 +70,9 @@ struct hga_aws_client {
 	struct hga_aws *aws;
 	const struct hga_aws_svc *svc;
 	struct hga_aws_config config;
-	struct hga_creds *creds;
-	bool creds_given, ready;
+	struct hga_creds *creds; /* given or static */
+	struct cred_source *source, *bearer;
+	bool creds_given, no_cred_cache, anonymous, ready;
 	struct hga_aws_endpoint endpoint; /* of no operation in particular */
 	bool varies;                      /* it depends on the call */
 	struct aws_placed *places;        /* AWS_PLACES of them, made at need */
@@ -88,6 +91,13 @@ struct hga_aws_client {
 	char *agent_extra;
 };
 
+/* Drops one reference; NULL is allowed. */
+void cred_source_free(struct cred_source *s);
+/* What it has now or NULL. */
+struct hga_creds *cred_source_creds(const struct cred_source *s);
+/* A service refused these credentials as expired: true when others can be
+ * got, which the next hga_creds_get_start does. */
+bool cred_refused(struct hga_aws_client *c, const struct hga_creds *used);
 /* The host's record, made at need; NULL without memory. */
 struct aws_host *aws_host_ensure(struct hga_aws *aws, const char *name);
 /* Uniform in [0, 1). */

@@ -4,12 +4,14 @@
  */
 #include "aws/config.h"
 
+#include "aws/ask.h"
 #include "aws/valid.h"
 #include "base/crypto.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/time.h"
 
+#include <fcntl.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,9 +68,81 @@ static int real_uuid(void *data, char out[37], struct hga_err *err)
 	return hga_uuid(out, err);
 }
 
+static int real_read_private(void *data, const char *path, struct hga_buf *out,
+                             struct hga_err *err)
+{
+	int rc, fd = hga_fs_open(path, O_RDONLY | O_NONBLOCK, 0, err);
+
+	(void)data;
+	if (fd < 0)
+		return fd;
+	rc = hga_fs_check_owner(fd, path, 077, false, err);
+	if (rc == 0)
+		rc = hga_fs_read_fd(fd, path, FILE_MAX, out, err);
+	(void)close(fd); /* only read from */
+	return rc;
+}
+
+static int real_write_private(void *data, const char *path, struct hga_str text,
+                              struct hga_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	int rc = 0;
+
+	(void)data;
+	if (slash != NULL && slash != path) {
+		dir = hga_memdup0(path, (size_t)(slash - path));
+		if (dir == NULL)
+			return hga_fail_mem(err);
+		rc = hga_fs_mkdir(dir, 0700, true, err);
+		hga_free(dir);
+	}
+	if (rc < 0)
+		return rc;
+	return hga_fs_replace(path, text, 0600, HGA_FS_SYNC, err);
+}
+
+static int real_http(void *data, struct hga_loop *loop, struct hga_http *op,
+                     const struct hga_http_args *args, struct hga_err *err)
+{
+	(void)data;
+	return hga_http_start(loop, op, args, err);
+}
+
+static int real_spawn(void *data, struct hga_loop *loop, struct hga_proc *op,
+                      const struct hga_proc_args *args, struct hga_err *err)
+{
+	(void)data;
+	return hga_proc_start(loop, op, args, err);
+}
+
+static int real_ask(void *data, struct hga_loop *loop, struct hga_ask *op,
+                    const char *prompt, struct hga_err *err)
+{
+	(void)data;
+	return hga_ask_start(loop, op, prompt, err);
+}
+
 const struct hga_aws_env hga_aws_env_real = {
-    NULL, real_getenv, real_read, real_home, real_wall, real_random, real_uuid,
+    NULL,        real_getenv, real_read,         real_home,          real_wall,
+    real_random, real_uuid,   real_read_private, real_write_private, real_http,
+    real_spawn,  real_ask,
 };
+
+void hga_aws_env_fill(struct hga_aws_env *env)
+{
+	if (env->read_private == NULL)
+		env->read_private = real_read_private;
+	if (env->write_private == NULL)
+		env->write_private = real_write_private;
+	if (env->http == NULL)
+		env->http = real_http;
+	if (env->spawn == NULL)
+		env->spawn = real_spawn;
+	if (env->ask == NULL)
+		env->ask = real_ask;
+}
 
 const char *hga_aws_env_get(const struct hga_aws_env *env, const char *name)
 {
@@ -157,6 +231,47 @@ static const struct setting settings[HGA_SET_COUNT] = {
                              {"AWS_DISABLE_REQUEST_COMPRESSION", NULL},
                              "disable_request_compression",
                              "false"},
+    [HGA_SET_EXECUTION_ENV] = {"execution_env",
+                               {"AWS_EXECUTION_ENV", NULL},
+                               NULL,
+                               NULL},
+    [HGA_SET_IMDS_DISABLED] = {"ec2_metadata_disabled",
+                               {"AWS_EC2_METADATA_DISABLED", NULL},
+                               NULL,
+                               "false"},
+    [HGA_SET_IMDS_ENDPOINT] = {"ec2_metadata_service_endpoint",
+                               {"AWS_EC2_METADATA_SERVICE_ENDPOINT", NULL},
+                               "ec2_metadata_service_endpoint",
+                               NULL},
+    [HGA_SET_IMDS_MODE] = {"ec2_metadata_service_endpoint_mode",
+                           {"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", NULL},
+                           "ec2_metadata_service_endpoint_mode",
+                           "IPv4"},
+    [HGA_SET_IMDS_NO_V1] = {"ec2_metadata_v1_disabled",
+                            {"AWS_EC2_METADATA_V1_DISABLED", NULL},
+                            "ec2_metadata_v1_disabled",
+                            "false"},
+    [HGA_SET_IMDS_TIMEOUT] = {"metadata_service_timeout",
+                              {"AWS_METADATA_SERVICE_TIMEOUT", NULL},
+                              "metadata_service_timeout",
+                              "1"},
+    [HGA_SET_IMDS_ATTEMPTS] = {"metadata_service_num_attempts",
+                               {"AWS_METADATA_SERVICE_NUM_ATTEMPTS", NULL},
+                               "metadata_service_num_attempts",
+                               "1"},
+    [HGA_SET_LOGIN_CACHE] = {"login_cache_directory",
+                             {"AWS_LOGIN_CACHE_DIRECTORY", NULL},
+                             NULL,
+                             NULL},
+    [HGA_SET_HTTPS_PROXY] = {"https_proxy",
+                             {"https_proxy", "HTTPS_PROXY"},
+                             NULL,
+                             NULL},
+    [HGA_SET_HTTP_PROXY] = {"http_proxy",
+                            {"http_proxy", "HTTP_PROXY"},
+                            NULL,
+                            NULL},
+    [HGA_SET_NO_PROXY] = {"no_proxy", {"no_proxy", "NO_PROXY"}, NULL, NULL},
 };
 
 const char *hga_aws_setting_name(enum hga_aws_setting s)
@@ -259,26 +374,32 @@ int hga_aws_default_path(const struct hga_aws_env *env, bool windows,
 	return hga_buf_addf(out, err, "%s%s.aws%s%s", home, sep, sep, file);
 }
 
-/* "~/x" -> home/x; everything else as it is. */
+int hga_aws_expand(const struct hga_aws_env *env, const char *path,
+                   struct hga_buf *out, struct hga_err *err)
+{
+	const char *home = NULL;
+	int rc = 0;
+
+	if (path[0] == '~' && path[1] == '/') {
+		home = hga_aws_env_get(env, "HOME");
+		if (home == NULL)
+			home = env->home(env->data);
+	}
+	if (home != NULL)
+		rc = hga_buf_adds(out, home, err);
+	if (rc < 0)
+		return rc;
+	return hga_buf_adds(out, home != NULL ? path + 1 : path, err);
+}
+
 static int expand(const struct hga_aws_config *c, const char *path, char **out,
                   struct hga_err *err)
 {
-	const char *home;
 	struct hga_buf b;
-	int rc = 0;
+	int rc;
 
 	hga_buf_init(&b, 4096);
-	if (path[0] == '~' && path[1] == '/') {
-		home = hga_aws_env_get(c->env, "HOME");
-		if (home == NULL)
-			home = c->env->home(c->env->data);
-		if (home != NULL) {
-			rc = hga_buf_adds(&b, home, err);
-			path++;
-		}
-	}
-	if (rc == 0)
-		rc = hga_buf_adds(&b, path, err);
+	rc = hga_aws_expand(c->env, path, &b, err);
 	if (rc == 0)
 		*out = hga_buf_move(&b);
 	hga_buf_release(&b);
@@ -339,6 +460,12 @@ hga_aws_config_section(const struct hga_aws_config *c, bool credentials)
 	return hga_aws_config_find(c, credentials, c->profile);
 }
 
+bool hga_aws_config_has(const struct hga_aws_config *c, const char *profile)
+{
+	return hga_aws_config_find(c, false, profile) != NULL ||
+	       hga_aws_config_find(c, true, profile) != NULL;
+}
+
 static void suggest_from(const struct hga_ini *ini, const char *type,
                          struct hga_suggest *s)
 {
@@ -348,23 +475,24 @@ static void suggest_from(const struct hga_ini *ini, const char *type,
 	}
 }
 
-static int no_profile(const struct hga_aws_config *c, struct hga_err *err)
+int hga_aws_config_missing(const struct hga_aws_config *c, const char *profile,
+                           struct hga_err *err)
 {
 	struct hga_suggest s;
 	struct hga_str best;
 
-	hga_suggest_init(&s, hga_str(c->profile));
+	hga_suggest_init(&s, hga_str(profile));
 	suggest_from(&c->credentials, "", &s);
 	suggest_from(&c->config, "profile", &s);
 	best = hga_suggest_best(&s);
 	if (best.s == NULL)
 		return hga_fail(err, HGA_USAGE, 0, "ProfileNotFound",
 		                "The config profile (%s) could not be found",
-		                c->profile);
+		                profile);
 	return hga_fail(err, HGA_USAGE, 0, "ProfileNotFound",
 	                "The config profile (%s) could not be found; "
 	                "did you mean %.*s?",
-	                c->profile, HGA_STRF(best));
+	                profile, HGA_STRF(best));
 }
 
 static int load(struct hga_aws_config *c, struct hga_err *err)
@@ -387,9 +515,8 @@ static int load(struct hga_aws_config *c, struct hga_err *err)
 	if (rc < 0)
 		return rc;
 	if (c->profile_named && strcmp(c->profile, "default") != 0 &&
-	    hga_aws_config_section(c, false) == NULL &&
-	    hga_aws_config_section(c, true) == NULL)
-		return no_profile(c, err);
+	    !hga_aws_config_has(c, c->profile))
+		return hga_aws_config_missing(c, c->profile, err);
 	return 0;
 }
 
@@ -446,9 +573,18 @@ static bool from_profile(const struct hga_aws_config *c, const char *key,
 const char *hga_aws_config_prop(const struct hga_aws_config *c,
                                 const char *name)
 {
-	struct hga_aws_value v;
+	return hga_aws_config_prop_of(c, c->profile, name);
+}
 
-	return from_profile(c, name, &v) ? v.text : NULL;
+const char *hga_aws_config_prop_of(const struct hga_aws_config *c,
+                                   const char *profile, const char *name)
+{
+	const char *v =
+	    hga_ini_get(hga_aws_config_find(c, true, profile), name);
+
+	if (v != NULL)
+		return v;
+	return hga_ini_get(hga_aws_config_find(c, false, profile), name);
 }
 
 static int check_value(enum hga_aws_setting s, const struct hga_aws_value *v,
@@ -509,6 +645,23 @@ int hga_aws_config_bool(struct hga_aws_config *c, enum hga_aws_setting s,
 	return hga_fail(err, HGA_USAGE, 0, NULL,
 	                "%s: \"%.*s\" is neither true nor false (from %s)",
 	                settings[s].name, HGA_STRF(t), v.where);
+}
+
+int hga_aws_config_num(struct hga_aws_config *c, enum hga_aws_setting s,
+                       double max, double *out, struct hga_err *err)
+{
+	struct hga_aws_value v;
+	int rc = hga_aws_config_get(c, s, &v, err);
+
+	if (rc < 0)
+		return rc;
+	if (hga_str_num(hga_str_trim(hga_str(v.text)), out) && *out >= 0 &&
+	    *out <= max)
+		return 0;
+	return hga_fail(err, HGA_USAGE, 0, NULL,
+	                "%s: \"%s\" is not a number from 0 to %g (from %s)",
+	                settings[s].name, v.text != NULL ? v.text : "", max,
+	                v.text != NULL ? v.where : "nowhere");
 }
 
 /* ---- endpoints ---- */

@@ -16,9 +16,13 @@
 #include "base/err.h"
 #include "base/ini.h"
 #include "base/str.h"
+#include "net/http.h"
+#include "net/proc.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+struct hga_ask;
 
 /* The outside world.  Functions get data as first argument. */
 struct hga_aws_env {
@@ -33,10 +37,28 @@ struct hga_aws_env {
 	int64_t (*wall_us)(void *data);
 	double (*random)(void *data); /* [0, 1) */
 	int (*uuid)(void *data, char out[37], struct hga_err *err);
+
+	/* ---- NULL: the real one, see hga_aws_env_fill ---- */
+	/* As read; a file of somebody else, or one that others may read or
+	 * write, is -HGA_AUTH. */
+	int (*read_private)(void *data, const char *path, struct hga_buf *out,
+	                    struct hga_err *err);
+	/* Replaces a file (0600, synced) and makes its directory (0700). */
+	int (*write_private)(void *data, const char *path, struct hga_str text,
+	                     struct hga_err *err);
+	/* As hga_http_start, hga_proc_start, hga_ask_start. */
+	int (*http)(void *data, struct hga_loop *loop, struct hga_http *op,
+	            const struct hga_http_args *args, struct hga_err *err);
+	int (*spawn)(void *data, struct hga_loop *loop, struct hga_proc *op,
+	             const struct hga_proc_args *args, struct hga_err *err);
+	int (*ask)(void *data, struct hga_loop *loop, struct hga_ask *op,
+	           const char *prompt, struct hga_err *err);
 };
 
 /* The real one (data is not used). */
 extern const struct hga_aws_env hga_aws_env_real;
+/* Puts the real functions where there are none. */
+void hga_aws_env_fill(struct hga_aws_env *env);
 
 enum hga_aws_setting {
 	HGA_SET_PROFILE = 0,
@@ -56,6 +78,17 @@ enum hga_aws_setting {
 	HGA_SET_APP_ID,
 	HGA_SET_COMPRESS_MIN, /* request_min_compression_size_bytes */
 	HGA_SET_NO_COMPRESS,  /* disable_request_compression */
+	HGA_SET_EXECUTION_ENV,
+	HGA_SET_IMDS_DISABLED,
+	HGA_SET_IMDS_ENDPOINT,
+	HGA_SET_IMDS_MODE,
+	HGA_SET_IMDS_NO_V1,
+	HGA_SET_IMDS_TIMEOUT,
+	HGA_SET_IMDS_ATTEMPTS,
+	HGA_SET_LOGIN_CACHE,
+	HGA_SET_HTTPS_PROXY, /* the transport reads it; here to be shown */
+	HGA_SET_HTTP_PROXY,
+	HGA_SET_NO_PROXY,
 	HGA_SET_COUNT
 };
 
@@ -121,9 +154,25 @@ int hga_aws_config_endpoint(struct hga_aws_config *c, struct hga_str service_id,
                             struct hga_aws_value *out,
                             struct hga_err *err) HGA_MUST_USE;
 
+/* Number of a setting: seconds or a count, not negative and at most max;
+ * anything else is -HGA_USAGE. */
+int hga_aws_config_num(struct hga_aws_config *c, enum hga_aws_setting s,
+                       double max, double *out,
+                       struct hga_err *err) HGA_MUST_USE;
 /* Property of the profile in use (merged), or NULL.  After loading. */
 const char *hga_aws_config_prop(const struct hga_aws_config *c,
                                 const char *name);
+/* The same of any profile. */
+const char *hga_aws_config_prop_of(const struct hga_aws_config *c,
+                                   const char *profile, const char *name);
+/* Some file has a section for the profile. */
+bool hga_aws_config_has(const struct hga_aws_config *c, const char *profile);
+/* Fails with "ProfileNotFound" and a suggestion. */
+int hga_aws_config_missing(const struct hga_aws_config *c, const char *profile,
+                           struct hga_err *err);
+/* Appends path with "~/" made the home directory. */
+int hga_aws_expand(const struct hga_aws_env *env, const char *path,
+                   struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
 /* The profile's section in one file, or NULL.  After loading. */
 const struct hga_ini_section *
 hga_aws_config_section(const struct hga_aws_config *c, bool credentials);

@@ -111,7 +111,7 @@ cat > "$tmp/sts.lua" << 'LUA'
 return function() require("hgauto.aws").client("sts"):get_caller_identity() end
 LUA
 run 3 "no credentials" \
-	'^hgauto: no AWS credentials found (environment, profile "default", container, instance metadata)$' \
+	'^hgauto: Unable to locate credentials$' \
 	run "$tmp/sts.lua"
 (
 	export AWS_ACCESS_KEY_ID=AKIAWRONG AWS_SECRET_ACCESS_KEY=wrong

@@ -17,6 +17,7 @@ for _, name in ipairs { "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
   host.setenv(name, nil)
 end
 host.setenv("HOME", t.tmpdir())
+host.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 local function form(body)
   local out = {}
@@ -478,8 +479,7 @@ t.test("credentials", function()
   local e = t.raises(function()
     aws.client("ec2", { region = "us-west-2" }):describe_instances()
   end, { kind = "auth", code = "NoCredentials" }, "none")
-  t.is(e.message, 'no AWS credentials found (environment, profile "default", container, '
-    .. "instance metadata)", "said so")
+  t.is(e.message, "Unable to locate credentials", "said so")
   t.like(e.tried, "environment: AWS_ACCESS_KEY_ID is not set", "with reasons")
   t.raises(function()
     aws.client("ec2", { region = "x", credentials = { access_key = "a" } })

@@ -895,7 +895,7 @@ static void test_presign(void)
 
 	hga_buf_init(&url, 1 << 16);
 	ok(hga_aws_client_new(aws, &r->ca, &r->client, &r->err) == 0 &&
-	       hga_aws_presign_url(r->client, r->a.op,
+	       hga_aws_presign_url(r->client, creds, r->a.op,
 	                           hga_vtape_root(r->params), 600, &req, &url,
 	                           &r->err) == 0,
 	   "a URL is presigned");

@@ -6,7 +6,7 @@
 
 #include "aws_env.h"
 
-#include "aws/cred.h"
+#include "aws/call.h"
 #include "base/log.h"
 #include "base/redact.h"
 
@@ -15,21 +15,50 @@
 
 static struct hga_buf tried;
 
+static void on_done(struct hga_op *op)
+{
+	*(bool *)op->task = true;
+}
+
+/* The chain under the fake world; one loop for each question. */
 static int find(struct fake_env *f, const char *profile, struct hga_creds **out,
                 struct hga_err *err)
 {
-	struct hga_aws_config c;
+	struct hga_loop *loop = hga_loop_new(err);
+	struct hga_aws_args args = {loop, NULL, &f->env, "test"};
+	struct hga_aws_client_args a = {0};
+	struct hga_aws_client *client = NULL;
+	struct hga_creds_get g = {0};
+	struct hga_aws *aws = NULL;
+	bool done = false;
 	int rc;
 
 	*out = NULL;
-	hga_buf_clear(&tried);
 	memset(err, 0, sizeof(*err));
-	hga_aws_config_init(&c, &f->env);
-	rc = hga_aws_config_arg(&c, HGA_SET_PROFILE, hga_str(profile), err);
+	a.profile = hga_str(profile);
+	g.base.done = on_done;
+	g.base.task = &done;
+	rc = hga_aws_new(&aws, &args, err);
 	if (rc == 0)
-		rc = hga_creds_find(&c, out, &tried, err);
-	hga_aws_config_release(&c);
-	return rc;
+		rc = hga_aws_client_new(aws, &a, &client, err);
+	if (rc == 0)
+		rc = hga_creds_get_start(&g, client, err);
+	while (rc == 0 && !done)
+		if (hga_loop_step(loop, 1000, err) < 0)
+			abort();
+	if (rc == 0 && g.base.err.kind != HGA_OK) {
+		*err = g.base.err;
+		rc = -(int)err->kind;
+	}
+	if (g.creds != NULL)
+		*out = hga_creds_ref(g.creds);
+	hga_buf_clear(&tried);
+	(void)!hga_buf_addstr(&tried, hga_buf_str(&g.tried), NULL);
+	hga_creds_get_release(&g);
+	hga_aws_client_free(client);
+	hga_aws_free(aws);
+	hga_loop_free(loop);
+	return rc < 0 ? rc : 0;
 }
 
 static void found(struct fake_env *f, const char *profile, const char *id,
@@ -116,12 +145,12 @@ static void test_profile(void)
 	          "[profile login]\nlogin_session = arn\n");
 	found(&f, "", "CONF", "profile", "the config file has keys, too");
 	fails(&f, "half", "PartialCredentials", "aws_secret_access_key");
-	fails(&f, "role", "CredentialProvider", "role_arn");
-	fails(&f, "sso", "CredentialProvider", "sso_account_id");
-	fails(&f, "proc", "CredentialProvider", "credential_process");
-	fails(&f, "web", "CredentialProvider", "web_identity_token_file");
-	fails(&f, "login", "CredentialProvider", "login_session");
-	fails(&f, "token", "NoCredentials", "profile \"token\"");
+	fails(&f, "role", "CredentialProvider", "assume-role (profile");
+	fails(&f, "sso", "CredentialProvider", "sso_start_url");
+	fails(&f, "proc", "CredentialProvider", "code 1");
+	fails(&f, "web", "CredentialProvider", "web identity (profile");
+	fails(&f, "login", "CredentialProvider", "aws login");
+	fails(&f, "token", "NoCredentials", "Unable to locate");
 	ok(strstr(hga_buf_text(&tried), "gives a token, not credentials") !=
 	       NULL,
 	   "a session without account is explained");
@@ -129,7 +158,7 @@ static void test_profile(void)
 	          "[default]\naws_access_key_id = CRED\n"
 	          "aws_secret_access_key = " SECRET "\n");
 	found(&f, "", "CRED", "profile", "the credentials file comes first");
-	fake_var(&f, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1/");
+	fake_var(&f, "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://10.1.2.3/");
 	found(&f, "", "CRED", "profile", "files come before the container");
 	fails(&f, "token", "CredentialProvider",
 	      "AWS_CONTAINER_CREDENTIALS_FULL_URI");
@@ -140,7 +169,7 @@ static void test_none(void)
 	struct fake_env f;
 
 	fake_init(&f);
-	fails(&f, "", "NoCredentials", "no AWS credentials found");
+	fails(&f, "", "NoCredentials", "Unable to locate credentials");
 	ok(strstr(hga_buf_text(&tried),
 	          "environment: AWS_ACCESS_KEY_ID is not set\n") != NULL,
 	   "each provider says why it did not apply");

@@ -13,7 +13,7 @@ struct fake_env {
 	struct hga_aws_env env; /* give this to the code */
 	struct {
 		const char *name, *value;
-	} vars[32];
+	} vars[48];
 	struct {
 		const char *path, *text;
 	} files[8];
@@ -27,11 +27,12 @@ __attribute__((unused)) static const char *fake_getenv(void *data,
 {
 	const struct fake_env *f = data;
 
-	for (size_t i = 0; i < 32 && f->vars[i].name != NULL; i++) {
+	for (size_t i = 0; i < 48 && f->vars[i].name != NULL; i++) {
 		if (strcmp(f->vars[i].name, name) == 0)
 			return f->vars[i].value;
 	}
-	return NULL;
+	/* Nobody asks the metadata service by mistake. */
+	return strcmp(name, "AWS_EC2_METADATA_DISABLED") == 0 ? "true" : NULL;
 }
 
 __attribute__((unused)) static int fake_read(void *data, const char *path,

@@ -45,7 +45,7 @@ static int place_open(struct place *p, const struct hga_aws_image *img,
 	if (hga_aws_new(&p->aws, &args, &p->err) < 0 ||
 	    hga_aws_client_new(p->aws, &p->a, &p->c, &p->err) < 0)
 		abort();
-	return hga_aws_client_ready(p->c, true, NULL, &p->err);
+	return hga_aws_client_ready(p->c, &p->err);
 }
 
 /* want: URL and, after a blank, signing region and partition. */

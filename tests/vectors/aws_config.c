@@ -1,13 +1,12 @@
 /*
- * Profile files, configured endpoints, file locations and static credentials:
- * the shared cases of the SDK teams, over a world without a file system.
+ * Profile files, configured endpoints and file locations: the shared cases of
+ * the SDK teams, over a world without a file system.
  */
 #include "vec.h"
 
 #include "../unit/aws_env.h"
 
 #include "aws/config.h"
-#include "aws/cred.h"
 #include "base/log.h"
 
 #define NO_CASES "no third-party cases (HGAUTO_VECTORS)"
@@ -282,120 +281,12 @@ static void endpoint_urls(void)
 	hga_vtape_free(t);
 }
 
-/* ---- credentials without network ---- */
-
-/* Files of a case below its fs/. */
-static int case_read(void *data, const char *path, struct hga_buf *out,
-                     struct hga_err *err)
-{
-	const struct fake_env *f = data;
-	char file[8192];
-	size_t n;
-	char *text;
-
-	snprintf(file, sizeof(file), "%s/fs%s", f->files[7].path, path);
-	text = vec_read(file, &n);
-	if (text == NULL)
-		return hga_fail(err, HGA_NOTFOUND, 0, NULL, "missing");
-	n = (size_t)hga_buf_add(out, text, n, err);
-	hga_free(text);
-	return (int)n;
-}
-
-/* Network, a child or another provider: not for this driver. */
-static bool static_keys_only(const char *dir)
-{
-	char file[4500];
-	struct hga_vtape *t;
-	bool quiet;
-
-	snprintf(file, sizeof(file), "%s/http-traffic.json", dir);
-	t = vec_json(file);
-	quiet = t == NULL ||
-	        hga_val_count(hga_val_get(hga_vtape_root(t), "events")) == 0;
-	hga_vtape_free(t);
-	return quiet;
-}
-
-static bool cred_case(const char *dir, struct hga_val want)
-{
-	struct hga_val good = hga_val_get(hga_val_get(want, "result"), "Ok");
-	struct hga_aws_config cfg;
-	struct hga_creds *c = NULL;
-	struct hga_vtape *vars;
-	struct fake_env f;
-	char file[4500];
-	bool same;
-	int rc;
-
-	fake_init(&f);
-	f.env.read = case_read;
-	f.files[7].path = dir;
-	snprintf(file, sizeof(file), "%s/env.json", dir);
-	vars = vec_json(file);
-	if (vars != NULL) {
-		struct hga_vit it = hga_val_first(hga_vtape_root(vars));
-
-		for (; hga_val_more(it); it = hga_val_next(it))
-			fake_var(&f, keep(hga_vit_name(&it)),
-			         keep(hga_val_str(hga_vit_val(it))));
-	}
-	hga_aws_config_init(&cfg, &f.env);
-	rc = hga_creds_find(&cfg, &c, NULL, NULL);
-	if (vec_none(good))
-		same = rc < 0;
-	else
-		same = rc == 0 &&
-		       hga_str_eqc(vec_str(good, "access_key_id"),
-		                   c->access_key_id) &&
-		       hga_str_eqc(vec_str(good, "secret_access_key"),
-		                   c->secret.s);
-	hga_creds_free(c);
-	hga_aws_config_release(&cfg);
-	hga_vtape_free(vars);
-	return same;
-}
-
-static void credentials(void)
-{
-	struct vec_count count = {.name = "cred-chain (static keys)"};
-	char dir[4400], file[4500];
-	DIR *d = opendir(vec_path("cred-chain"));
-	const struct dirent *e;
-
-	if (d == NULL) {
-		skip(NO_CASES);
-		return;
-	}
-	while ((e = readdir(d)) != NULL) {
-		struct hga_vtape *t;
-
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(dir, sizeof(dir), "%s/%.200s", vec_path("cred-chain"),
-		         e->d_name);
-		snprintf(file, sizeof(file), "%.4400s/test-case.json", dir);
-		t = vec_json(file);
-		if (t == NULL)
-			continue;
-		if (static_keys_only(dir))
-			vec_case(&count, cred_case(dir, hga_vtape_root(t)),
-			         e->d_name, "differs");
-		else
-			count.skipped++;
-		hga_vtape_free(t);
-	}
-	closedir(d);
-	vec_end(&count);
-}
-
 int main(void)
 {
 	each("profile-parser.json", "profile-parser", "tests", parser_case);
 	each("profile-file-location.json", "profile-file-location", "tests",
 	     location_case);
 	endpoint_urls();
-	credentials();
 	hga_log_release();
 	return done();
 }

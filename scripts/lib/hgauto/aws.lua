@@ -36,6 +36,15 @@ local function take_credentials(opts)
   end
 end
 
+local function take_cache(opts)
+  local cache = opts.credential_cache
+  if cache ~= nil and cache ~= "on" and cache ~= "off" then
+    fail("usage", nil, "aws.client: credential_cache must be \"on\" or \"off\"")
+  end
+  opts.credential_cache = nil
+  opts.no_credential_cache = cache == "off" or opts.no_credential_cache or nil
+end
+
 --- Sets options that all clients made afterwards have unless they give their own.
 -- @param opts.region string
 -- @param opts.profile string
@@ -450,7 +459,8 @@ local client_meta = {
 -- @param service string "ec2", see aws.services()
 -- @param[opt] opts table region profile endpoint_url credentials retry_mode max_attempts timeout
 --   read_timeout connect_timeout max_response max_concurrency ca_bundle use_fips use_dualstack
---   validate strict eventual user_agent_extra
+--   validate strict eventual user_agent_extra credential_cache ("off": leave the AWS CLI's cache of
+--   role credentials alone)
 -- @return table client with a method for each operation
 -- @raise usage unknown service or option
 -- @example local ec2 = aws.client("ec2", { region = "us-west-2" })
@@ -470,6 +480,7 @@ function M.client(service, opts)
       all.credentials = nil
     end
     take_credentials(all)
+    take_cache(all)
     all.service = service
     p.opts, p.core = all, core.client(all)
     owners[p.core] = p
@@ -561,7 +572,7 @@ core.list_methods(List)
 -- ---- about credentials and settings -----------------------------------------
 
 local PLACE = { "region", "profile", "endpoint_url", "credentials", "ca_bundle", "use_fips",
-  "use_dualstack" }
+  "use_dualstack", "no_credential_cache" }
 
 -- Client of another service with the same identity and place.
 function M.sibling(p, service)
@@ -574,8 +585,10 @@ end
 
 --- Which credentials are in use; never the secret.
 -- @param[opt] opts table as for aws.client
--- @return {provider=string, where=string, access_key_id=string, account_id=string|nil}
--- @raise auth NoCredentials
+-- @return {provider=string, where=string, access_key_id=string, account_id=string|nil,
+--   expires=integer|nil}
+-- @raise auth NoCredentials and others
+-- @waits
 function M.credentials(opts)
   return core.creds(priv[M.client("sts", opts)].core)
 end
