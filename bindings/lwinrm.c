@@ -308,8 +308,17 @@ static void push_stream(lua_State *L, const struct hga_wsman_resp *r,
                         size_t from)
 {
 	const char *name = r->streams[from].name;
+	size_t pieces = 0;
 	luaL_Buffer b;
 
+	for (size_t i = from + 1; i < r->n_streams; i++)
+		pieces += strcmp(r->streams[i].name, name) == 0 &&
+		          r->streams[i].len > 0;
+	if (pieces == 0) { /* the usual case: no copy */
+		lua_pushlstring(L, r->data.data + r->streams[from].at,
+		                r->streams[from].len);
+		return;
+	}
 	luaL_buffinit(L, &b);
 	for (size_t i = from; i < r->n_streams; i++)
 		if (strcmp(r->streams[i].name, name) == 0)

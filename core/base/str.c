@@ -325,19 +325,51 @@ int hga_b64_encode(struct hga_buf *out, const void *p, size_t n,
 	return 0;
 }
 
+/* Value of a character of either alphabet; 64: it is none. */
+static const uint8_t b64_values[256] = {
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 62, 64, 62, 64, 63, 52, 53, 54, 55, 56, 57, 58, 59, 60,
+    61, 64, 64, 64, 64, 64, 64, 64, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+    11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 64, 64, 64, 64,
+    63, 64, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42,
+    43, 44, 45, 46, 47, 48, 49, 50, 51, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64,
+    64, 64, 64, 64, 64, 64, 64, 64, 64,
+};
+
 static int b64_value(char c)
 {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (is_digit(c))
-		return c - '0' + 52;
-	if (c == '+' || c == '-')
-		return 62;
-	if (c == '/' || c == '_')
-		return 63;
-	return -1;
+	uint8_t v = b64_values[(uint8_t)c];
+
+	return v < 64 ? v : -1;
+}
+
+/* Whole groups of four from position i on; returns the position after the
+ * last one.  out has room. */
+static size_t b64_groups(struct hga_buf *out, struct hga_str b64, size_t i)
+{
+	const uint8_t *s = (const uint8_t *)b64.s;
+	char *to = out->data + out->len;
+
+	for (; i + 4 <= b64.n; i += 4, to += 3) {
+		uint32_t a = b64_values[s[i]], b = b64_values[s[i + 1]];
+		uint32_t c = b64_values[s[i + 2]], d = b64_values[s[i + 3]];
+
+		if (((a | b | c | d) & 64) != 0)
+			break;
+		a = a << 18 | b << 12 | c << 6 | d;
+		to[0] = (char)(a >> 16);
+		to[1] = (char)(a >> 8);
+		to[2] = (char)a;
+	}
+	out->len = (size_t)(to - out->data);
+	return i;
 }
 
 int hga_b64_decode(struct hga_buf *out, struct hga_str b64, struct hga_err *err)
@@ -350,11 +382,14 @@ int hga_b64_decode(struct hga_buf *out, struct hga_str b64, struct hga_err *err)
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < b64.n; i++) {
+	for (size_t i = b64_groups(out, b64, 0); i < b64.n; i++) {
 		int v = b64_value(b64.s[i]);
 
-		if (is_blank(b64.s[i]))
+		if (is_blank(b64.s[i])) {
+			if (have == 0 && pad == 0)
+				i = b64_groups(out, b64, i + 1) - 1;
 			continue;
+		}
 		if (b64.s[i] == '=' && have >= 2 && pad + have < 4) {
 			pad++;
 			continue;

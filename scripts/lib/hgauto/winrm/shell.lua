@@ -196,7 +196,7 @@ local function collector(result, o)
   function c.finish()
     for name, list in pairs(parts) do
       if o.collect ~= false then
-        result[name] = table.concat(list)
+        result[name], parts[name] = table.concat(list), nil
       end
     end
   end
@@ -317,7 +317,6 @@ function M.run(session, command, opts)
         result.code = r.exit_code
       end
     end
-    out.finish()
   end)
   if not result.code then
     u.raise {

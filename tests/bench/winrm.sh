@@ -1,0 +1,13 @@
+#!/bin/sh
+# bench-winrm: our client against python3-winrm on the same simulated endpoint,
+# rounds interleaved, in one run.  SMALL commands (1000), MB of output (50),
+# ROUNDS (3).  Prints the medians of user+sys CPU, wall time and peak RSS.
+set -eu
+py=${PYTHON:-/usr/bin/python3}
+if ! "$py" -c 'import winrm' 2>/dev/null; then
+	echo "# SKIP bench winrm: python3-winrm is not installed"
+	exit 0
+fi
+HGAUTO=${HGAUTO:-$(pwd)/$BUILD/$MODE/hgauto}
+export HGAUTO
+exec "$py" tests/bench/winrm.py
