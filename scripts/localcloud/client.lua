@@ -32,14 +32,17 @@ end
 -- @param method string
 -- @param path string below /_hgauto/
 -- @param timeout number|nil seconds, default 10
+-- @param value any|nil sent as JSON with POST
 -- @return table decoded answer
--- @raise net when it does not answer
+-- @raise net when it does not answer, usage when it refuses what it was sent
 -- @waits
-function M.ask(state, method, path, timeout)
+function M.ask(state, method, path, timeout, value)
   local r = require("hgauto.http").request { method = method, timeout = timeout or 10,
     url = "http://localhost/_hgauto/" .. path, unix = M.dir(state) .. "/ctl.sock",
-    body = method == "POST" and "" or nil }
-  if r.status ~= 200 then
+    body = method == "POST" and (value ~= nil and json.encode(value) or "") or nil }
+  if r.status == 400 then
+    fail { kind = "usage", message = json.decode(r.body).error }
+  elseif r.status ~= 200 then
     fail { kind = "protocol", code = "Control",
       message = ("the local cloud answered %d to %s"):format(r.status, path) }
   end
@@ -205,6 +208,44 @@ function M.instances(opts)
     return {}
   end
   return M.ask(opts.state, "GET", "instances").instances
+end
+
+local function need_daemon(state)
+  if not M.status { state = state } then
+    fail { kind = "net", code = "LocalCloud", message = "the local cloud is not running",
+      hint = "hgauto local up" }
+  end
+end
+
+--- Fault rules of the running daemon.
+-- @param opts.state string
+-- @return table[] rules with what they have seen and done
+-- @raise net when none runs
+-- @waits
+function M.faults(opts)
+  need_daemon(opts.state)
+  return M.ask(opts.state, "GET", "faults").rules
+end
+
+--- Adds fault rules to the running daemon: one or a list, all or none.
+-- @param opts.state string
+-- @param opts.rules table
+-- @return string[] ids
+-- @raise usage what is wrong with a rule
+-- @waits
+function M.add_faults(opts)
+  need_daemon(opts.state)
+  return M.ask(opts.state, "POST", "faults", nil, opts.rules).ids
+end
+
+--- Removes one fault rule, or all.
+-- @param opts.state string
+-- @param opts.id string|nil
+-- @return integer how many were removed
+-- @waits
+function M.clear_faults(opts)
+  need_daemon(opts.state)
+  return M.ask(opts.state, "DELETE", "faults" .. (opts.id and "?id=" .. opts.id or "")).removed
 end
 
 --- Stops the daemon and with it all instances.

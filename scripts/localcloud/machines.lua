@@ -285,9 +285,30 @@ local function note_ssh_port(instance, b)
   instance.tags["hgauto:ssh-port"] = port and port ~= 22 and tostring(port) or nil
 end
 
+-- Faults of a machine's start: it fails, or it says that it is impaired.
+local function start_faults(self, instance)
+  local event = { action = "launch", instance = instance.id }
+  if self.faults:guest(event, "terminate") then
+    errors.raise("Server.InternalError", "the machine failed to start (fault)")
+  end
+  instance.impaired = self.faults:guest(event, "impaired") and true or nil
+end
+
+-- Runs fn when a fault says that the machine dies, so many seconds from now.
+local function death_fault(self, instance, fn)
+  local seconds = self.faults:guest({ action = "run", instance = instance.id }, "kill")
+  if seconds then
+    self.spawn(function()
+      async.sleep(seconds)
+      fn()
+    end)
+  end
+end
+
 -- One power-on: returns how it ended, "off", "reboot", "crash" or "killed".
 -- The address stays the same over reboots.
 local function power_on(self, instance, run)
+  start_faults(self, instance)
   local plan, image = plan_of(self, instance, not instance.configured)
   local stack = stack_of(self, instance, image)
   run.disks = disks.of_launch(self, instance)
@@ -300,6 +321,11 @@ local function power_on(self, instance, run)
   note_ssh_port(instance, b)
   settle(self, instance, "running")
   start_script(self, instance, b, plan)
+  death_fault(self, instance, function()
+    if run.box == b then
+      b:kill()
+    end
+  end)
   local ended = b:wait()
   run.box = nil
   self:say(instance, ("hgauto: machine ended: %s"):format(ended.reason))
@@ -309,13 +335,21 @@ end
 -- The same without a machine: waits until somebody wants another state.
 local function pretend(self, instance, run)
   async.sleep(self.delays.pending)
+  start_faults(self, instance)
   run.address = self.pool:take()
   instance.configured = true
   if not run.goal then
     instance.public_ip = run.address
     settle(self, instance, "running")
   end
+  death_fault(self, instance, function()
+    run.crashed = not run.goal
+    run.wish:set(true)
+  end)
   run.wish:wait()
+  if run.crashed then
+    return "crash"
+  end
   async.sleep(self.delays[instance.state] or 0)
   return "off"
 end
@@ -439,6 +473,19 @@ function Machines:pursue(instance, goal)
     return
   end
   run.goal, run.reason = goal, M.reasons.user
+  local late = self.faults:guest({ action = "stop", instance = instance.id }, "slow_stop")
+  if late then
+    self.spawn(function()
+      async.sleep(late)
+      self:end_run(instance, run)
+    end)
+    return
+  end
+  self:end_run(instance, run)
+end
+
+--- Ends the machine of an instance that has a goal.
+function Machines:end_run(instance, run)
   if self.api_only then
     run.wish:set(true)
   elseif run.box then
@@ -453,7 +500,7 @@ function Machines:pursue(instance, goal)
       end
     end)
   else
-    run.task:cancel("the instance is to be " .. goal)
+    run.task:cancel("the instance is to be " .. run.goal)
   end
 end
 

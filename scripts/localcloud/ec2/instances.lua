@@ -599,10 +599,19 @@ ops.DescribeInstances = {
   end,
 }
 
+local function status_of(instance)
+  if instance.state ~= "running" then
+    return "not-applicable"
+  end
+  return instance.impaired and "impaired" or "ok"
+end
+
+local REACHABLE = { ok = "passed", impaired = "failed" }
+
 local function status_view(instance)
-  local ok = instance.state == "running"
-  local summary = { Status = ok and "ok" or "not-applicable", Details = ok and { {
-    Name = "reachability", Status = "passed" } } or nil }
+  local status = status_of(instance)
+  local summary = { Status = status, Details = REACHABLE[status] and { {
+    Name = "reachability", Status = REACHABLE[status] } } or nil }
   return { InstanceId = instance.id, AvailabilityZone = instance.az,
     InstanceState = state_view(instance.state), InstanceStatus = summary, SystemStatus = summary }
 end
@@ -620,13 +629,10 @@ ops.DescribeInstanceStatus = {
         kept[#kept + 1] = instance
       end
     end
-    local function status(i)
-      return i.state == "running" and "ok" or "not-applicable"
-    end
     local all = fields(c)
     list = describe.filter(kept, p.Filters, { ["availability-zone"] = "az",
       ["instance-state-code"] = all["instance-state-code"], ["instance-state-name"] = "state",
-      ["instance-status.status"] = status, ["system-status.status"] = status })
+      ["instance-status.status"] = status_of, ["system-status.status"] = status_of })
     local token
     list, token = describe.page(describe.sort(list), c:paging(p, "InstanceIds"))
     c:checked()

@@ -238,6 +238,86 @@ command { name = "logs", help = "the console of an instance", args = {
     until not args.follow
   end }
 
+-- ---- faults and requests ----
+
+local function decode_rules(text, what)
+  local ok, value = pcall(require("hgauto.json").decode, text)
+  if not ok or type(value) ~= "table" then
+    hg.fail { kind = "usage", message = what .. " is not JSON",
+      hint = [[hgauto local fault add '{"match":{"action":"RunInstances"},"first":1,]]
+        .. [["effect":{"throttle":true}}']] }
+  end
+  return value
+end
+
+local function add_faults(args, rules)
+  for _, id in ipairs(client().add_faults { state = state_of(args), rules = rules }) do
+    out("%s", id)
+  end
+end
+
+command { name = "fault add", help = "add a rule by which requests or machines fail", args = {
+    arg.string { name = "rule", positional = true, required = true, metavar = "JSON",
+      help = "the rule" } },
+  run = function(args)
+    add_faults(args, decode_rules(args.rule, "the rule"))
+  end }
+
+command { name = "fault load", help = "add the rules of a JSON file", args = {
+    arg.path { name = "file", positional = true, required = true, help = "a list of rules" } },
+  run = function(args)
+    add_faults(args, decode_rules(require("hgauto.fs").read(args.file, { max = 1 << 20 }),
+      args.file))
+  end }
+
+command { name = "fault ls", help = "the rules, what they have seen and how often they acted",
+  args = {},
+  run = function(args)
+    for _, r in ipairs(client().faults { state = state_of(args) }) do
+      local json = require "hgauto.json"
+      out("%-6s %-7s %4d of %4d  %s  %s", r.id, r.when, r.hits, r.seen, json.encode(r.effect),
+        r.match and json.encode(r.match) or "everything")
+    end
+  end }
+
+command { name = "fault clear", help = "remove one rule, or all", args = {
+    arg.string { name = "id", positional = true, help = "its id [default: all]" } },
+  run = function(args)
+    local n = client().clear_faults { state = state_of(args), id = args.id }
+    if args.id and n == 0 then
+      hg.fail { kind = "notfound", message = "there is no fault rule " .. args.id }
+    end
+    note(("%d removed"):format(n))
+  end }
+
+local function request_line(text)
+  local ok, r = pcall(require("hgauto.json").decode, text)
+  if ok and type(r) == "table" then
+    out("%s  %-8s %-30s %3d %6d ms  %s%s", r.time or "?", r.service or "?", r.action or "?",
+      r.status or 0, r.ms or 0, r.code or "", r.fault and "  fault " .. r.fault or "")
+  end
+end
+
+command { name = "requests", help = "what the local cloud was asked", args = {
+    arg.flag { name = "follow", short = "f", help = "go on as it grows" } },
+  run = function(args)
+    local fs = require "hgauto.fs"
+    local path = local_dir(args) .. "/requests.jsonl"
+    local shown = 0
+    repeat
+      local text = fs.exists(path) and fs.read(path) or ""
+      -- A file that became shorter is a new one.
+      shown = #text < shown and 0 or shown
+      for line in text:sub(shown + 1):gmatch("([^\n]*\n)") do
+        request_line(line)
+        shown = shown + #line
+      end
+      if args.follow then
+        require("hgauto.async").sleep(0.5)
+      end
+    until not args.follow
+  end }
+
 -- ---- host ----
 
 command { name = "doctor", help = "what this host lacks for local instances", args = {},
