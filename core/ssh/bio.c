@@ -7,6 +7,9 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -18,6 +21,8 @@
 #define BLOCK_SIZE (36 * 1024)
 #define BLOCK_MIN (4 * 1024) /* smaller ones go to the plain allocator */
 #define BLOCKS_KEPT 64
+/* So many sessions at once leave a heap worth giving back. */
+#define TRIM_FROM 16
 /* No packet, banner or list of a sane peer is larger. */
 #define ALLOC_MAX (1024 * 1024)
 
@@ -26,7 +31,7 @@
  * the buffer is in use only inside one pump round.
  */
 static struct {
-	unsigned users;
+	unsigned users, most;
 	unsigned char *in;
 	struct hga_bio_block *list;
 	unsigned kept;
@@ -52,6 +57,11 @@ static void pool_drain(void)
 	pool.kept = 0;
 	hga_free(pool.in);
 	pool.in = NULL;
+#ifdef __GLIBC__
+	if (pool.most >= TRIM_FROM)
+		(void)malloc_trim(0); /* whether there was something */
+#endif
+	pool.most = 0;
 }
 
 static int pool_enter(struct hga_err *err)
@@ -61,6 +71,8 @@ static int pool_enter(struct hga_err *err)
 	if (pool.in == NULL)
 		return hga_fail_mem(err);
 	pool.users++;
+	if (pool.users > pool.most)
+		pool.most = pool.users;
 	return 0;
 }
 
