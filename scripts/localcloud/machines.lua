@@ -222,7 +222,8 @@ local function start_box(self, instance, run, stack, plan)
       layers = stack, images_dir = self.dir .. "/images",
       dir = ("%s/instances/%s"):format(self.dir, instance.id), address = run.address,
       private_ip = instance.private_ip, net = "none", files = plan.files,
-      users = { { name = image.user, shell = "/bin/bash" } }, disks = run.disks,
+      users = table.move(plan.users, 1, #plan.users, 2,
+        { { name = image.user, shell = "/bin/bash" } }), disks = run.disks,
       ports = self:rules(instance) })
     if ok then
       return b
@@ -253,20 +254,32 @@ local function run_boot(self, instance, b, plan)
   end
 end
 
--- User scripts run beside everything else and end with the box.
-local function start_script(self, instance, b, plan)
-  if not plan.script then
+local function run_script(self, instance, b, argv)
+  local ok, r = pcall(b.exec, b, { argv = argv, user = "root", timeout = SCRIPT_SECONDS,
+    env = { INSTANCE_ID = instance.id }, on_output = function(_, text)
+      self:say(instance, text)
+    end })
+  if not ok and r.kind == "cancelled" then
+    error(r, 0)
+  elseif not ok or r.code ~= 0 then
+    self:say(instance, ("hgauto: %s ended with %s"):format(argv[3]:match("instance/(%w+)") or "it",
+      ok and tostring(r.code or r.signal) or tostring(r)))
+  end
+end
+
+-- Scripts of the user run after each other beside everything else and end with
+-- the box; what fails is said, the next one runs.
+local function start_scripts(self, instance, b, plan)
+  if not plan.scripts[1] and not plan.power then
     return
   end
   self.spawn(function()
-    local ok, r = pcall(b.exec, b, { argv = plan.script, user = "root", timeout = SCRIPT_SECONDS,
-      on_output = function(_, text)
-        self:say(instance, text)
-      end })
-    if not ok and r.kind == "cancelled" then
-      error(r, 0)
+    for _, argv in ipairs(plan.scripts) do
+      run_script(self, instance, b, argv)
     end
-    log.debug("%s: user script: %s", instance.id, ok and tostring(r.code) or tostring(r))
+    if plan.power then
+      run_script(self, instance, b, { "/bin/sh", "-c", plan.power })
+    end
   end)
 end
 
@@ -320,7 +333,7 @@ local function power_on(self, instance, run)
   instance.public_ip, instance.configured = run.address, true
   note_ssh_port(instance, b)
   settle(self, instance, "running")
-  start_script(self, instance, b, plan)
+  start_scripts(self, instance, b, plan)
   death_fault(self, instance, function()
     if run.box == b then
       b:kill()

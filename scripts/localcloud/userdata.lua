@@ -1,7 +1,8 @@
 -- Guest configuration: what an instance gets before it is reachable (stage 1)
 -- and what its user data runs afterwards (stage 2).  Understood are `#!` scripts
--- and `#cloud-config` bodies written as JSON.
+-- and `#cloud-config` bodies written as JSON; cloudconfig.lua has their keys.
 
+local cloudconfig = require "localcloud.cloudconfig"
 local crypto = require "hgauto.crypto"
 local errors = require "localcloud.errors"
 local json = require "hgauto.json"
@@ -76,8 +77,7 @@ function M.hostname(private_ip)
   return "ip-" .. private_ip:gsub("%.", "-")
 end
 
-local function network_files(files, private_ip, dns)
-  local name = M.hostname(private_ip)
+local function network_files(files, private_ip, name, dns)
   file(files, "/etc/hostname", "644", name .. "\n")
   file(files, "/etc/hosts", "644",
     ("127.0.0.1 localhost\n%s %s\n::1 localhost ip6-localhost ip6-loopback\n"):format(
@@ -86,35 +86,14 @@ local function network_files(files, private_ip, dns)
     dns and ("nameserver %s\n"):format(dns) or "# this machine has no network\n")
 end
 
-local function user_files(files, user, public_key)
+local function user_files(files, user, keys)
   local home = "/home/" .. user
   file(files, home .. "/", "755", nil, user)
   file(files, ("/etc/sudoers.d/90-%s"):format(user), "440",
     user .. " ALL=(ALL) NOPASSWD:ALL\n")
-  if public_key then
+  if keys[1] then
     file(files, home .. "/.ssh/", "700", nil, user)
-    file(files, home .. "/.ssh/authorized_keys", "600", public_key .. "\n", user)
-  end
-end
-
-local KNOWN = { ssh_keys = true, ssh_deletekeys = true, bootcmd = true }
-
-local function notices(plan, config)
-  local names = {}
-  for key in pairs(config) do
-    names[#names + 1] = not KNOWN[key] and key or nil
-  end
-  for key in pairs(type(config.ssh_keys) == "table" and config.ssh_keys or {}) do
-    if key ~= "ed25519_private" and key ~= "ed25519_public" then
-      names[#names + 1] = "ssh_keys." .. tostring(key)
-    end
-  end
-  table.sort(names, function(a, b)
-    return tostring(a) < tostring(b)
-  end)
-  for _, name in ipairs(names) do
-    plan.notices[#plan.notices + 1] =
-      ("hgauto: cloud-config key '%s' is not supported"):format(name)
+    file(files, home .. "/.ssh/authorized_keys", "600", table.concat(keys, "\n") .. "\n", user)
   end
 end
 
@@ -131,28 +110,6 @@ local function host_key(plan, config, make)
   plan.host_public = public
 end
 
-local function quote(text)
-  return "'" .. tostring(text):gsub("'", "'\\''") .. "'"
-end
-
--- bootcmd as a shell script: strings are lines of shell, lists are quoted.
-local function boot_script(list)
-  local lines = { "#!/bin/sh" }
-  for _, item in ipairs(list) do
-    if type(item) == "table" then
-      local words = {}
-      for i, word in ipairs(item) do
-        words[i] = quote(word)
-      end
-      lines[#lines + 1] = table.concat(words, " ")
-    else
-      lines[#lines + 1] = tostring(item)
-    end
-  end
-  return table.concat(lines, "\n") .. "\n"
-end
-M.boot_script = boot_script
-
 --- Works out what an instance needs for a boot.
 -- @param opts.text string|nil decoded user data
 -- @param opts.first boolean first boot of this instance id
@@ -161,31 +118,44 @@ M.boot_script = boot_script
 -- @param opts.private_ip string
 -- @param opts.dns string|nil resolver inside
 -- @param opts.make_host_key function() -> private text, public line
--- @return {files, hostname, host_public|nil, boot|nil, script|nil, notices}
---   boot and script are command lines (argv) to run inside as root
+-- @return {files, users, hostname, host_public|nil, boot|nil, scripts, power|nil, notices}
+--   boot and each of scripts (after each other) are command lines (argv) to run
+--   inside as root; power is a shell command after them
 function M.plan(opts)
-  local plan = { files = {}, notices = {}, hostname = M.hostname(opts.private_ip) }
+  local plan = { files = {}, users = {}, notices = {}, stages = {}, scripts = {},
+    hostname = M.hostname(opts.private_ip) }
   local parts = M.parse(opts.text or "")
   local config = parts.config or {}
-  network_files(plan.files, opts.private_ip, opts.dns)
   if opts.first then
-    user_files(plan.files, opts.user, opts.public_key)
-    notices(plan, config)
+    cloudconfig.apply(plan, config)
+    local keys = table.move(plan.more_keys or {}, 1, #(plan.more_keys or {}), 2,
+      { opts.public_key })
+    if not opts.public_key then
+      keys = plan.more_keys or {}
+    end
+    user_files(plan.files, opts.user, keys)
     host_key(plan, config, opts.make_host_key)
     if parts.plain then
-      plan.notices[1] = "hgauto: user data is neither a script nor cloud-config; not used"
+      table.insert(plan.notices, 1,
+        "hgauto: user data is neither a script nor cloud-config; not used")
     end
+  elseif type(config.hostname) == "string" and config.hostname:match("^%w[%w.-]*$") then
+    plan.hostname = config.hostname
   end
+  network_files(plan.files, opts.private_ip, plan.hostname, opts.dns)
   if type(config.bootcmd) == "table" and config.bootcmd[1] ~= nil then
-    file(plan.files, DIR .. "boot.sh", "700", boot_script(config.bootcmd))
+    file(plan.files, DIR .. "boot.sh", "700", cloudconfig.script(config.bootcmd))
     -- What it leaves running must not hold our pipe, hence the file between.
     plan.boot = { "/bin/sh", "-c", ("f=%sboot.log; sh %sboot.sh >$f 2>&1 </dev/null; r=$?;"
       .. " cat $f; cat $f >>%s; exit $r"):format(DIR, DIR, LOG) }
   end
   if parts.script and opts.first then
-    file(plan.files, DIR .. "script", "700", parts.script)
-    plan.script = { "/bin/sh", "-c",
-      ("%sscript 2>&1 </dev/null | tee -a %s"):format(DIR, LOG) }
+    plan.stages[#plan.stages + 1] = { name = "script", text = parts.script }
+  end
+  for _, stage in ipairs(plan.stages) do
+    file(plan.files, DIR .. stage.name, "700", stage.text)
+    plan.scripts[#plan.scripts + 1] = { "/bin/bash", "-c", ("set -o pipefail;"
+      .. " %s%s 2>&1 </dev/null | tee -a %s"):format(DIR, stage.name, LOG) }
   end
   return plan
 end

@@ -164,6 +164,27 @@ t.test("without injected keys one is made and printed; scripts run as root", fun
   t.is(describe(id).State.Name, "terminated", "a stopped one is terminated at once")
 end)
 
+t.test("a cloud-config makes users, files and runs commands", function()
+  local key = crypto.keypair("ed25519", "host")
+  local id = launch("#cloud-config\n" .. json.encode { hostname = "builder",
+    ssh_keys = { ed25519_private = key:private():reveal(), ed25519_public = key:public() },
+    users = json.list { "default", { name = "ci", groups = "sudo" } },
+    write_files = json.list { { path = "/srv/deep/file", content = "text\n", owner = "ci",
+      permissions = "0600" } },
+    runcmd = json.list { json.list { "sh", "-c", "id -un >/var/tmp/ran" }, "false",
+      "echo done by runcmd" }, timezone = "Europe/Berlin", nonsense = 1 })
+  local i = await(id, "running")
+  t.is(ssh(i, key:public(), "hostname; sudo stat -c '%U %a' /srv/deep/file; id -nG ci").out,
+    "builder\nci 600\nci sudo\n", "host name, file and user are there at once")
+  t.ok(t.eventually(function()
+    return console(id):find("done by runcmd", 1, true)
+  end), "its commands ran")
+  t.is(ssh(i, key:public(), "cat /var/tmp/ran; readlink /etc/localtime").out,
+    "root\n/usr/share/zoneinfo/Europe/Berlin\n", "as root; the zone is set")
+  t.like(console(id), "key 'nonsense' is not supported", "what is not known is named")
+  ec2:terminate_instances { InstanceIds = { id } }
+end)
+
 t.test("an instance can be terminated while it starts", function()
   local id = launch("")
   ec2:terminate_instances { InstanceIds = { id } }
@@ -190,8 +211,9 @@ local function descendants(pid)
   return out
 end
 
-local function child_of(pid)
-  return proc.run({ "pgrep", "-P", tostring(pid) }).out:match("%d+")
+-- By name, for the daemon has other children now and then.
+local function child_of(pid, name)
+  return proc.run({ "pgrep", "-x", "-P", tostring(pid), name }).out:match("%d+")
 end
 
 t.test("an instance whose processes are killed is stopped", function()
@@ -204,8 +226,8 @@ t.test("an instance whose processes are killed is stopped", function()
     local id = launch("")
     await(id, "running")
     -- The keeper is the daemon's child, the instance's init is the keeper's.
-    local keeper = child_of(cloud.pid)
-    proc.run { "kill", "-9", tostring(name == "keeper" and keeper or child_of(keeper)) }
+    local keeper = child_of(cloud.pid, "hgauto-keeper")
+    proc.run { "kill", "-9", name == "keeper" and keeper or child_of(keeper, "hgauto-init") }
     local i = await(id, "stopped")
     t.ok(i, "after kill -9 of its " .. name)
     t.is(i and i.StateReason.Code, "Server.InternalError", "with a reason")

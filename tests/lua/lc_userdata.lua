@@ -63,7 +63,7 @@ t.test("every machine gets a name, a user and a host key", function()
   t.is(file(p, "/home/admin/.ssh/").mode, 448, "in a directory of its own")
   t.is(file(p, "/etc/ssh/ssh_host_ed25519_key").data, "PRIVATE\n", "a host key is made")
   t.is(p.host_public, "ssh-ed25519 BBBB root@ip-172-31-4-5", "and known")
-  t.is({ p.boot, p.script }, {}, "nothing runs")
+  t.is({ p.boot, #p.scripts, p.power }, { nil, 0 }, "nothing runs")
 end)
 
 t.test("an injected host key is used as it is", function()
@@ -78,10 +78,10 @@ t.test("an injected host key is used as it is", function()
 end)
 
 t.test("unknown cloud-config keys are named", function()
-  local p = plan '#cloud-config\n{"runcmd": ["x"], "apt": {}, "ssh_keys": {"rsa_private": "x"}}'
+  local p = plan '#cloud-config\n{"apt": {}, "yum_repos": {}, "ssh_keys": {"rsa_private": "x"}}'
   t.is(p.notices, { "hgauto: cloud-config key 'apt' is not supported",
-    "hgauto: cloud-config key 'runcmd' is not supported",
-    "hgauto: cloud-config key 'ssh_keys.rsa_private' is not supported" }, "each once, in order")
+    "hgauto: cloud-config key 'ssh_keys.rsa_private' is not supported",
+    "hgauto: cloud-config key 'yum_repos' is not supported" }, "each once, in order")
 end)
 
 t.test("bootcmd runs at every boot, scripts once", function()
@@ -95,8 +95,59 @@ t.test("bootcmd runs at every boot, scripts once", function()
   t.ok(again.boot, "and again")
   t.is(file(again, "/etc/ssh/ssh_host_ed25519_key"), nil, "the host key stays as it is now")
   t.is(file(again, "/home/admin/.ssh/authorized_keys"), nil, "so do the authorized keys")
-  t.ok(plan("#!/bin/sh\n").script, "a script runs at the first boot")
-  t.is(plan("#!/bin/sh\n", { first = false }).script, nil, "not at the second")
+  t.is(#plan("#!/bin/sh\n").scripts, 1, "a script runs at the first boot")
+  t.is(#plan("#!/bin/sh\n", { first = false }).scripts, 0, "not at the second")
+end)
+
+t.test("files, users and host name are there before SSH is", function()
+  local p = plan [[#cloud-config
+{"hostname": "builder", "ssh_authorized_keys": ["ssh-ed25519 MORE m"],
+ "users": ["default", {"name": "ci", "groups": ["sudo", "adm"], "shell": "/bin/sh",
+   "sudo": "ALL=(ALL) NOPASSWD:ALL", "ssh_authorized_keys": ["ssh-ed25519 CI c"]}],
+ "write_files": [{"path": "/etc/x", "content": "text", "permissions": "0640", "owner": "ci:ci"},
+   {"path": "/etc/y", "encoding": "b64", "content": "AGE="}]}]]
+  t.is(p.hostname, "builder", "host name")
+  t.is(file(p, "/etc/hostname").data, "builder\n", "in its file")
+  t.is(p.users, { { name = "ci", groups = "sudo,adm", shell = "/bin/sh" } }, "users")
+  t.is(file(p, "/etc/sudoers.d/91-ci").data, "ci ALL=(ALL) NOPASSWD:ALL\n", "their rights")
+  t.is(file(p, "/home/ci/.ssh/authorized_keys").data, "ssh-ed25519 CI c\n", "their keys")
+  t.is(file(p, "/home/admin/.ssh/authorized_keys").data,
+    "ssh-ed25519 AAAA me\nssh-ed25519 MORE m\n", "more keys of the image's user")
+  t.is({ file(p, "/etc/x").data, file(p, "/etc/x").mode, file(p, "/etc/x").owner },
+    { "text", 416, "ci" }, "a file with mode and owner")
+  t.is(file(p, "/etc/y").data, "\0a", "a binary file")
+  t.is(p.notices, {}, "nothing to complain of")
+end)
+
+t.test("what cannot be used is named, the rest is used", function()
+  local p = plan [[#cloud-config
+{"hostname": "no name", "users": [{"name": "Root!"}], "timezone": "../x", "power_state": {},
+ "write_files": [{"path": "relative"}, {"path": "/a", "permissions": "rwx"},
+   {"path": "/b", "encoding": "gzip"}, {"path": "/c", "append": true}, {"path": "/good"}]}]]
+  local text = table.concat(p.notices, "\n")
+  for _, part in ipairs { "hostname: no name", "users%[1%]", "timezone: %.%./x", "power_state",
+    "write_files%[1%]: needs an absolute path", "write_files%[2%]: permissions rwx",
+    "write_files%[3%]: encoding gzip", "write_files%[4%]: append" } do
+    t.like(text, part, part)
+  end
+  t.ok(file(p, "/good"), "the good file is made")
+  t.is(p.hostname, "ip-172-31-4-5", "the host name is as without")
+end)
+
+t.test("packages, commands and power come after each other", function()
+  local text = '#cloud-config\n{"packages": ["a", "b c"], "runcmd": [["echo", "x y"], "date"],'
+    .. '"timezone": "Europe/Berlin", "power_state": {"mode": "poweroff", "delay": "+5"}}'
+  local p = plan(text)
+  local order = {}
+  for i, argv in ipairs(p.scripts) do
+    order[i] = argv[3]:match("instance/(%w+)")
+  end
+  t.is(order, { "timezone", "packages", "runcmd" }, "in this order")
+  t.like(file(p, "/var/lib/cloud/instance/packages").data, "install %-y .*'a' 'b c'\n", "quoted")
+  t.is(file(p, "/var/lib/cloud/instance/runcmd").data, "#!/bin/sh\n'echo' 'x y'\ndate\n",
+    "commands as at boot")
+  t.is(p.power, "shutdown -P +5", "power")
+  t.is(#plan(text, { first = false }).scripts, 0, "once only")
 end)
 
 return t.done()
