@@ -9,7 +9,10 @@
 
 #include "base/crypto.h"
 #include "base/quote.h"
+#include "ssh/console.h"
 #include "ssh/exec.h"
+#include "ssh/forward.h"
+#include "ssh/known_hosts.h"
 #include "ssh/session.h"
 #include "ssh/sftp.h"
 #include "ssh/sftp_file.h"
@@ -21,6 +24,7 @@
 #define SSH_CLASS "hgauto.ssh.session"
 #define PROC_CLASS "hgauto.ssh.process"
 #define FILE_CLASS "hgauto.ssh.file"
+#define FORWARD_CLASS "hgauto.ssh.forward"
 
 struct lssh {
 	struct hga_ssh *ssh; /* NULL: closed */
@@ -53,10 +57,12 @@ static struct hga_ssh *check_ssh(lua_State *L)
 
 struct copts {
 	const char *name, *host, *user, *agent, *ciphers, *bind_address;
+	const char *kex_algs, *macs, *hostkeys, *own_known_hosts, *alias,
+	    *proxy_command;
 	int64_t port, family, count;
 	int64_t connect, banner, kex, login, total, interval;
-	bool identities_only;
-	int host_key, keys;
+	bool identities_only, accept_new;
+	int host_key, keys, known_hosts, certs, ask, via, passphrase, password;
 };
 
 #define O(field, type)                                                         \
@@ -64,18 +70,39 @@ struct copts {
 #field, type, offsetof(struct copts, field)                    \
 	}
 static const struct lb_opt connect_opts[] = {
-    O(name, LB_CSTR),      O(host, LB_CSTR),
-    O(user, LB_CSTR),      O(agent, LB_CSTR),
-    O(ciphers, LB_CSTR),   O(bind_address, LB_CSTR),
-    O(port, LB_INT),       O(family, LB_INT),
-    O(count, LB_INT),      O(connect, LB_MS),
-    O(banner, LB_MS),      O(kex, LB_MS),
-    O(login, LB_MS),       O(total, LB_MS),
-    O(interval, LB_MS),    O(identities_only, LB_BOOL),
-    O(host_key, LB_TABLE), O(keys, LB_TABLE),
-    {NULL, LB_BOOL, 0},
+    O(name, LB_CSTR),       O(host, LB_CSTR),
+    O(user, LB_CSTR),       O(agent, LB_CSTR),
+    O(ciphers, LB_CSTR),    O(bind_address, LB_CSTR),
+    O(port, LB_INT),        O(family, LB_INT),
+    O(count, LB_INT),       O(connect, LB_MS),
+    O(banner, LB_MS),       O(kex, LB_MS),
+    O(login, LB_MS),        O(total, LB_MS),
+    O(interval, LB_MS),     O(identities_only, LB_BOOL),
+    O(host_key, LB_TABLE),  O(keys, LB_TABLE),
+    O(kex_algs, LB_CSTR),   O(macs, LB_CSTR),
+    O(hostkeys, LB_CSTR),   O(own_known_hosts, LB_CSTR),
+    O(alias, LB_CSTR),      O(proxy_command, LB_CSTR),
+    O(accept_new, LB_BOOL), O(known_hosts, LB_TABLE),
+    O(certs, LB_TABLE),     O(ask, LB_FUNC),
+    O(via, LB_ANY),         O(passphrase, LB_ANY),
+    O(password, LB_ANY),    {NULL, LB_BOOL, 0},
 };
 #undef O
+
+/* Text or secret in a field of the options; it stays there. [-0, +0, raises] */
+static struct hga_str get_secret(lua_State *L, const char *key, int given)
+{
+	struct hga_str s = HGA_STR("");
+
+	if (!given)
+		return s;
+	lua_getfield(L, 1, key);
+	if (!lb_tosecret(L, -1, &s))
+		(void)lb_fail(L, HGA_USAGE, "OptionType",
+		              "ssh: %s must be a text or a secret", key);
+	lua_pop(L, 1); /* kept by the options */
+	return s;
+}
 
 /* Texts of the list in field host_key, in a userdata. [-0, +1, raises] */
 static const struct hga_str *push_pins(lua_State *L, size_t *n)
@@ -117,7 +144,12 @@ static const struct hga_ssh_cred *push_creds(lua_State *L, size_t *n)
 			v[i].key = *k;
 		else if (k == NULL && lua_type(L, -1) == LUA_TSTRING)
 			v[i].path = lua_tostring(L, -1);
-		else
+		else if (k == NULL && lua_istable(L, -1) &&
+		         lua_getfield(L, -1, "optional") == LUA_TSTRING) {
+			v[i].path = lua_tostring(L, -1);
+			v[i].optional = true;
+			lua_pop(L, 1); /* kept by the item */
+		} else
 			(void)lb_fail(L, HGA_USAGE, "OptionType",
 			              "ssh: keys must hold key handles (not "
 			              "closed) or paths");
@@ -144,15 +176,83 @@ static void set_more(lua_State *L, const struct hga_ssh_more *m)
 	set_text(L, "methods", m->methods);
 	set_text(L, "tried", m->tried);
 	set_text(L, "server_message", m->server);
+	set_text(L, "file", m->file);
+	set_text(L, "hint", m->hint);
+	if (m->line > 0) {
+		lua_pushinteger(L, m->line);
+		lua_setfield(L, -2, "line");
+	}
+}
+
+static int connect_k(lua_State *L, int status, lua_KContext ctx);
+
+/* Stack: options, ..., operation, answers (list, text, secret or nil). */
+static int answered_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_ssh_connect *c = (struct hga_ssh_connect *)ctx;
+	struct hga_str texts[HGA_SSH_PROMPTS];
+	struct hga_err err;
+	size_t n = 0;
+
+	(void)status; /* also called directly */
+	if (lua_istable(L, -1)) {
+		for (; n < HGA_SSH_PROMPTS; n++) {
+			lua_rawgeti(L, -1, (lua_Integer)n + 1);
+			if (!lb_tosecret(L, -1, &texts[n])) {
+				lua_pop(L, 1); /* the end of the list */
+				break;
+			}
+			lua_pop(L, 1); /* kept by the list */
+		}
+	} else if (lb_tosecret(L, -1, &texts[0])) {
+		n = 1;
+	}
+	/* The login may have ended meanwhile. */
+	if (c->base.state == HGA_OP_RUNNING && c->question != NULL &&
+	    hga_ssh_connect_answer(c, texts, n, &err) < 0)
+		return lb_raise(L, &err);
+	lua_pop(L, 1); /* the answers */
+	return sched_await(L, &c->base, "ssh connect", connect_k);
+}
+
+static void push_question(lua_State *L, const struct hga_ssh_question *q)
+{
+	lua_createtable(L, 0, 6);
+	set_text(L, "what",
+	         q->what == HGA_ASK_PASSPHRASE ? "passphrase" : "prompts");
+	set_text(L, "path", q->path);
+	set_text(L, "name", q->name);
+	set_text(L, "instruction", q->instruction);
+	lua_pushinteger(L, q->attempt);
+	lua_setfield(L, -2, "attempt");
+	lua_createtable(L, (int)q->n, 0);
+	for (unsigned i = 0; i < q->n; i++) {
+		lua_createtable(L, 0, 2);
+		lua_pushstring(L, q->prompts[i].text ? q->prompts[i].text : "");
+		lua_setfield(L, -2, "text");
+		lua_pushboolean(L, q->prompts[i].echo);
+		lua_setfield(L, -2, "echo");
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	lua_setfield(L, -2, "prompts");
 }
 
 static int connect_k(lua_State *L, int status, lua_KContext ctx)
 {
 	struct hga_ssh_connect *c = (struct hga_ssh_connect *)ctx;
 	struct lssh *s;
+	int rc = sched_resumed_raw(L, &c->base);
 
 	(void)status; /* LUA_YIELD */
-	if (sched_resumed_raw(L, &c->base) < 0) {
+	if (rc == 0 && c->question != NULL) {
+		lua_getfield(L, 1, "ask");
+		push_question(L, c->question);
+		lua_callk(L, 1, 1, ctx, answered_k);
+		return answered_k(L, LUA_OK, ctx);
+	}
+	if (rc == 0)
+		return sched_await(L, &c->base, "ssh connect", connect_k);
+	if (rc < 0) {
 		lb_pusherr(L, &c->base.err);
 		set_more(L, &c->more);
 		lua_pushboolean(L, c->banner_seen);
@@ -167,6 +267,38 @@ static int connect_k(lua_State *L, int status, lua_KContext ctx)
 	return 1;
 }
 
+static struct hga_ssh *via_session(lua_State *L)
+{
+	struct lssh *s = lb_check(L, -1, SSH_CLASS);
+
+	if (s->ssh == NULL)
+		(void)lb_fail(L, HGA_NET, "ConnectionLost",
+		              "ssh: the session to go through is closed");
+	return s->ssh;
+}
+
+/* Strings of a list as NUL-terminated texts, in a userdata; they are kept by
+ * the list. [-0, +1, raises] */
+static const char **push_paths(lua_State *L, const char *key, size_t *n)
+{
+	const char **v;
+
+	lua_getfield(L, 1, key);
+	*n = lua_istable(L, -1) ? lua_rawlen(L, -1) : 0;
+	v = lua_newuserdatauv(L, (*n + 1) * sizeof(*v), 0);
+	for (size_t i = 0; i < *n; i++) {
+		lua_rawgeti(L, -2, (lua_Integer)i + 1);
+		v[i] =
+		    lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+		if (v[i] == NULL)
+			(void)lb_fail(L, HGA_USAGE, "OptionType",
+			              "ssh: %s must hold paths", key);
+		lua_pop(L, 1); /* kept by the list */
+	}
+	lua_remove(L, -2); /* the list is kept by the options */
+	return v;
+}
+
 static int l_connect(lua_State *L)
 {
 	struct copts o = {.port = 22};
@@ -176,6 +308,23 @@ static int l_connect(lua_State *L)
 
 	lb_opts(L, 1, "ssh.core.connect", connect_opts, &o);
 	sched_check_wait(L, "ssh connect");
+	a.known_hosts = push_paths(L, "known_hosts", &a.n_known_hosts);
+	a.certs = push_paths(L, "certs", &a.n_certs);
+	a.passphrase = get_secret(L, "passphrase", o.passphrase);
+	a.password = get_secret(L, "password", o.password);
+	if (o.via) {
+		lua_getfield(L, 1, "via");
+		a.via = via_session(L);
+		lua_pop(L, 1); /* kept by the options */
+	}
+	a.kex = o.kex_algs;
+	a.macs = o.macs;
+	a.hostkeys = o.hostkeys;
+	a.own_known_hosts = o.own_known_hosts;
+	a.accept_new = o.accept_new;
+	a.host_key_alias = o.alias;
+	a.proxy_command = o.proxy_command;
+	a.can_ask = o.ask;
 	a.pins = push_pins(L, &a.n_pins);
 	a.creds = push_creds(L, &a.n_creds);
 	a.name = o.name;
@@ -227,6 +376,12 @@ static int ssh_info(lua_State *L)
 	set_text(L, "mac", i.mac);
 	set_text(L, "fingerprint", i.fingerprint);
 	set_text(L, "banner", i.banner);
+	set_text(L, "trust", i.trust);
+	set_text(L, "file", i.trust_file);
+	if (i.trust_line > 0) {
+		lua_pushinteger(L, i.trust_line);
+		lua_setfield(L, -2, "line");
+	}
 	lua_pushinteger(L, i.port);
 	lua_setfield(L, -2, "port");
 	lua_pushinteger(L, (lua_Integer)i.rx);
@@ -271,8 +426,9 @@ static int ssh_ping(lua_State *L)
 
 struct xopts {
 	struct hga_str input;
-	int64_t max_output;
-	bool in_open, queue_out, queue_err, wait_exit;
+	int64_t max_output, cols, rows, to_port;
+	const char *term, *to_host;
+	bool in_open, queue_out, queue_err, wait_exit, shell;
 };
 
 #define O(field, type)                                                         \
@@ -282,6 +438,8 @@ struct xopts {
 static const struct lb_opt exec_opts[] = {
     O(input, LB_STR),      O(max_output, LB_INT), O(in_open, LB_BOOL),
     O(queue_out, LB_BOOL), O(queue_err, LB_BOOL), O(wait_exit, LB_BOOL),
+    O(cols, LB_INT),       O(rows, LB_INT),       O(term, LB_CSTR),
+    O(shell, LB_BOOL),     O(to_host, LB_CSTR),   O(to_port, LB_INT),
     {NULL, LB_BOOL, 0},
 };
 #undef O
@@ -300,7 +458,17 @@ static int ssh_exec(lua_State *L)
 	if (o.max_output < 0 || o.max_output > 1024 * 1024 * 1024)
 		return lb_fail(L, HGA_USAGE, "OptionRange",
 		               "ssh exec: max_output must be 0 to 1 GiB");
+	if (o.cols < 0 || o.cols > 10000 || o.rows < 0 || o.rows > 10000 ||
+	    o.to_port < 0 || o.to_port > 65535)
+		return lb_fail(L, HGA_USAGE, "OptionRange",
+		               "ssh exec: no size of a terminal, or no port");
 	sched_check_effect(L, "ssh exec");
+	a.term = o.term;
+	a.cols = (int)o.cols;
+	a.rows = (int)o.rows;
+	a.shell = o.shell;
+	a.to_host = o.to_host;
+	a.to_port = (int)o.to_port;
 	a.input = o.input;
 	a.in_open = o.in_open;
 	a.max_output = (size_t)o.max_output;
@@ -432,6 +600,55 @@ static int proc_signal(lua_State *L)
 	return 0;
 }
 
+/* p:resize(cols, rows) */
+static int proc_resize(lua_State *L)
+{
+	struct lproc *p = check_proc(L);
+	lua_Integer cols = luaL_checkinteger(L, 2),
+	            rows = luaL_checkinteger(L, 3);
+
+	if (cols < 1 || cols > 10000 || rows < 1 || rows > 10000)
+		return lb_usage(L, 2, "columns and rows expected");
+	hga_ssh_exec_resize(p->x, (int)cols, (int)rows);
+	return 0;
+}
+
+static void console_release(struct hga_op *op)
+{
+	hga_console_release((struct hga_console *)op);
+}
+
+static int console_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_console *c = (struct hga_console *)ctx;
+
+	(void)status; /* LUA_YIELD */
+	sched_resumed(L, &c->base);
+	lua_pushboolean(L, c->left);
+	lb_endop(L, &c->base);
+	return 1;
+}
+
+/* p:console(raw, input, filter): joins it with our standard streams until it
+ * ends -> whether the user left with ~. */
+static int proc_console(lua_State *L)
+{
+	struct lproc *p = check_proc(L);
+	struct hga_console_args a = {.in_fd = 0, .out_fd = {1, 2}};
+	struct hga_console *c;
+	struct hga_err err;
+
+	a.raw = lua_toboolean(L, 2);
+	a.input = lua_toboolean(L, 3);
+	a.filter = lua_toboolean(L, 4);
+	sched_check_wait(L, "ssh console");
+	lua_settop(L, 1);
+	c = lb_newop(L, sizeof(*c), console_release);
+	if (hga_console_start(host_loop(L), c, p->x, &a, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &c->base, "ssh console", console_k);
+}
+
 static int proc_info(lua_State *L)
 {
 	struct hga_ssh_exec_info i;
@@ -475,6 +692,196 @@ static int proc_tail(lua_State *L)
 	luaL_pushresult(&b);
 	lua_pushboolean(L, cut);
 	return 2;
+}
+
+/* ---- forwards ---- */
+
+struct lforward {
+	struct hga_forward *f; /* NULL: closed */
+};
+
+static void forward_release(struct hga_op *op)
+{
+	struct hga_forward_op *f = (struct hga_forward_op *)op;
+
+	/* Not handed out: a memory error came between. */
+	hga_forward_close(f->f);
+	f->f = NULL;
+}
+
+static int forward_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_forward_op *op = (struct hga_forward_op *)ctx;
+	struct lforward *f;
+
+	(void)status; /* LUA_YIELD */
+	if (sched_resumed_raw(L, &op->base) < 0) {
+		lb_pusherr(L, &op->base.err);
+		set_text(L, "phase", "forward");
+		return lua_error(L);
+	}
+	f = lb_newobj(L, sizeof(*f), 0, FORWARD_CLASS);
+	f->f = op->f;
+	op->f = NULL;
+	return 1;
+}
+
+/* s:forward(kind, listen_host|nil, listen_port, to_host|nil, to_port|nil) */
+static int ssh_forward(lua_State *L)
+{
+	static const char *const kinds[] = {"local", "remote", "socks", NULL};
+	struct hga_ssh *ssh = check_ssh(L);
+	struct hga_forward_args a = {
+	    .kind = (enum hga_forward_kind)luaL_checkoption(L, 2, NULL, kinds)};
+	lua_Integer listen = luaL_checkinteger(L, 4),
+	            to = luaL_optinteger(L, 6, 0);
+	struct hga_forward_op *op;
+	struct hga_err err;
+
+	a.listen_host = luaL_optstring(L, 3, NULL);
+	a.to_host = luaL_optstring(L, 5, NULL);
+	a.listen_port = listen < -1 || listen > 65535 ? -2 : (int)listen;
+	a.to_port = to < 0 || to > 65535 ? -1 : (int)to;
+	sched_check_wait(L, "ssh forward");
+	op = lb_newop(L, sizeof(*op), forward_release);
+	if (hga_forward_start(ssh, op, &a, &err) < 0)
+		return lb_raise(L, &err);
+	return sched_await(L, &op->base, "ssh forward", forward_k);
+}
+
+static int forward_close(lua_State *L)
+{
+	struct lforward *f = lb_check(L, 1, FORWARD_CLASS);
+
+	hga_forward_close(f->f);
+	f->f = NULL;
+	return 0;
+}
+
+/* f:info() -> port, connections open, in all; nothing when closed */
+static int forward_info(lua_State *L)
+{
+	struct lforward *f = lb_check(L, 1, FORWARD_CLASS);
+	uint64_t total;
+
+	if (f->f == NULL)
+		return 0;
+	lua_pushinteger(L, hga_forward_port(f->f));
+	lua_pushinteger(L, hga_forward_open(f->f, &total));
+	lua_pushinteger(L, (lua_Integer)total);
+	return 3;
+}
+
+/* ---- known_hosts ---- */
+
+static struct hga_kh_host check_host(lua_State *L, int idx)
+{
+	struct hga_kh_host h = {.host = luaL_checkstring(L, idx)};
+	lua_Integer port = luaL_optinteger(L, idx + 1, 22);
+
+	h.port = port > 0 && port < 65536 ? (int)port : 22;
+	return h;
+}
+
+static void push_line(lua_State *L, const struct hga_kh_line *l)
+{
+	static const char *const markers[] = {"", "@revoked",
+	                                      "@cert-authority"};
+	char fp[64];
+	struct hga_err err;
+
+	lua_createtable(L, 0, 6);
+	set_text(L, "marker", markers[l->marker]);
+	lb_pushstr(L, l->names);
+	lua_setfield(L, -2, "names");
+	lb_pushstr(L, l->type);
+	lua_setfield(L, -2, "type");
+	lua_pushinteger(L, l->line);
+	lua_setfield(L, -2, "line");
+	if (hga_blob_fingerprint(l->blob, fp, &err) == 0)
+		set_text(L, "fingerprint", fp);
+}
+
+/* Frees the file when the list of its lines could not be made. */
+static int kh_gc(lua_State *L)
+{
+	struct hga_khosts **k = lua_touserdata(L, 1);
+
+	hga_khosts_free(*k);
+	*k = NULL;
+	return 0;
+}
+
+/* known_hosts(path, host|nil, port) -> lines for that host (all), unreadable */
+static int l_known_hosts(lua_State *L)
+{
+	const char *path = luaL_checkstring(L, 1);
+	bool all = lua_isnoneornil(L, 2);
+	struct hga_kh_host h = {.port = 22};
+	struct hga_khosts **k;
+	struct hga_buf name;
+	struct hga_err err;
+	lua_Integer n = 0;
+	unsigned bad;
+
+	if (!all)
+		h = check_host(L, 2);
+	lb_newclass(L, "hgauto.ssh.khosts", NULL,
+	            (const luaL_Reg[]){{"__gc", kh_gc}, {NULL, NULL}});
+	k = lb_newobj(L, sizeof(struct hga_khosts *), 0, "hgauto.ssh.khosts");
+	if (hga_khosts_open(path, k, &err) < 0)
+		return lb_raise(L, &err);
+	hga_buf_init(&name, 4096);
+	if (!all && hga_kh_name(&name, h.host, h.port, &err) < 0) {
+		hga_buf_release(&name);
+		return lb_raise(L, &err);
+	}
+	lb_pushbuf(L, &name);
+	lua_newtable(L);
+	for (size_t i = 0; i < hga_khosts_count(*k); i++) {
+		const struct hga_kh_line *l = hga_khosts_line(*k, i);
+
+		if (!all && !hga_kh_match(l->names, lb_checkstr(L, -2)))
+			continue;
+		push_line(L, l);
+		lua_rawseti(L, -2, ++n);
+	}
+	bad = hga_khosts_bad(*k);
+	hga_khosts_free(*k);
+	*k = NULL;
+	lua_pushinteger(L, bad);
+	return 2;
+}
+
+/* known_hosts_add(path, host, port, "TYPE BASE64") */
+static int l_known_hosts_add(lua_State *L)
+{
+	const char *path = luaL_checkstring(L, 1);
+	struct hga_kh_host h = check_host(L, 2);
+	struct hga_buf blob;
+	struct hga_err err;
+	int rc;
+
+	hga_buf_init(&blob, 64 * 1024);
+	rc = hga_pubkey_blob(lb_checkstr(L, 4), &blob, &err);
+	if (rc == 0)
+		rc = hga_khosts_add(path, &h, hga_buf_str(&blob), &err);
+	hga_buf_release(&blob);
+	return rc < 0 ? lb_raise(L, &err) : 0;
+}
+
+/* known_hosts_remove(path, host, port) -> lines */
+static int l_known_hosts_remove(lua_State *L)
+{
+	const char *path = luaL_checkstring(L, 1);
+	struct hga_kh_host h = check_host(L, 2);
+	struct hga_err err;
+	unsigned n;
+
+	if (hga_khosts_remove(path, &h, &n, &err) < 0)
+		return lb_raise(L, &err);
+	lua_pushinteger(L, n);
+	return 1;
 }
 
 /* ---- single file operations ---- */
@@ -1111,26 +1518,36 @@ static int l_quote(lua_State *L)
 }
 
 static const luaL_Reg ssh_methods[] = {
-    {"close", ssh_close},   {"info", ssh_info}, {"ping", ssh_ping},
-    {"exec", ssh_exec},     {"call", ssh_call}, {"xfer", ssh_xfer},
-    {"tree", ssh_tree},     {"idle", ssh_idle}, {"open", ssh_open},
-    {"assist", ssh_assist}, {NULL, NULL}};
+    {"close", ssh_close},   {"info", ssh_info},       {"ping", ssh_ping},
+    {"exec", ssh_exec},     {"call", ssh_call},       {"xfer", ssh_xfer},
+    {"tree", ssh_tree},     {"idle", ssh_idle},       {"open", ssh_open},
+    {"assist", ssh_assist}, {"forward", ssh_forward}, {NULL, NULL}};
+
+static const luaL_Reg forward_methods[] = {
+    {"close", forward_close}, {"info", forward_info}, {NULL, NULL}};
 
 static const luaL_Reg proc_methods[] = {
-    {"close", proc_close}, {"wait", proc_wait}, {"take", proc_take},
-    {"write", proc_write}, {"eof", proc_eof},   {"signal", proc_signal},
-    {"info", proc_info},   {"tail", proc_tail}, {NULL, NULL}};
+    {"close", proc_close},     {"wait", proc_wait}, {"take", proc_take},
+    {"write", proc_write},     {"eof", proc_eof},   {"signal", proc_signal},
+    {"info", proc_info},       {"tail", proc_tail}, {"resize", proc_resize},
+    {"console", proc_console}, {NULL, NULL}};
 
 static const luaL_Reg proc_meta[] = {{"__gc", proc_gc}, {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
-    {"connect", l_connect}, {"quote", l_quote}, {NULL, NULL}};
+    {"connect", l_connect},
+    {"quote", l_quote},
+    {"known_hosts", l_known_hosts},
+    {"known_hosts_add", l_known_hosts_add},
+    {"known_hosts_remove", l_known_hosts_remove},
+    {NULL, NULL}};
 
 int luaopen_hgauto_ssh_core(lua_State *L)
 {
 	lb_newclass(L, SSH_CLASS, ssh_methods, NULL);
 	lb_newclass(L, PROC_CLASS, proc_methods, proc_meta);
 	lb_newclass(L, FILE_CLASS, file_methods, file_meta);
+	lb_newclass(L, FORWARD_CLASS, forward_methods, NULL);
 	luaL_newlib(L, functions);
 	lua_pushboolean(L, hga_ssh_knows_status());
 	lua_setfield(L, -2, "knows_status");

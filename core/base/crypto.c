@@ -27,6 +27,8 @@
 #include <openssl/x509.h>
 
 #define FILE_MAX (64 * 1024)
+/* A key file that wants more work than this is not opened. */
+#define KDF_ROUNDS 1024
 #define BLOB_MAX (16 * 1024)
 #define RSA_MIN_BITS 2048
 #define RSA_MAX_BITS 16384
@@ -489,43 +491,161 @@ static int read_private(struct wire w, struct hga_str pub, const char *what,
 	return r;
 }
 
-static int read_openssh(struct hga_str raw, const char *what,
-                        struct hga_key **out, struct hga_err *err)
+static int locked_key(struct hga_err *err, const char *what)
+{
+	return hga_fail(err, HGA_AUTH, 0, "KeyNeedsPassphrase",
+	                "%s: the key is protected by a passphrase", what);
+}
+
+static int wrong_passphrase(struct hga_err *err, const char *what)
+{
+	ERR_clear_error();
+	return hga_fail(err, HGA_AUTH, 0, "KeyPassphrase",
+	                "%s: the passphrase does not open this key", what);
+}
+
+/* Decrypts a private section in place; key holds key and IV. */
+static bool decrypt_section(const EVP_CIPHER *c, const uint8_t *key,
+                            struct hga_buf *data)
+{
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	uint8_t *p = (uint8_t *)data->data;
+	int n = 0;
+	bool good;
+
+	good = ctx != NULL &&
+	       EVP_DecryptInit_ex(ctx, c, NULL, key,
+	                          key + EVP_CIPHER_get_key_length(c)) == 1 &&
+	       EVP_CIPHER_CTX_set_padding(ctx, 0) == 1 &&
+	       EVP_DecryptUpdate(ctx, p, &n, p, (int)data->len) == 1 &&
+	       (size_t)n == data->len;
+	EVP_CIPHER_CTX_free(ctx);
+	return good;
+}
+
+static const EVP_CIPHER *section_cipher(struct hga_str name)
+{
+	if (hga_str_eqc(name, "aes256-ctr"))
+		return EVP_aes_256_ctr();
+	if (hga_str_eqc(name, "aes192-ctr"))
+		return EVP_aes_192_ctr();
+	if (hga_str_eqc(name, "aes128-ctr"))
+		return EVP_aes_128_ctr();
+	if (hga_str_eqc(name, "aes256-cbc"))
+		return EVP_aes_256_cbc();
+	if (hga_str_eqc(name, "aes128-cbc"))
+		return EVP_aes_128_cbc();
+	return NULL;
+}
+
+/* The parts of an OpenSSH private key file. */
+struct openssh_file {
+	struct hga_str cipher, kdf, opts, pub, priv;
+};
+
+static int derive(const struct openssh_file *f, const struct hga_key_unlock *u,
+                  uint8_t *key, size_t n, const char *what, struct hga_err *err)
+{
+	struct wire w = {(const uint8_t *)f->opts.s, f->opts.n};
+	struct hga_str salt;
+	uint32_t rounds;
+
+	if (!hga_str_eqc(f->kdf, "bcrypt") || !get_str(&w, &salt) ||
+	    !get_u32(&w, &rounds) || rounds == 0 || rounds > KDF_ROUNDS)
+		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
+		                "%s: the key is protected in a way that is "
+		                "not supported",
+		                what);
+	if (u->passphrase.n == 0 ||
+	    u->kdf(u->passphrase.s, u->passphrase.n, (const uint8_t *)salt.s,
+	           salt.n, key, n, rounds) != 0)
+		return wrong_passphrase(err, what);
+	return 0;
+}
+
+/* A protected section: derive the key, decrypt, look at the check words. */
+static int read_locked(const struct openssh_file *f,
+                       const struct hga_key_unlock *u, const char *what,
+                       struct hga_key **out, struct hga_err *err)
+{
+	const EVP_CIPHER *c = section_cipher(f->cipher);
+	uint8_t key[EVP_MAX_KEY_LENGTH + EVP_MAX_IV_LENGTH];
+	struct hga_buf plain;
+	struct wire w;
+	uint32_t c1 = 0;
+	uint32_t c2 = 1;
+	int r;
+
+	if (c == NULL || u->kdf == NULL)
+		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
+		                "%s: keys protected with %.*s cannot be read; "
+		                "use an agent or ssh-keygen -p",
+		                what,
+		                (int)(f->cipher.n < 40 ? f->cipher.n : 40),
+		                f->cipher.s);
+	r = derive(f, u, key,
+	           (size_t)(EVP_CIPHER_get_key_length(c) +
+	                    EVP_CIPHER_get_iv_length(c)),
+	           what, err);
+	if (r < 0)
+		return r;
+	hga_buf_init(&plain, FILE_MAX);
+	r = hga_buf_addstr(&plain, f->priv, err);
+	w = (struct wire){(const uint8_t *)plain.data, plain.len};
+	if (r == 0 && (!decrypt_section(c, key, &plain) || !get_u32(&w, &c1) ||
+	               !get_u32(&w, &c2) || c1 != c2))
+		r = wrong_passphrase(err, what);
+	w = (struct wire){(const uint8_t *)plain.data, plain.len};
+	if (r == 0)
+		r = read_private(w, f->pub, what, out, err);
+	hga_buf_release_secret(&plain);
+	hga_wipe(key, sizeof(key));
+	return r;
+}
+
+static int split_openssh(struct hga_str raw, const char *what,
+                         struct openssh_file *f, struct hga_err *err)
 {
 	static const char magic[] = "openssh-key-v1"; /* with its NUL */
 	struct wire w = {(const uint8_t *)raw.s, raw.n};
-	struct hga_str cipher;
-	struct hga_str kdf;
-	struct hga_str opts;
-	struct hga_str pub;
-	struct hga_str priv;
 	uint32_t n;
 
 	if (raw.n < sizeof(magic) || memcmp(raw.s, magic, sizeof(magic)) != 0)
 		return bad_key(err, what, "not an OpenSSH private key");
 	w.p += sizeof(magic);
 	w.n -= sizeof(magic);
-	if (!get_str(&w, &cipher) || !get_str(&w, &kdf) ||
-	    !get_str(&w, &opts) || !get_u32(&w, &n) || !get_str(&w, &pub) ||
-	    !get_str(&w, &priv) || n != 1)
+	if (!get_str(&w, &f->cipher) || !get_str(&w, &f->kdf) ||
+	    !get_str(&w, &f->opts) || !get_u32(&w, &n) ||
+	    !get_str(&w, &f->pub) || !get_str(&w, &f->priv) || n != 1)
 		return bad_key(err, what, "damaged OpenSSH private key");
-	if (!hga_str_eqc(cipher, "none"))
-		return hga_fail(err, HGA_AUTH, 0, "KeyNeedsPassphrase",
-		                "%s: the key is protected by a passphrase",
-		                what);
-	w = (struct wire){(const uint8_t *)priv.s, priv.n};
-	return read_private(w, pub, what, out, err);
+	return 0;
+}
+
+static int read_openssh(struct hga_str raw, const struct hga_key_unlock *u,
+                        const char *what, struct hga_key **out,
+                        struct hga_err *err)
+{
+	struct openssh_file f;
+	int r = split_openssh(raw, what, &f, err);
+
+	if (r < 0)
+		return r;
+	if (!hga_str_eqc(f.cipher, "none"))
+		return u == NULL ? locked_key(err, what)
+		                 : read_locked(&f, u, what, out, err);
+	return read_private((struct wire){(const uint8_t *)f.priv.s, f.priv.n},
+	                    f.pub, what, out, err);
 }
 
 static const char openssh_head[] = "-----BEGIN OPENSSH PRIVATE KEY-----";
 static const char openssh_tail[] = "-----END OPENSSH PRIVATE KEY-----";
 
-static int parse_openssh(struct hga_str text, const char *what,
-                         struct hga_key **out, struct hga_err *err)
+/* The bytes between head and tail, in raw; release it as a secret. */
+static int openssh_body(struct hga_str text, const char *what,
+                        struct hga_buf *raw, struct hga_err *err)
 {
 	ptrdiff_t from = hga_str_find(text, hga_str(openssh_head));
 	struct hga_str body = {text.s + from, text.n - (size_t)from};
-	struct hga_buf raw;
 	ptrdiff_t to;
 	int r;
 
@@ -534,52 +654,73 @@ static int parse_openssh(struct hga_str text, const char *what,
 	to = hga_str_find(body, hga_str(openssh_tail));
 	if (to < 0)
 		return bad_key(err, what, "OpenSSH private key is cut off");
-	hga_buf_init(&raw, FILE_MAX);
 	/* all room at once: growing would leave copies behind */
-	r = hga_buf_reserve(&raw, (size_t)to, err);
+	r = hga_buf_reserve(raw, (size_t)to, err);
 	if (r == 0 &&
-	    hga_b64_decode(&raw, hga_strn(body.s, (size_t)to), NULL) < 0)
+	    hga_b64_decode(raw, hga_strn(body.s, (size_t)to), NULL) < 0)
 		r = bad_key(err, what, "damaged base64 in private key");
+	return r;
+}
+
+static int parse_openssh(struct hga_str text, const struct hga_key_unlock *u,
+                         const char *what, struct hga_key **out,
+                         struct hga_err *err)
+{
+	struct hga_buf raw;
+	int r;
+
+	hga_buf_init(&raw, FILE_MAX);
+	r = openssh_body(text, what, &raw, err);
 	if (r == 0)
-		r = read_openssh(hga_buf_str(&raw), what, out, err);
+		r = read_openssh(hga_buf_str(&raw), u, what, out, err);
 	hga_buf_release_secret(&raw);
 	return r;
 }
 
-static int no_passphrase(char *buf, int size, int rwflag, void *data)
+struct pem_asked {
+	bool asked;
+	const struct hga_key_unlock *unlock;
+};
+
+static int give_passphrase(char *buf, int size, int rwflag, void *data)
 {
-	(void)buf;
-	(void)size;
-	(void)rwflag;
-	*(bool *)data = true;
-	return -1;
+	struct pem_asked *a = data;
+
+	(void)rwflag; /* only reading */
+	a->asked = true;
+	if (a->unlock == NULL || a->unlock->passphrase.n == 0 || size < 0 ||
+	    a->unlock->passphrase.n > (size_t)size)
+		return -1;
+	memcpy(buf, a->unlock->passphrase.s, a->unlock->passphrase.n);
+	return (int)a->unlock->passphrase.n;
 }
 
-static int parse_pem(struct hga_str text, const char *what,
-                     struct hga_key **out, struct hga_err *err)
+static int parse_pem(struct hga_str text, const struct hga_key_unlock *u,
+                     const char *what, struct hga_key **out,
+                     struct hga_err *err)
 {
-	bool asked = false;
+	struct pem_asked asked = {false, u};
 	EVP_PKEY *pkey;
 	BIO *bio = BIO_new_mem_buf(text.s, (int)text.n);
 
 	if (bio == NULL)
 		return ssl_failed(err, "reading a key");
-	pkey = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &asked);
+	pkey = PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &asked);
 	BIO_free(bio);
 	ERR_clear_error();
-	if (asked) {
+	if (asked.asked && u == NULL) {
 		EVP_PKEY_free(pkey);
-		return hga_fail(err, HGA_AUTH, 0, "KeyNeedsPassphrase",
-		                "%s: the key is protected by a passphrase",
-		                what);
+		return locked_key(err, what);
 	}
+	if (asked.asked && pkey == NULL)
+		return wrong_passphrase(err, what);
 	if (pkey == NULL)
 		return bad_key(err, what, "no private key that can be read");
 	return wrap_take(pkey, hga_strn("", 0), what, out, err);
 }
 
-int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
-                  struct hga_err *err)
+int hga_key_unlock(struct hga_str text, const struct hga_key_unlock *u,
+                   const char *what, struct hga_key **out, struct hga_err *err)
 {
 	struct hga_str t = hga_str_trim(text);
 
@@ -587,7 +728,7 @@ int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
 	if (text.n > FILE_MAX)
 		return bad_key(err, what, "larger than 64 KiB");
 	if (hga_str_find(t, hga_str(openssh_head)) >= 0)
-		return parse_openssh(t, what, out, err);
+		return parse_openssh(t, u, what, out, err);
 	if (hga_str_starts(t, "PuTTY-User-Key-File"))
 		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
 		                "%s: PuTTY key files are not supported; "
@@ -597,7 +738,33 @@ int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
 		return bad_key(err, what, "this is a public key");
 	if (hga_str_find(t, HGA_STR("-----BEGIN ")) < 0)
 		return bad_key(err, what, "not a private key");
-	return parse_pem(t, what, out, err);
+	return parse_pem(t, u, what, out, err);
+}
+
+int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
+                  struct hga_err *err)
+{
+	return hga_key_unlock(text, NULL, what, out, err);
+}
+
+int hga_key_peek(struct hga_str text, const char *what, struct hga_buf *out,
+                 struct hga_err *err)
+{
+	struct hga_str t = hga_str_trim(text);
+	struct openssh_file f;
+	struct hga_buf raw;
+	int r;
+
+	if (text.n > FILE_MAX || hga_str_find(t, hga_str(openssh_head)) < 0)
+		return locked_key(err, what);
+	hga_buf_init(&raw, FILE_MAX);
+	r = openssh_body(t, what, &raw, err);
+	if (r == 0)
+		r = split_openssh(hga_buf_str(&raw), what, &f, err);
+	if (r == 0)
+		r = hga_buf_addstr(out, f.pub, err);
+	hga_buf_release_secret(&raw);
+	return r;
 }
 
 static int check_key_file(int fd, const char *path, struct hga_err *err)
@@ -614,30 +781,38 @@ static int check_key_file(int fd, const char *path, struct hga_err *err)
 	return 0;
 }
 
-int hga_key_load(const char *path, struct hga_key **out, struct hga_err *err)
+int hga_key_read(const char *path, struct hga_buf *text, struct hga_err *err)
 {
 	struct hga_err why;
-	struct hga_buf text;
 	/* non-blocking: a FIFO must not hang us before fstat */
 	int fd = hga_fs_open(path, O_RDONLY | O_NONBLOCK, 0, &why);
 	int r;
 
-	*out = NULL;
 	if (fd == -HGA_NOTFOUND)
 		return hga_fail(err, HGA_NOTFOUND, 0, "KeyNotFound",
 		                "%s: no such key file", path);
 	if (fd < 0)
 		return hga_fail(err, why.kind, 0, "KeyFile", "%s", why.msg);
-	hga_buf_init(&text, FILE_MAX);
 	r = check_key_file(fd, path, err);
 	if (r == 0)
-		r = hga_buf_reserve(&text, FILE_MAX, err);
+		r = hga_buf_reserve(text, FILE_MAX, err);
 	if (r == 0)
-		r = hga_fs_read_fd(fd, path, FILE_MAX, &text, err);
+		r = hga_fs_read_fd(fd, path, FILE_MAX, text, err);
+	(void)close(fd); /* was only read */
+	return r;
+}
+
+int hga_key_load(const char *path, struct hga_key **out, struct hga_err *err)
+{
+	struct hga_buf text;
+	int r;
+
+	*out = NULL;
+	hga_buf_init(&text, FILE_MAX);
+	r = hga_key_read(path, &text, err);
 	if (r == 0)
 		r = hga_key_parse(hga_buf_str(&text), path, out, err);
 	hga_buf_release_secret(&text);
-	(void)close(fd); /* was only read */
 	return r;
 }
 

@@ -4,8 +4,8 @@
  * A struct hga_key holds one private key (ed25519, ecdsa nistp256/384/521,
  * rsa) inside OpenSSL; it never leaves as plain bytes but through
  * hga_key_private.  Reference counted: a key may be shared by many sessions.
- * Reads unencrypted OpenSSH, PEM and PKCS#8 texts.  Error codes (kind auth):
- * KeyFormat, KeyUnsupported, KeyNeedsPassphrase; from files also KeyMode;
+ * Reads OpenSSH, PEM and PKCS#8 texts.  Error codes (kind auth): KeyFormat,
+ * KeyUnsupported, KeyNeedsPassphrase, KeyPassphrase; from files also KeyMode;
  * missing file: kind notfound, KeyNotFound.
  */
 #ifndef HGA_BASE_CRYPTO_H
@@ -26,6 +26,28 @@ int hga_key_new(const char *alg, const char *comment, struct hga_key **out,
 /* Reads a private key text; what names its origin in messages. */
 int hga_key_parse(struct hga_str text, const char *what, struct hga_key **out,
                   struct hga_err *err) HGA_MUST_USE;
+/* What opens a protected key. */
+struct hga_key_unlock {
+	struct hga_str passphrase;
+	/* bcrypt_pbkdf of OpenSSH's own format, 0 on success; NULL: such keys
+	 * stay closed (OpenSSL has no bcrypt). */
+	int (*kdf)(const char *pass, size_t pass_len, const uint8_t *salt,
+	           size_t salt_len, uint8_t *out, size_t out_len,
+	           unsigned rounds);
+};
+/* As hga_key_parse, opening a protected key; u NULL: none.  Wrong passphrase:
+ * -HGA_AUTH KeyPassphrase.  Takes about 0.1 s for OpenSSH's format. */
+int hga_key_unlock(struct hga_str text, const struct hga_key_unlock *u,
+                   const char *what, struct hga_key **out,
+                   struct hga_err *err) HGA_MUST_USE;
+/* Appends the public blob of a protected key in OpenSSH's format, which shows
+ * it; of others -HGA_AUTH KeyNeedsPassphrase. */
+int hga_key_peek(struct hga_str text, const char *what, struct hga_buf *out,
+                 struct hga_err *err) HGA_MUST_USE;
+/* Appends the text of a private key file, which is checked as by
+ * hga_key_load; release it with hga_buf_release_secret. */
+int hga_key_read(const char *path, struct hga_buf *text,
+                 struct hga_err *err) HGA_MUST_USE;
 /*
  * Reads a private key file: owner self or root, no group or other bits, at
  * most 64 KiB, a regular file (links are followed; the descriptor is

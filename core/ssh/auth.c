@@ -1,6 +1,7 @@
 /*
- * Public-key login over libssh2 with keys of base/crypto and a client of our
- * own for agents (libssh2's blocks).  RFC 4252 section 7, RFC 8332.
+ * Logging in over libssh2: keys of base/crypto, a client of our own for agents
+ * (libssh2's blocks), certificates, passwords and prompts.  RFC 4252 sections
+ * 7 and 8, RFC 4256, RFC 8332, OpenSSH's PROTOCOL.certkeys.
  */
 #include "ssh/auth.h"
 
@@ -18,6 +19,23 @@
 #define ATTEMPTS_MAX 5
 #define AGENT_MS 5000
 #define PUB_MAX (64 * 1024)
+#define SECRET_MAX (64 * 1024)
+#define UNLOCK_TRIES 3
+#define KBD_ROUNDS 20
+
+/* From the edit "ask" (vendor/edits/libssh2/ask.sh). */
+#ifdef HGA_SSH2_EDIT_ASK
+void hga_libssh2_kbd_wait(LIBSSH2_SESSION *s);
+#endif
+/* libssh2's own, for its key files; OpenSSL has none. */
+#ifdef HGA_SSH2_EDIT_PROBE
+int _libssh2_bcrypt_pbkdf(const char *pass, size_t pass_len,
+                          const uint8_t *salt, size_t salt_len, uint8_t *key,
+                          size_t key_len, unsigned int rounds);
+#define BCRYPT _libssh2_bcrypt_pbkdf
+#else
+#define BCRYPT NULL
+#endif
 
 enum {
 	AGENT_FAILURE = 5,
@@ -352,23 +370,202 @@ static int load_public(struct hga_auth_id *id, const char *path,
 	return rc;
 }
 
+static int read_public(const char *path, struct hga_buf *blob,
+                       struct hga_err *err)
+{
+	struct hga_buf text, pub;
+	int rc;
+
+	hga_buf_init(&pub, 4096);
+	hga_buf_init(&text, PUB_MAX);
+	rc = hga_buf_addf(&pub, err, "%s.pub", path);
+	if (rc == 0)
+		rc = hga_fs_read(hga_buf_text(&pub), PUB_MAX, &text, err);
+	if (rc == 0)
+		rc = hga_pubkey_blob(hga_str_trim(hga_buf_str(&text)), blob,
+		                     err);
+	hga_buf_release(&text);
+	hga_buf_release(&pub);
+	return rc;
+}
+
+/* A protected key: opened when the server wants it. */
+static int add_locked(struct hga_auth *a, struct hga_auth_id *id,
+                      const char *path, struct hga_str text,
+                      const struct hga_err *locked, struct hga_err *err)
+{
+	struct hga_err why;
+
+	if (hga_key_peek(text, path, &id->blob, &why) < 0 &&
+	    read_public(path, &id->blob, &why) == -HGA_MEMORY)
+		return hga_fail_mem(err);
+	if (a->passphrase.len == 0 && !a->can_ask) {
+		/* The agent may have it. */
+		a->locked = *locked;
+		if (a->agent_path == NULL || id->blob.len == 0) {
+			*err = *locked;
+			return -(int)err->kind;
+		}
+		id->wanted = true;
+		return 0;
+	}
+	id->path = hga_strdup(path);
+	return id->path != NULL ? 0 : hga_fail_mem(err);
+}
+
+static int add_file(struct hga_auth *a, struct hga_auth_id *id,
+                    const char *path, struct hga_err *err)
+{
+	struct hga_buf text;
+	struct hga_err why;
+	int rc;
+
+	hga_buf_init(&text, PUB_MAX);
+	rc = hga_key_read(path, &text, err);
+	if (rc == 0) {
+		rc = hga_key_parse(hga_buf_str(&text), path, &id->key, &why);
+		if (rc < 0 && strcmp(why.code, "KeyNeedsPassphrase") == 0)
+			rc = add_locked(a, id, path, hga_buf_str(&text), &why,
+			                err);
+		else if (rc < 0)
+			*err = why;
+		else
+			rc = hga_buf_addstr(&id->blob, hga_key_blob(id->key),
+			                    err);
+	}
+	hga_buf_release_secret(&text);
+	return rc;
+}
+
 static int add_cred(struct hga_auth *a, const struct hga_ssh_cred *c,
                     struct hga_err *err)
 {
 	struct hga_auth_id *id = id_new(a, err);
-	int rc = 0;
+	struct hga_err why;
+	int rc;
 
 	if (id == NULL)
 		return -HGA_MEMORY;
-	if (c->key != NULL)
+	if (c->key != NULL) {
 		id->key = hga_key_ref(c->key);
-	else if (hga_str_ends(hga_str(c->path), ".pub"))
-		return load_public(id, c->path, err);
+		return hga_buf_addstr(&id->blob, hga_key_blob(id->key), err);
+	}
+	if (hga_str_ends(hga_str(c->path), ".pub"))
+		rc = load_public(id, c->path, &why);
 	else
-		rc = hga_key_load(c->path, &id->key, err);
+		rc = add_file(a, id, c->path, &why);
+	if (rc == -HGA_NOTFOUND && c->optional) {
+		hga_buf_release(&id->blob);
+		a->n_ids--;
+		return 0;
+	}
 	if (rc < 0)
-		return rc;
-	return hga_buf_addstr(&id->blob, hga_key_blob(id->key), err);
+		*err = why;
+	return rc;
+}
+
+/* ---- certificates ---- */
+
+static int bad_cert(struct hga_err *err, const char *what)
+{
+	return hga_fail(err, HGA_AUTH, 0, "KeyFormat",
+	                "%s: not an OpenSSH user certificate", what);
+}
+
+static int cert_blob(struct hga_str cert, const char *what, struct hga_buf *out,
+                     struct hga_err *err)
+{
+	static const char tail[] = "-cert-v01@openssh.com";
+	struct hga_str type, part;
+	size_t at = 0, n = sizeof(tail) - 1;
+	int parts, rc;
+
+	if (!hga_wire_str(cert, &at, &type) || type.n <= n ||
+	    memcmp(type.s + type.n - n, tail, n) != 0 ||
+	    !hga_wire_str(cert, &at, &part)) /* nonce */
+		return bad_cert(err, what);
+	type.n -= n;
+	if (hga_str_eqc(type, "ssh-ed25519"))
+		parts = 1;
+	else if (hga_str_eqc(type, "ssh-rsa") ||
+	         hga_str_starts(type, "ecdsa-sha2-"))
+		parts = 2; /* exponent and modulus; curve and point */
+	else
+		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
+		                "%s: certificates of this type are not "
+		                "supported",
+		                what);
+	rc = add_str(out, type, err);
+	for (int i = 0; i < parts && rc == 0; i++)
+		rc = hga_wire_str(cert, &at, &part) ? add_str(out, part, err)
+		                                    : bad_cert(err, what);
+	return rc;
+}
+
+int hga_auth_cert_parse(struct hga_str text, const char *what,
+                        struct hga_auth_cert *out, struct hga_err *err)
+{
+	struct hga_str t = hga_str_trim(text);
+	ptrdiff_t from = hga_str_chr(t, ' ', 0), to;
+	struct hga_err why;
+	int rc;
+
+	hga_buf_init(&out->cert, PUB_MAX);
+	hga_buf_init(&out->blob, PUB_MAX);
+	if (from < 0)
+		return bad_cert(err, what);
+	to = hga_str_chr(t, ' ', (size_t)from + 1);
+	rc = hga_b64_decode(
+	    &out->cert,
+	    hga_strn(t.s + from + 1,
+	             (to < 0 ? t.n : (size_t)to) - (size_t)from - 1),
+	    &why);
+	if (rc == -HGA_MEMORY)
+		return hga_fail_mem(err);
+	rc = rc < 0 ? bad_cert(err, what)
+	            : cert_blob(hga_buf_str(&out->cert), what, &out->blob, err);
+	if (rc < 0)
+		hga_auth_cert_release(out);
+	return rc;
+}
+
+void hga_auth_cert_release(struct hga_auth_cert *c)
+{
+	hga_buf_release(&c->cert);
+	hga_buf_release(&c->blob);
+}
+
+static int load_certs(struct hga_auth *a, const struct hga_ssh_args *args,
+                      struct hga_err *err)
+{
+	int rc = 0;
+
+	a->certs = hga_calloc(args->n_certs + 1, sizeof(*a->certs));
+	if (a->certs == NULL)
+		return hga_fail_mem(err);
+	for (size_t i = 0; i < args->n_certs && rc == 0; i++) {
+		struct hga_buf text;
+
+		hga_buf_init(&text, PUB_MAX);
+		rc = hga_fs_read(args->certs[i], PUB_MAX, &text, err);
+		if (rc == 0)
+			rc = hga_auth_cert_parse(hga_buf_str(&text),
+			                         args->certs[i], &a->certs[i],
+			                         err);
+		hga_buf_release(&text);
+		a->n_certs = i + (rc == 0);
+	}
+	return rc;
+}
+
+static struct hga_buf *find_cert(struct hga_auth *a,
+                                 const struct hga_auth_id *id)
+{
+	for (size_t i = 0; i < a->n_certs; i++)
+		if (hga_str_eq(hga_buf_str(&a->certs[i].blob),
+		               hga_buf_str(&id->blob)))
+			return &a->certs[i].cert;
+	return NULL;
 }
 
 int hga_auth_init(struct hga_auth *a, const struct hga_ssh_args *args,
@@ -376,11 +573,24 @@ int hga_auth_init(struct hga_auth *a, const struct hga_ssh_args *args,
 {
 	int rc = 0;
 
+	struct hga_ssh *ssh = a->ssh;
+
 	memset(a, 0, sizeof(*a));
+	a->ssh = ssh;
 	a->agent.fd = -1;
 	hga_buf_init(&a->tried, 4096);
 	hga_buf_init(&a->sign_body, HGA_AGENT_FRAME);
+	hga_buf_init(&a->passphrase, SECRET_MAX);
+	hga_buf_init(&a->password, SECRET_MAX);
+	for (size_t i = 0; i < HGA_SSH_PROMPTS; i++)
+		hga_buf_init(&a->answers[i], SECRET_MAX);
 	a->identities_only = args->identities_only;
+	a->can_ask = args->can_ask;
+	rc = hga_buf_addstr(&a->passphrase, args->passphrase, err);
+	if (rc == 0)
+		rc = hga_buf_addstr(&a->password, args->password, err);
+	if (rc < 0)
+		return rc;
 	if (args->agent != NULL) {
 		a->agent_path = hga_strdup(args->agent);
 		if (a->agent_path == NULL)
@@ -388,7 +598,26 @@ int hga_auth_init(struct hga_auth *a, const struct hga_ssh_args *args,
 	}
 	for (size_t i = 0; i < args->n_creds && rc == 0; i++)
 		rc = add_cred(a, &args->creds[i], err);
+	if (rc == 0)
+		rc = load_certs(a, args, err);
 	return rc;
+}
+
+static void question_clear(struct hga_auth *a)
+{
+	hga_free(a->question.name);
+	hga_free(a->question.instruction);
+	for (unsigned i = 0; i < a->question.n; i++)
+		hga_free(a->question.prompts[i].text);
+	memset(&a->question, 0, sizeof(a->question));
+}
+
+static void answers_clear(struct hga_auth *a)
+{
+	for (size_t i = 0; i < HGA_SSH_PROMPTS; i++)
+		hga_buf_release_secret(&a->answers[i]);
+	a->n_answers = 0;
+	a->answered = false;
 }
 
 void hga_auth_release(struct hga_auth *a)
@@ -396,7 +625,17 @@ void hga_auth_release(struct hga_auth *a)
 	for (size_t i = 0; i < a->n_ids; i++) {
 		hga_key_free(a->ids[i].key);
 		hga_buf_release(&a->ids[i].blob);
+		hga_free(a->ids[i].path);
 	}
+	for (size_t i = 0; i < a->n_certs; i++)
+		hga_auth_cert_release(&a->certs[i]);
+	hga_free(a->certs);
+	a->certs = NULL;
+	a->n_certs = 0;
+	question_clear(a);
+	answers_clear(a);
+	hga_buf_release_secret(&a->passphrase);
+	hga_buf_release_secret(&a->password);
 	hga_free(a->ids);
 	a->ids = NULL;
 	a->n_ids = a->cap_ids = 0;
@@ -420,6 +659,16 @@ static int give_sig(struct hga_auth *a, unsigned char **sig, size_t *sig_len,
 	return 0;
 }
 
+/* Signatures over certificates are those of the plain key. */
+static struct hga_str plain_alg(struct hga_str alg)
+{
+	static const char tail[] = "-cert-v01@openssh.com";
+
+	if (hga_str_ends(alg, tail))
+		alg.n -= sizeof(tail) - 1;
+	return alg;
+}
+
 static int sign_own(struct hga_auth *a, struct hga_auth_id *id,
                     struct hga_str alg, struct hga_str data,
                     unsigned char **sig, size_t *sig_len)
@@ -430,6 +679,7 @@ static int sign_own(struct hga_auth *a, struct hga_auth_id *id,
 	size_t at = 0;
 	int rc = LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 
+	alg = plain_alg(alg);
 	if (alg.n >= sizeof(name))
 		return rc;
 	memcpy(name, alg.s, alg.n);
@@ -456,6 +706,7 @@ static int ask_agent(struct hga_auth *a, struct hga_auth_id *id,
 	uint32_t flags = 0;
 	int rc;
 
+	alg = plain_alg(alg);
 	if (hga_str_eqc(alg, "rsa-sha2-256"))
 		flags = AGENT_RSA_256;
 	else if (hga_str_eqc(alg, "rsa-sha2-512"))
@@ -490,6 +741,7 @@ static int sign_agent(struct hga_auth *a, struct hga_auth_id *id,
 	if (rc < 0 ||
 	    hga_agent_parse_sig(frame, &got_alg, &raw, &a->sign_err) < 0)
 		return LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
+	alg = plain_alg(alg);
 	if (!hga_str_eq(got_alg, alg)) {
 		(void)hga_fail(&a->sign_err, HGA_AUTH, 0, "KeyUnsupported",
 		               "the agent signed with %.*s instead of %.*s",
@@ -498,6 +750,90 @@ static int sign_agent(struct hga_auth *a, struct hga_auth_id *id,
 		return LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 	}
 	return give_sig(a, sig, sig_len, raw);
+}
+
+/* ---- questions ---- */
+
+static void ask(struct hga_auth *a)
+{
+	struct hga_ssh_connect *op = a->ssh->connect;
+
+	a->asking = true;
+	hga_ssh_pause(a->ssh);
+	op->question = &a->question;
+	if (op->base.progress != NULL)
+		op->base.progress(&op->base);
+}
+
+int hga_auth_answer(struct hga_auth *a, const struct hga_str *texts, size_t n,
+                    struct hga_err *err)
+{
+	int rc = 0;
+
+	a->asking = false;
+	answers_clear(a);
+	for (size_t i = 0; i < n && i < HGA_SSH_PROMPTS && rc == 0; i++) {
+		rc = hga_buf_addstr(&a->answers[i], texts[i], err);
+		a->n_answers = i + 1;
+	}
+	a->answered = true;
+	return rc;
+}
+
+static int try_unlock(struct hga_auth *a, struct hga_auth_id *id,
+                      struct hga_str passphrase)
+{
+	struct hga_key_unlock u = {passphrase, BCRYPT};
+	struct hga_buf text;
+	int rc;
+
+	hga_buf_init(&text, PUB_MAX);
+	rc = hga_key_read(id->path, &text, &a->sign_err);
+	if (rc == 0)
+		rc = hga_key_unlock(hga_buf_str(&text), &u, id->path, &id->key,
+		                    &a->sign_err);
+	hga_buf_release_secret(&text);
+	id->opened++;
+	return rc;
+}
+
+/* Opens a protected key: 0, EAGAIN while it is asked for, or failed for good
+ * (sign_err tells). */
+static int unlock(struct hga_auth *a, struct hga_auth_id *id)
+{
+	struct hga_str given = hga_buf_str(&a->passphrase);
+
+	if (a->asking)
+		return LIBSSH2_ERROR_EAGAIN;
+	if (id->opened == 0 && given.n > 0 && try_unlock(a, id, given) == 0)
+		return 0;
+	if (a->answered) {
+		int rc = a->n_answers > 0
+		             ? try_unlock(a, id, hga_buf_str(&a->answers[0]))
+		             : hga_fail(&a->sign_err, HGA_AUTH, 0,
+		                        "KeyNeedsPassphrase",
+		                        "%s: the key is protected by a "
+		                        "passphrase",
+		                        id->path);
+		bool gave_up = a->n_answers == 0;
+
+		answers_clear(a);
+		if (rc == 0) {
+			a->sign_err.kind = HGA_OK;
+			return 0;
+		}
+		if (gave_up)
+			return LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
+	}
+	if (!a->can_ask || id->opened >= UNLOCK_TRIES ||
+	    (id->opened > 0 && strcmp(a->sign_err.code, "KeyPassphrase") != 0))
+		return LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
+	question_clear(a);
+	a->question.what = HGA_ASK_PASSPHRASE;
+	a->question.path = id->path;
+	a->question.attempt = id->opened + 1;
+	ask(a);
+	return LIBSSH2_ERROR_EAGAIN;
 }
 
 static int on_sign(LIBSSH2_SESSION *s, unsigned char **sig, size_t *sig_len,
@@ -512,6 +848,12 @@ static int on_sign(LIBSSH2_SESSION *s, unsigned char **sig, size_t *sig_len,
 		return LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 	if (id->agent)
 		return sign_agent(a, id, alg, text, sig, sig_len);
+	if (id->key == NULL) {
+		int rc = unlock(a, id);
+
+		if (rc != 0)
+			return rc;
+	}
 	return sign_own(a, id, alg, text, sig, sig_len);
 }
 
@@ -547,12 +889,22 @@ static int refused(struct hga_ssh *ssh, struct hga_err *err)
 	const struct hga_auth *a = &ssh->auth;
 	const char *tried = hga_buf_text(&a->tried);
 
-	if (a->sign_err.kind == HGA_MEMORY) {
-		*err = a->sign_err;
-		return -HGA_MEMORY;
+	const struct hga_err *own = &a->sign_err;
+
+	if (own->kind == HGA_OK && a->locked.kind != HGA_OK)
+		own = &a->locked;
+	/* Our own trouble with a key says more than the server's refusal. */
+	if (own->kind == HGA_MEMORY ||
+	    (own->kind != HGA_OK &&
+	     (strcmp(own->code, "KeyPassphrase") == 0 ||
+	      strcmp(own->code, "KeyNeedsPassphrase") == 0))) {
+		*err = *own;
+		if (own->kind != HGA_MEMORY)
+			hga_err_prefix(err, "ssh %s", ssh->name);
+		return -(int)err->kind;
 	}
 	return hga_fail(err, HGA_AUTH, 0, "AuthRejected",
-	                "ssh %s: login as %s refused (tried %.300s; server "
+	                "ssh %s: login as %.64s refused (tried %.300s; server "
 	                "allows %s)%s%.80s",
 	                ssh->name, ssh->user, *tried ? tried : "nothing",
 	                a->methods[0] ? a->methods : "nothing",
@@ -568,8 +920,9 @@ static int note_try(struct hga_auth *a, struct hga_auth_id *id,
 	int rc = hga_blob_fingerprint(hga_buf_str(&id->blob), fp, err);
 
 	if (rc == 0)
-		rc = hga_buf_addf(&a->tried, err, "%spublickey %s",
-		                  a->tried.len ? ", " : "", fp);
+		rc = hga_buf_addf(&a->tried, err, "%spublickey %s%s",
+		                  a->tried.len ? ", " : "", fp,
+		                  a->at_cert ? " (certificate)" : "");
 	return rc;
 }
 
@@ -596,6 +949,8 @@ static int add_agent_keys(struct hga_auth *a, struct hga_str frame,
 
 		if (id != NULL) {
 			id->agent = id->key == NULL;
+			hga_free(id->path); /* no need to open the file */
+			id->path = NULL;
 			continue;
 		}
 		if (a->identities_only)
@@ -637,54 +992,245 @@ static int step_agent(struct hga_ssh *ssh, struct hga_err *err)
 	return rc < 0 ? rc : 2;
 }
 
+static bool offers(const struct hga_auth *a, const char *method)
+{
+	return strstr(a->methods, method) != NULL;
+}
+
+/* Key i, with its certificate first. */
+static int start_try(struct hga_auth *a, size_t i, struct hga_err *err)
+{
+	struct hga_auth_id *id = &a->ids[i];
+
+	a->at = i;
+	a->signing = false;
+	if (id->key == NULL && !id->agent && id->blob.len == 0) {
+		a->state = HGA_AUTH_UNLOCK;
+		return 2;
+	}
+	a->at_cert = id->tried_cert ? NULL : find_cert(a, id);
+	if (a->at_cert != NULL)
+		id->tried_cert = true;
+	else
+		id->tried = true;
+	a->attempts++;
+	a->state = HGA_AUTH_TRY;
+	return note_try(a, id, err) < 0 ? -HGA_MEMORY : 2;
+}
+
+/* What comes after the keys. */
+static int step_other(struct hga_ssh *ssh, struct hga_err *err)
+{
+	struct hga_auth *a = &ssh->auth;
+	bool more = offers(a, "keyboard-interactive") || a->attempts > 0 ||
+	            a->password_tried;
+	const char *name = NULL;
+
+	if (a->password.len > 0 && !a->password_tried &&
+	    offers(a, "password")) {
+		a->password_tried = true;
+		a->state = HGA_AUTH_PASSWORD;
+		name = "password";
+	} else if ((a->password.len > 0 || a->can_ask) && !a->kbd_tried &&
+	           more) {
+		/* Also as the second factor: the list we know is that of the
+		 * beginning. */
+		a->kbd_tried = true;
+		a->state = HGA_AUTH_KBD;
+		return 2;
+	}
+	if (name == NULL)
+		return refused(ssh, err);
+	return hga_buf_addf(&a->tried, err, "%s%s", a->tried.len ? ", " : "",
+	                    name) < 0
+	           ? -HGA_MEMORY
+	           : 2;
+}
+
 static int step_next(struct hga_ssh *ssh, struct hga_err *err)
 {
 	struct hga_auth *a = &ssh->auth;
 
-	if (strstr(a->methods, "publickey") == NULL)
-		return refused(ssh, err);
-	for (size_t i = 0; i < a->n_ids; i++) {
+	for (size_t i = 0; i < a->n_ids && offers(a, "publickey"); i++) {
 		struct hga_auth_id *id = &a->ids[i];
 
-		if (id->tried || (id->key == NULL && !id->agent))
+		if (id->tried ||
+		    (id->key == NULL && !id->agent && id->path == NULL))
+			continue;
+		/* A protected one may be in the agent. */
+		if (id->key == NULL && !id->agent && a->agent_path != NULL &&
+		    !a->agent_asked)
 			continue;
 		if (a->attempts == ATTEMPTS_MAX)
-			return refused(ssh, err);
-		id->tried = true;
-		a->attempts++;
-		a->at = i;
-		a->signing = false;
-		a->state = HGA_AUTH_TRY;
-		return note_try(a, id, err) < 0 ? -HGA_MEMORY : 2;
+			return step_other(ssh, err);
+		return start_try(a, i, err);
 	}
-	if (a->agent_path != NULL && !a->agent_asked)
+	if (offers(a, "publickey") && a->agent_path != NULL && !a->agent_asked)
 		return ask_list(ssh, err);
-	return refused(ssh, err);
+	return step_other(ssh, err);
 }
 
-static int step_try(struct hga_ssh *ssh, struct hga_err *err)
+static int step_unlock(struct hga_ssh *ssh, struct hga_err *err)
 {
 	struct hga_auth *a = &ssh->auth;
 	struct hga_auth_id *id = &a->ids[a->at];
-	int rc;
+	int rc = unlock(a, id);
 
-	a->abstract = a;
-	a->heap = &ssh->heap;
-	rc = libssh2_userauth_publickey(ssh->s, ssh->user,
-	                                (const unsigned char *)id->blob.data,
-	                                id->blob.len, on_sign, &a->abstract);
+	if (rc == LIBSSH2_ERROR_EAGAIN)
+		return 0;
+	a->state = HGA_AUTH_NEXT;
+	if (rc != 0) {
+		id->tried = true;
+		return 2;
+	}
+	return hga_buf_addstr(&id->blob, hga_key_blob(id->key), err) < 0
+	           ? -HGA_MEMORY
+	           : 2;
+}
+
+/* The result of a userauth call: 1 in, 0 wait, 2 next, -kind. */
+static int judge(struct hga_ssh *ssh, int rc, struct hga_err *err)
+{
 	if (rc == 0)
 		return 1;
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return 0;
 	/* -19 also stands for a connection that ended in the middle. */
 	if ((rc == LIBSSH2_ERROR_AUTHENTICATION_FAILED ||
-	     rc == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED) &&
+	     rc == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED ||
+	     rc == LIBSSH2_ERROR_PASSWORD_EXPIRED) &&
 	    ssh->disconnect[0] == '\0') {
-		a->state = HGA_AUTH_NEXT;
+		ssh->auth.state = HGA_AUTH_NEXT;
 		return 2;
 	}
 	return hga_ssh_fail(ssh, err, "login", rc);
+}
+
+static int step_try(struct hga_ssh *ssh, struct hga_err *err)
+{
+	struct hga_auth *a = &ssh->auth;
+	const struct hga_buf *blob =
+	    a->at_cert ? a->at_cert : &a->ids[a->at].blob;
+
+	if (a->asking)
+		return 0;
+	a->abstract = a;
+	a->heap = &ssh->heap;
+	return judge(ssh,
+	             libssh2_userauth_publickey(
+	                 ssh->s, ssh->user, (const unsigned char *)blob->data,
+	                 blob->len, on_sign, &a->abstract),
+	             err);
+}
+
+static int step_password(struct hga_ssh *ssh, struct hga_err *err)
+{
+	const struct hga_buf *p = &ssh->auth.password;
+
+	return judge(ssh,
+	             libssh2_userauth_password_ex(
+	                 ssh->s, ssh->user, (unsigned)strlen(ssh->user),
+	                 p->data, (unsigned)p->len, NULL),
+	             err);
+}
+
+/* ---- keyboard-interactive ---- */
+
+static char *shown(const unsigned char *p, size_t n)
+{
+	char *out;
+
+	if (n > 4096)
+		n = 4096;
+	out = hga_alloc(n + 1);
+	if (out != NULL)
+		hga_ssh_clean(out, n + 1, hga_strn((const char *)p, n));
+	return out;
+}
+
+static void set_question(struct hga_auth *a, struct hga_str name,
+                         struct hga_str instruction, unsigned n,
+                         const LIBSSH2_USERAUTH_KBDINT_PROMPT *prompts)
+{
+	struct hga_ssh_question *q = &a->question;
+
+	question_clear(a);
+	q->what = HGA_ASK_PROMPTS;
+	q->name = shown((const unsigned char *)name.s, name.n);
+	q->instruction =
+	    shown((const unsigned char *)instruction.s, instruction.n);
+	for (q->n = 0; q->n < n; q->n++) {
+		q->prompts[q->n].text =
+		    shown(prompts[q->n].text, prompts[q->n].length);
+		q->prompts[q->n].echo = prompts[q->n].echo != 0;
+	}
+}
+
+static void give_answer(struct hga_ssh *ssh, struct hga_str text,
+                        LIBSSH2_USERAUTH_KBDINT_RESPONSE *to)
+{
+	void *heap = &ssh->heap;
+
+	to->text = hga_bio_alloc(text.n + 1, &heap);
+	if (to->text == NULL)
+		return; /* an empty answer: the login fails */
+	memcpy(to->text, text.s, text.n);
+	to->length = (unsigned)text.n;
+}
+
+static void on_prompts(const char *name, int name_len, const char *instruction,
+                       int instruction_len, int n,
+                       const LIBSSH2_USERAUTH_KBDINT_PROMPT *prompts,
+                       LIBSSH2_USERAUTH_KBDINT_RESPONSE *responses,
+                       void **abstract)
+{
+	struct hga_ssh *ssh = *abstract;
+	struct hga_auth *a = &ssh->auth;
+
+	if (n <= 0 || n > HGA_SSH_PROMPTS || ++a->kbd_rounds > KBD_ROUNDS)
+		return;
+	if (n == 1 && !prompts[0].echo && a->password.len > 0 && !a->kbd_used &&
+	    !a->asking && !a->answered) {
+		a->kbd_used = true;
+		give_answer(ssh, hga_buf_str(&a->password), &responses[0]);
+		return;
+	}
+#ifdef HGA_SSH2_EDIT_ASK
+	if (a->can_ask && !a->answered) {
+		if (!a->asking) {
+			set_question(
+			    a,
+			    hga_strn(name, name_len > 0 ? (size_t)name_len : 0),
+			    hga_strn(instruction, instruction_len > 0
+			                              ? (size_t)instruction_len
+			                              : 0),
+			    (unsigned)n, prompts);
+			ask(a);
+		}
+		hga_libssh2_kbd_wait(ssh->s);
+		return;
+	}
+#endif
+	for (int i = 0; i < n && (size_t)i < a->n_answers; i++)
+		give_answer(ssh, hga_buf_str(&a->answers[i]), &responses[i]);
+	answers_clear(a);
+}
+
+static int step_kbd(struct hga_ssh *ssh, struct hga_err *err)
+{
+	struct hga_auth *a = &ssh->auth;
+	int rc;
+
+	/* Its prompts are still open: nothing to do for libssh2. */
+	if (a->asking)
+		return 0;
+	rc = libssh2_userauth_keyboard_interactive_ex(
+	    ssh->s, ssh->user, (unsigned)strlen(ssh->user), on_prompts);
+	if (rc != LIBSSH2_ERROR_EAGAIN && rc != 0 && a->kbd_rounds > 0 &&
+	    hga_buf_addf(&a->tried, err, "%skeyboard-interactive",
+	                 a->tried.len ? ", " : "") < 0)
+		return -HGA_MEMORY;
+	return judge(ssh, rc, err);
 }
 
 int hga_auth_step(struct hga_ssh *ssh, struct hga_err *err)
@@ -702,8 +1248,17 @@ int hga_auth_step(struct hga_ssh *ssh, struct hga_err *err)
 		case HGA_AUTH_AGENT:
 			rc = step_agent(ssh, err);
 			break;
+		case HGA_AUTH_UNLOCK:
+			rc = step_unlock(ssh, err);
+			break;
 		case HGA_AUTH_TRY:
 			rc = step_try(ssh, err);
+			break;
+		case HGA_AUTH_PASSWORD:
+			rc = step_password(ssh, err);
+			break;
+		case HGA_AUTH_KBD:
+			rc = step_kbd(ssh, err);
 			break;
 		}
 	}

@@ -1,9 +1,13 @@
 /*
- * Login: keys given by the caller, then those of an agent, by public key only.
+ * Login: keys given by the caller, then those of an agent, then a password,
+ * then keyboard-interactive; the last two only when given.
  *
- * Each key is tried once, at most 5 in all (a server counts 6).  Private keys
- * stay in base/crypto or in the agent; libssh2 only asks for signatures.  The
- * agent client never blocks: frames up to 256 KiB, 256 keys, 5 s an answer.
+ * Each key is tried once (with its certificate before that), at most 5 tries
+ * in all (a server counts 6).  Private keys stay in base/crypto or in the
+ * agent; libssh2 only asks for signatures.  A protected key is opened when the
+ * server wants it, not before.  The agent client never blocks: frames up to
+ * 256 KiB, 256 keys, 5 s an answer.  Questions (passphrase, prompts) go to the
+ * owner of the connect operation; no deadline runs meanwhile.
  */
 #ifndef HGA_SSH_AUTH_H
 #define HGA_SSH_AUTH_H
@@ -12,11 +16,9 @@
 #include "base/crypto.h"
 #include "base/str.h"
 #include "net/loop.h"
+#include "ssh/session.h"
 
 #include <stdbool.h>
-
-struct hga_ssh;
-struct hga_ssh_args;
 
 /* ---- agent protocol (draft-ietf-sshm-ssh-agent) ---- */
 
@@ -71,15 +73,31 @@ void hga_agent_close(struct hga_agent *a);
 enum hga_auth_state {
 	HGA_AUTH_METHODS,
 	HGA_AUTH_NEXT,
-	HGA_AUTH_AGENT, /* waits for the agent's list */
-	HGA_AUTH_TRY
+	HGA_AUTH_AGENT,  /* waits for the agent's list */
+	HGA_AUTH_UNLOCK, /* a key that does not show its public half */
+	HGA_AUTH_TRY,
+	HGA_AUTH_PASSWORD,
+	HGA_AUTH_KBD
 };
+
+/* A user certificate and the public key it is for. */
+struct hga_auth_cert {
+	struct hga_buf cert, blob;
+};
+/* Reads "TYPE BASE64 [comment]" of an OpenSSH certificate (PROTOCOL.certkeys);
+ * -HGA_AUTH KeyFormat, KeyUnsupported. */
+int hga_auth_cert_parse(struct hga_str text, const char *what,
+                        struct hga_auth_cert *out,
+                        struct hga_err *err) HGA_MUST_USE;
+void hga_auth_cert_release(struct hga_auth_cert *c);
 
 struct hga_auth_id {
 	struct hga_key *key; /* ours, or NULL: the agent's */
 	struct hga_buf blob; /* public key */
 	bool agent, wanted;  /* in the agent; only a wish of the caller */
-	bool tried;
+	bool tried, tried_cert;
+	char *path;      /* of a protected key that is not open yet */
+	unsigned opened; /* tries */
 };
 
 struct hga_auth {
@@ -93,6 +111,18 @@ struct hga_auth {
 	struct hga_buf sign_body;
 	bool signing;
 	struct hga_err sign_err;
+	struct hga_ssh *ssh; /* its owner */
+	struct hga_auth_cert *certs;
+	size_t n_certs;
+	struct hga_buf *at_cert; /* of the try that runs, or NULL */
+	struct hga_buf passphrase, password;
+	bool can_ask, password_tried, kbd_tried, kbd_used;
+	unsigned kbd_rounds;
+	struct hga_err locked; /* a key that nobody could open */
+	struct hga_ssh_question question;
+	bool asking, answered;
+	struct hga_buf answers[HGA_SSH_PROMPTS];
+	size_t n_answers;
 	char methods[128];
 	struct hga_buf tried;
 	void *abstract; /* handed through libssh2 */
@@ -103,6 +133,9 @@ struct hga_auth {
 int hga_auth_init(struct hga_auth *a, const struct hga_ssh_args *args,
                   struct hga_err *err) HGA_MUST_USE;
 void hga_auth_release(struct hga_auth *a);
+/* What hga_ssh_connect_answer does. */
+int hga_auth_answer(struct hga_auth *a, const struct hga_str *texts, size_t n,
+                    struct hga_err *err) HGA_MUST_USE;
 /* One step of the login: 1 logged in, 0 wait for the peer, -kind failed. */
 int hga_auth_step(struct hga_ssh *ssh, struct hga_err *err) HGA_MUST_USE;
 

@@ -13,28 +13,24 @@
 #define REFUSED_TRIES 10
 #define REFUSED_MS 50
 
+static const char session_type[] = "session";
+
 void hga_chan_free(struct hga_chan *c)
 {
 	hga_free(c->message);
+	hga_free(c->open_message);
 	hga_free(c);
 }
 
-struct hga_chan *hga_chan_new(struct hga_ssh *ssh, const char *request,
-                              struct hga_str message, unsigned window)
+static struct hga_chan *new_chan(struct hga_ssh *ssh, const char *type)
 {
 	struct hga_chan *c = hga_calloc(1, sizeof(*c)), **at = &ssh->chans;
 
 	if (c == NULL)
 		return NULL;
-	c->message = hga_memdup0(message.s, message.n);
-	if (c->message == NULL) {
-		hga_free(c);
-		return NULL;
-	}
-	c->message_len = message.n;
 	c->ssh = ssh;
-	c->request = request;
-	c->window = window;
+	c->type = type;
+	c->window = HGA_SSH_WINDOW;
 	while (*at != NULL)
 		at = &(*at)->next;
 	*at = c;
@@ -42,10 +38,60 @@ struct hga_chan *hga_chan_new(struct hga_ssh *ssh, const char *request,
 	return c;
 }
 
+struct hga_chan *hga_chan_new(struct hga_ssh *ssh, const char *request,
+                              struct hga_str message, unsigned window)
+{
+	char *copy = hga_memdup0(message.s, message.n);
+	struct hga_chan *c = copy != NULL ? new_chan(ssh, session_type) : NULL;
+
+	if (c == NULL) {
+		hga_free(copy);
+		return NULL;
+	}
+	c->message = copy;
+	c->message_len = message.n;
+	c->request = request;
+	c->window = window;
+	return c;
+}
+
+struct hga_chan *hga_chan_new_open(struct hga_ssh *ssh, const char *type,
+                                   struct hga_str message)
+{
+	char *copy = hga_memdup0(message.s, message.n);
+	struct hga_chan *c = copy != NULL ? new_chan(ssh, type) : NULL;
+
+	if (c == NULL) {
+		hga_free(copy);
+		return NULL;
+	}
+	c->open_message = copy;
+	c->open_len = message.n;
+	return c;
+}
+
+struct hga_chan *hga_chan_adopt(struct hga_ssh *ssh, LIBSSH2_CHANNEL *ch)
+{
+	struct hga_chan *c = new_chan(ssh, "forwarded-tcpip");
+
+	if (c == NULL)
+		return NULL;
+	c->ch = ch;
+	c->state = HGA_CHAN_RUNNING;
+	return c;
+}
+
+/* Only these count for the server's MaxSessions. */
+static bool counts(const struct hga_chan *c)
+{
+	return c->type == session_type;
+}
+
 void hga_chan_drop(struct hga_chan *c)
 {
 	c->zombie = true;
 	c->user = NULL;
+	c->pty = NULL;
 	hga_ssh_kick(c->ssh);
 }
 
@@ -66,6 +112,22 @@ static void chan_fail(struct hga_chan *c, enum hga_kind kind, const char *code,
 	c->on_fail(c, &err);
 }
 
+/* The server could not or would not connect: RFC 4254 section 5.1's reasons,
+ * of which libssh2 keeps only the words. */
+static void connect_refused(struct hga_chan *c)
+{
+	char *text = NULL;
+
+	(void)libssh2_session_last_error(c->ssh->s, &text, NULL, 0);
+	c->state = HGA_CHAN_GONE;
+	if (text != NULL && strstr(text, "connect failed") != NULL)
+		chan_fail(c, HGA_NET, "Unreachable",
+		          "the server cannot connect there");
+	else
+		chan_fail(c, HGA_REMOTE, "ChannelRefused",
+		          "the server refuses the connection");
+}
+
 /*
  * A refused open with others open means the server's limit: wait until one
  * ends.  OpenSSH forgets an ended one a little later than it says so: then
@@ -74,6 +136,10 @@ static void chan_fail(struct hga_chan *c, enum hga_kind kind, const char *code,
 static void open_refused(struct hga_ssh *ssh, struct hga_chan *c)
 {
 	ssh->slot = NULL;
+	if (!counts(c)) {
+		connect_refused(c);
+		return;
+	}
 	ssh->open--;
 	if (ssh->open > 0 ||
 	    (ssh->ever_open && c->refused++ < REFUSED_TRIES &&
@@ -95,18 +161,20 @@ static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
 	int rc;
 
 	if (c->state == HGA_CHAN_QUEUED) {
-		if (ssh->slot != NULL || ssh->open >= ssh->limit ||
+		if (ssh->slot != NULL ||
+		    (counts(c) && ssh->open >= ssh->limit) ||
 		    c->not_before_ms > hga_mono_ms())
 			return false;
 		ssh->slot = c;
-		ssh->open++;
+		ssh->open += counts(c);
 		c->state = HGA_CHAN_OPENING;
 	}
-	c->ch = libssh2_channel_open_ex(ssh->s, "session", 7, c->window,
-	                                HGA_SSH_PACKET, NULL, 0);
+	c->ch = libssh2_channel_open_ex(
+	    ssh->s, c->type, (unsigned)strlen(c->type), c->window,
+	    HGA_SSH_PACKET, c->open_message, (unsigned)c->open_len);
 	if (c->ch != NULL) {
 		ssh->slot = NULL;
-		ssh->ever_open = true;
+		ssh->ever_open |= counts(c);
 		c->state = HGA_CHAN_STARTING;
 		return true;
 	}
@@ -121,23 +189,45 @@ static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
 	return true;
 }
 
+/* The terminal, if one is wanted, then the request itself. */
+static int start_request(struct hga_chan *c, bool pty)
+{
+	if (pty)
+		return libssh2_channel_request_pty_ex(
+		    c->ch, c->pty->term, (unsigned)strlen(c->pty->term), NULL,
+		    0, c->pty->cols, c->pty->rows, 0, 0);
+	if (c->request == NULL)
+		return 0;
+	if (strcmp(c->request, "shell") == 0)
+		return libssh2_channel_process_startup(c->ch, "shell", 5, NULL,
+		                                       0);
+	return libssh2_channel_process_startup(
+	    c->ch, c->request, (unsigned)strlen(c->request), c->message,
+	    (unsigned)c->message_len);
+}
+
 static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
                        struct hga_err *err)
 {
-	int rc = libssh2_channel_process_startup(
-	    c->ch, c->request, (unsigned)strlen(c->request), c->message,
-	    (unsigned)c->message_len);
+	bool pty = c->pty != NULL && !c->pty_done;
+	int rc = start_request(c, pty);
 
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
 		c->state = HGA_CHAN_RUNNING;
 		chan_fail(c, HGA_REMOTE, "RequestDenied",
-		          "the server refuses the request");
+		          pty ? "the server refuses a terminal"
+		              : "the server refuses the request");
 		return true;
 	}
 	if (rc != 0) {
-		(void)hga_ssh_fail(ssh, err, c->request, rc); /* in err */
+		(void)hga_ssh_fail(ssh, err, pty ? "pty" : c->request,
+		                   rc); /* in err */
+		return true;
+	}
+	if (pty) {
+		c->pty_done = true;
 		return true;
 	}
 	c->state = HGA_CHAN_RUNNING;
@@ -166,7 +256,7 @@ static bool turn_close(struct hga_ssh *ssh, struct hga_chan *c,
 	}
 	c->ch = NULL;
 	c->state = HGA_CHAN_GONE;
-	ssh->open--;
+	ssh->open -= counts(c);
 	return true;
 }
 
@@ -183,6 +273,9 @@ static bool turn_chan(struct hga_ssh *ssh, struct hga_chan *c,
 	case HGA_CHAN_OPENING:
 		return turn_open(ssh, c, err);
 	case HGA_CHAN_STARTING:
+		/* Nobody wants it any more and nothing is on its way. */
+		if (c->zombie && c->request == NULL)
+			c->state = HGA_CHAN_RUNNING;
 		return turn_start(ssh, c, err);
 	case HGA_CHAN_RUNNING:
 		if (c->zombie)

@@ -7,8 +7,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/time.h"
+#include "ssh/forward.h"
 #include "ssh/impl.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define PHASE_MS 15000
 #define TOTAL_MS 45000
@@ -108,7 +111,8 @@ static int set_methods(struct hga_ssh *ssh, struct hga_err *err)
 	int rc;
 
 	hga_buf_init(&algs, 1024);
-	rc = hga_pins_algorithms(&ssh->pins, &algs, err);
+	rc =
+	    hga_trust_algorithms(&ssh->trust, ssh->host, ssh->port, &algs, err);
 	if (rc == 0)
 		rc = set_method(ssh, LIBSSH2_METHOD_HOSTKEY,
 		                hga_buf_text(&algs), err);
@@ -121,7 +125,7 @@ static int set_methods(struct hga_ssh *ssh, struct hga_err *err)
 			rc = set_method(ssh,
 			                cs ? LIBSSH2_METHOD_MAC_CS
 			                   : LIBSSH2_METHOD_MAC_SC,
-			                MAC, err);
+			                ssh->macs ? ssh->macs : MAC, err);
 		if (rc == 0)
 			rc = set_method(ssh,
 			                cs ? LIBSSH2_METHOD_COMP_CS
@@ -129,7 +133,8 @@ static int set_methods(struct hga_ssh *ssh, struct hga_err *err)
 			                "none", err);
 	}
 	if (rc == 0)
-		rc = set_method(ssh, LIBSSH2_METHOD_KEX, KEX, err);
+		rc = set_method(ssh, LIBSSH2_METHOD_KEX,
+		                ssh->kex ? ssh->kex : KEX, err);
 	return rc;
 }
 
@@ -187,6 +192,38 @@ static int enter(struct hga_ssh *ssh, enum hga_ssh_phase phase, int64_t ms,
 	if (ssh->s != NULL)
 		libssh2_session_set_read_timeout(ssh->s, (long)(ms / 1000 + 1));
 	return hga_timer_start(ssh->loop, &ssh->deadline, ms, err);
+}
+
+void hga_ssh_pause(struct hga_ssh *ssh)
+{
+	ssh->paused_ms = hga_mono_ms();
+	ssh->left_ms = ssh->deadline.due_ms - ssh->paused_ms;
+	hga_timer_stop(ssh->loop, &ssh->deadline);
+}
+
+int hga_ssh_resume(struct hga_ssh *ssh, struct hga_err *err)
+{
+	ssh->t_total_ms += hga_mono_ms() - ssh->paused_ms;
+	return hga_timer_start(ssh->loop, &ssh->deadline,
+	                       ssh->left_ms > 0 ? ssh->left_ms : 0, err);
+}
+
+int hga_ssh_connect_answer(struct hga_ssh_connect *op,
+                           const struct hga_str *texts, size_t n,
+                           struct hga_err *err)
+{
+	struct hga_ssh *ssh = op->ssh;
+	int rc;
+
+	if (op->question == NULL)
+		return hga_fail(err, HGA_USAGE, 0, "Question",
+		                "ssh: nothing was asked");
+	op->question = NULL;
+	rc = hga_auth_answer(&ssh->auth, texts, n, err);
+	if (rc == 0)
+		rc = hga_ssh_resume(ssh, err);
+	hga_ssh_kick(ssh);
+	return rc;
 }
 
 /* ---- phases ---- */
@@ -275,47 +312,41 @@ static bool lists_meet(const char *ours, struct hga_str theirs)
 	return false;
 }
 
-static int fail_changed(struct hga_ssh *ssh, struct hga_err *err)
-{
-	return hga_fail(err, HGA_AUTH, 0, "HostKeyChanged",
-	                "ssh %s: host key differs from the one given to the "
-	                "machine; nothing was sent",
-	                ssh->name);
-}
-
 static int fail_kex(struct hga_ssh *ssh, int rc, struct hga_err *err)
 {
-	static const struct {
+	const struct {
 		int list;
 		const char *what, *ours;
-	} lists[] = {{0, "key exchange", KEX}, {2, "cipher", NULL}};
+	} lists[] = {{0, "key exchange", ssh->kex ? ssh->kex : KEX},
+	             {1, "host key", NULL},
+	             {2, "cipher", ssh->ciphers ? ssh->ciphers : CRYPT},
+	             {4, "MAC", ssh->macs ? ssh->macs : MAC}};
 	struct hga_buf algs;
-	bool keys;
+	int r;
 
 	ssh->broken = true;
 	hga_buf_init(&algs, 1024);
-	keys = hga_pins_algorithms(&ssh->pins, &algs, NULL) == 0 &&
-	       !lists_meet(hga_buf_text(&algs), kexinit_list(ssh, 1)) &&
-	       kexinit_list(ssh, 1).n > 0;
-	hga_buf_release(&algs);
-	if (keys)
-		return fail_changed(ssh, err);
-	for (size_t i = 0; i < 2; i++) {
+	r = hga_trust_algorithms(&ssh->trust, ssh->host, ssh->port, &algs, err);
+	for (size_t i = 0; i < 4 && r == 0; i++) {
 		struct hga_str theirs = kexinit_list(ssh, lists[i].list);
-		const char *ours = lists[i].ours  ? lists[i].ours
-		                   : ssh->ciphers ? ssh->ciphers
-		                                  : CRYPT;
+		const char *ours =
+		    lists[i].ours ? lists[i].ours : hga_buf_text(&algs);
 		char clean[200];
 
 		if (theirs.n == 0 || lists_meet(ours, theirs))
 			continue;
+		/* A server without a key of a pinned type is another one. */
+		if (lists[i].list == 1 && ssh->trust.pins.n > 0) {
+			r = hga_trust_fail_pin(ssh->name, err);
+			break;
+		}
 		hga_ssh_clean(clean, sizeof(clean), theirs);
-		return hga_fail(err, HGA_PROTOCOL, 0, "KexNoMatch",
-		                "ssh %s: no common %s (server: %s; here: "
-		                "%.150s)",
-		                ssh->name, lists[i].what, clean, ours);
+		r = hga_fail(err, HGA_PROTOCOL, 0, "KexNoMatch",
+		             "ssh %s: no common %s (server: %s; here: %.150s)",
+		             ssh->name, lists[i].what, clean, ours);
 	}
-	return hga_ssh_fail(ssh, err, "key exchange", rc);
+	hga_buf_release(&algs);
+	return r < 0 ? r : hga_ssh_fail(ssh, err, "key exchange", rc);
 }
 
 static int step_handshake(struct hga_ssh *ssh, bool filled, struct hga_err *err)
@@ -343,6 +374,7 @@ static int step_handshake(struct hga_ssh *ssh, bool filled, struct hga_err *err)
 
 static int step_hostkey(struct hga_ssh *ssh, struct hga_err *err)
 {
+	struct hga_kh_host host = {ssh->host, ssh->port, ssh->trust.alias};
 	size_t n = 0;
 	int type = 0, rc;
 	const char *p = libssh2_session_hostkey(ssh->s, &n, &type);
@@ -358,8 +390,11 @@ static int step_hostkey(struct hga_ssh *ssh, struct hga_err *err)
 		                          ssh->fingerprint, err);
 	if (rc < 0)
 		return rc;
-	if (!hga_pins_match(&ssh->pins, hga_buf_str(&ssh->hostkey)))
-		return fail_changed(ssh, err);
+	rc = hga_trust_check(&ssh->trust, ssh->name, &host,
+	                     hga_buf_str(&ssh->hostkey), ssh->fingerprint,
+	                     &ssh->found, err);
+	if (rc < 0)
+		return rc;
 	rc = enter(ssh, HGA_SSH_LOGIN, ssh->login_ms, err);
 	return rc < 0 ? rc : 1;
 }
@@ -477,6 +512,8 @@ static int take_args(struct hga_ssh *ssh, const struct hga_ssh_args *a,
 	ssh->host = copy(a->host, &failed);
 	ssh->user = copy(a->user, &failed);
 	ssh->ciphers = copy(a->ciphers, &failed);
+	ssh->kex = copy(a->kex, &failed);
+	ssh->macs = copy(a->macs, &failed);
 	ssh->bind_address = copy(a->bind_address, &failed);
 	if (failed)
 		return hga_fail_mem(err);
@@ -511,11 +548,6 @@ static int check_args(const struct hga_ssh_args *a, struct hga_err *err)
 		                "ssh %.100s: this build cannot use chacha20",
 		                a->host);
 #endif
-	if (a->n_pins == 0)
-		return hga_fail(err, HGA_BUG, 0, "NoHostKey",
-		                "ssh %.100s: connect without a trusted host "
-		                "key (host_key)",
-		                a->host);
 	return 0;
 }
 
@@ -536,6 +568,56 @@ static void connect_cancel(struct hga_op *base)
 	hga_ssh_unref(ssh);
 }
 
+static int begin_fd(struct hga_ssh *ssh, int fd, struct hga_err *err)
+{
+	ssh->phase = HGA_SSH_BANNER;
+	if (hga_bio_open_fd(&ssh->bio, fd, err) < 0)
+		return -HGA_MEMORY;
+	return begin(ssh, err);
+}
+
+/* What carries this session has ended. */
+static void on_carrier_end(struct hga_relay *r, void *user,
+                           const struct hga_err *err)
+{
+	struct hga_ssh *ssh = user;
+
+	(void)r; /* it is freed by itself */
+	ssh->relay = NULL;
+	if (err == NULL)
+		return; /* the end of the stream tells */
+	ssh->end = *err;
+	hga_err_prefix(&ssh->end, "ssh %s: through the jump", ssh->name);
+	hga_ssh_kick(ssh);
+}
+
+static int start_via(struct hga_ssh *ssh, struct hga_ssh *via,
+                     struct hga_err *err)
+{
+	int pair[2], rc;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+	               pair) < 0)
+		return hga_fail(err, HGA_IO, errno, "Socket", "ssh %s",
+		                ssh->name);
+	rc = hga_relay_open(via, pair[1], ssh->host, ssh->port, on_carrier_end,
+	                    ssh, &ssh->relay, err);
+	if (rc < 0) {
+		close(pair[0]);
+		return rc;
+	}
+	ssh->via = hga_ssh_ref(via);
+	return begin_fd(ssh, pair[0], err);
+}
+
+static int start_proxy(struct hga_ssh *ssh, const char *command,
+                       struct hga_err *err)
+{
+	int fd, rc = hga_proxy_start(ssh, command, &fd, err);
+
+	return rc < 0 ? rc : begin_fd(ssh, fd, err);
+}
+
 static int start_transport(struct hga_ssh *ssh, const struct hga_ssh_args *args,
                            struct hga_err *err)
 {
@@ -545,6 +627,10 @@ static int start_transport(struct hga_ssh *ssh, const struct hga_ssh_args *args,
 	                           .family = ssh->family,
 	                           .bind_address = ssh->bind_address};
 
+	if (args->via != NULL)
+		return start_via(ssh, args->via, err);
+	if (args->proxy_command != NULL)
+		return start_proxy(ssh, args->proxy_command, err);
 	if (args->ops == NULL)
 		return hga_dial_start(ssh->loop, &ssh->dial, &da, err);
 	ssh->phase = HGA_SSH_BANNER;
@@ -575,9 +661,10 @@ int hga_ssh_connect_start(struct hga_loop *loop, struct hga_ssh_connect *op,
 	ssh->deadline.fn = on_deadline;
 	ssh->deadline.data = ssh;
 	ssh->dial.base.done = on_dial;
+	ssh->auth.ssh = ssh;
 	rc = take_args(ssh, args, err);
 	if (rc == 0)
-		rc = hga_pins_parse(&ssh->pins, args->pins, args->n_pins, err);
+		rc = hga_trust_init(&ssh->trust, args, err);
 	if (rc == 0)
 		rc = hga_auth_init(&ssh->auth, args, err);
 	if (rc == 0)
@@ -585,6 +672,10 @@ int hga_ssh_connect_start(struct hga_loop *loop, struct hga_ssh_connect *op,
 	if (rc < 0) {
 		hga_timer_stop(loop, &ssh->deadline);
 		hga_timer_stop(loop, &ssh->kick);
+		hga_relay_close(ssh->relay);
+		hga_proxy_stop(ssh);
+		if (ssh->via != NULL)
+			hga_ssh_unref(ssh->via);
 		ssh->refs = 1;
 		hga_ssh_unref(ssh);
 		return rc;
@@ -593,6 +684,7 @@ int hga_ssh_connect_start(struct hga_loop *loop, struct hga_ssh_connect *op,
 	ssh->connect = op;
 	op->ssh = ssh; /* for cancel; after success the caller's */
 	op->banner_seen = op->before_login = false;
+	op->question = NULL;
 	memset(&op->more, 0, sizeof(op->more));
 	hga_op_begin(&op->base, connect_cancel);
 	return 0;

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/time.h"
+#include "ssh/forward.h"
 #include "ssh/impl.h"
 
 #include <stdio.h>
@@ -37,6 +38,10 @@ struct hga_ssh_exec {
 	struct hga_buf in;     /* written later */
 	bool in_eof, eof_sent; /* no more will be written */
 	char want_signal[16];
+	bool direct; /* a connection: no status */
+	char term[64];
+	struct hga_chan_pty pty;
+	bool resized;
 	bool started, ended, exited, wait_exit;
 	int code;
 	char signal[24];
@@ -277,6 +282,8 @@ static void read_status(struct hga_ssh_exec *x)
 	char *name = NULL;
 	size_t n = 0;
 
+	if (x->direct)
+		return;
 	if (libssh2_channel_get_exit_signal(ch, &name, &n, NULL, NULL, NULL,
 	                                    NULL) == 0 &&
 	    name != NULL) {
@@ -392,6 +399,19 @@ static bool turn_signal(struct hga_ssh_exec *x)
 	return true;
 }
 
+static bool turn_resize(struct hga_ssh_exec *x)
+{
+	if (!x->resized)
+		return false;
+	/* A lost connection shows in the next read. */
+	if (libssh2_channel_request_pty_size_ex(x->chan->ch, x->pty.cols,
+	                                        x->pty.rows, 0,
+	                                        0) == LIBSSH2_ERROR_EAGAIN)
+		return false;
+	x->resized = false;
+	return true;
+}
+
 /* One read of a stream; >0, 0 nothing, -kind. */
 static ssize_t read_some(struct hga_ssh_exec *x, int stream,
                          struct hga_err *err)
@@ -479,6 +499,7 @@ static bool on_turn(struct hga_chan *c, struct hga_err *err)
 	bool progress = turn_input(x, err);
 
 	progress |= turn_signal(x);
+	progress |= turn_resize(x);
 	if (err->kind == HGA_OK)
 		progress |= turn_output(x, err);
 	if (err->kind == HGA_OK && turn_end(x, err))
@@ -519,6 +540,39 @@ static int check(struct hga_ssh *ssh, const struct hga_ssh_exec_args *a,
 	return hga_ssh_check(ssh, err);
 }
 
+static int open_command(struct hga_ssh *ssh, struct hga_ssh_exec *x,
+                        const struct hga_ssh_exec_args *a, struct hga_err *err)
+{
+	x->chan = hga_chan_new(ssh, a->shell ? "shell" : "exec",
+	                       a->shell ? HGA_STR("") : a->cmd, HGA_SSH_WINDOW);
+	if (x->chan == NULL)
+		return hga_fail_mem(err);
+	if (a->term != NULL) {
+		snprintf(x->term, sizeof(x->term), "%s", a->term);
+		x->pty.term = x->term;
+		x->pty.cols = a->cols;
+		x->pty.rows = a->rows;
+		x->chan->pty = &x->pty;
+	}
+	return 0;
+}
+
+static int open_direct(struct hga_ssh *ssh, struct hga_ssh_exec *x,
+                       const struct hga_ssh_exec_args *a, struct hga_err *err)
+{
+	struct hga_buf msg;
+	const char *type;
+
+	hga_buf_init(&msg, 4096);
+	type = hga_direct_message(&msg, a->to_host, a->to_port, err);
+	if (type != NULL)
+		x->chan = hga_chan_new_open(ssh, type, hga_buf_str(&msg));
+	hga_buf_release(&msg);
+	if (type == NULL)
+		return -(int)err->kind;
+	return x->chan != NULL ? 0 : hga_fail_mem(err);
+}
+
 int hga_ssh_exec_start(struct hga_ssh *ssh,
                        const struct hga_ssh_exec_args *args,
                        struct hga_ssh_exec **out, struct hga_err *err)
@@ -531,10 +585,12 @@ int hga_ssh_exec_start(struct hga_ssh *ssh,
 	x = hga_calloc(1, sizeof(*x));
 	if (x == NULL)
 		return hga_fail_mem(err);
-	x->chan = hga_chan_new(ssh, "exec", args->cmd, HGA_SSH_WINDOW);
-	if (x->chan == NULL) {
+	x->direct = args->to_host != NULL;
+	rc = x->direct ? open_direct(ssh, x, args, err)
+	               : open_command(ssh, x, args, err);
+	if (rc < 0) {
 		hga_free(x);
-		return hga_fail_mem(err);
+		return rc;
 	}
 	x->chan->user = x;
 	x->chan->on_start = on_start;
@@ -619,6 +675,16 @@ void hga_ssh_exec_signal(struct hga_ssh_exec *x, const char *name)
 	if (x->chan == NULL)
 		return;
 	snprintf(x->want_signal, sizeof(x->want_signal), "%s", name);
+	hga_ssh_kick(x->ssh);
+}
+
+void hga_ssh_exec_resize(struct hga_ssh_exec *x, int cols, int rows)
+{
+	if (x->chan == NULL || x->pty.term == NULL)
+		return;
+	x->pty.cols = cols;
+	x->pty.rows = rows;
+	x->resized = true;
 	hga_ssh_kick(x->ssh);
 }
 

@@ -1,5 +1,6 @@
 /*
- * One remote command: a channel with an exec request, its streams and its end.
+ * One remote command (or shell, or connection made by the server): a channel
+ * with an exec request, its streams and its end.
  *
  * The object lives from hga_ssh_exec_start to hga_ssh_exec_free; waiting is an
  * operation of its own, so that a cancelled wait leaves the command running
@@ -25,6 +26,14 @@ struct hga_ssh_exec_args {
 	size_t max_output;    /* kept per stream */
 	bool queue[2];        /* stdout, stderr: also give everything */
 	bool wait_exit;       /* ends 0.5 s after the exit status */
+	/* A terminal of that kind and size; stderr then comes with stdout. */
+	const char *term;
+	int cols, rows;
+	bool shell; /* no command: the user's login shell */
+	/* No command but a connection from the server to host:port (port 0: to
+	 * a unix socket): its bytes are input and stdout, it has no status. */
+	const char *to_host;
+	int to_port;
 };
 
 /* What is known of a command; the texts live as long as the object. */
@@ -56,6 +65,8 @@ size_t hga_ssh_exec_write(struct hga_ssh_exec *x, const void *p, size_t n);
 void hga_ssh_exec_eof(struct hga_ssh_exec *x);
 /* Sends a signal by name ("TERM"); nobody answers, servers may ignore it. */
 void hga_ssh_exec_signal(struct hga_ssh_exec *x, const char *name);
+/* The terminal has another size now. */
+void hga_ssh_exec_resize(struct hga_ssh_exec *x, int cols, int rows);
 /* Queue of a stream (0 stdout, 1 stderr); consume it, then resume. */
 struct hga_buf *hga_ssh_exec_queue(struct hga_ssh_exec *x, int stream);
 void hga_ssh_exec_resume(struct hga_ssh_exec *x);

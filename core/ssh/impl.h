@@ -41,11 +41,21 @@ enum hga_chan_state {
 	HGA_CHAN_GONE /* libssh2 holds nothing */
 };
 
+struct hga_chan_pty {
+	const char *term;
+	int cols, rows;
+};
+
 struct hga_chan {
 	struct hga_ssh *ssh;
 	LIBSSH2_CHANNEL *ch;
 	enum hga_chan_state state;
-	const char *request; /* "exec", "subsystem"; static */
+	const char *type;   /* "session", "direct-tcpip"; static */
+	char *open_message; /* of another type than session; owned */
+	size_t open_len;
+	const struct hga_chan_pty *pty; /* wanted first; the user's */
+	bool pty_done;
+	const char *request; /* "exec", "subsystem"; static; NULL: none */
 	char *message;       /* owned */
 	size_t message_len;
 	unsigned window;
@@ -82,17 +92,24 @@ struct hga_ssh {
 	bool ever_open;                  /* some channel was opened */
 	struct hga_ssh_connect *connect; /* while connecting */
 	struct hga_err dead;             /* why it ended */
+	struct hga_err end;              /* why it is to end (its carrier) */
 	/* arguments, owned */
 	char *name, *host, *user, *ciphers, *bind_address;
 	int port, family;
 	int64_t connect_ms, banner_ms, kex_ms, login_ms;
 	int64_t t_start_ms, t_total_ms;
+	int64_t paused_ms, left_ms; /* while a question is open */
 	int64_t interval_ms;
 	int count, probes;
 	int64_t probe_rx_ms; /* last_rx_ms when the probes were counted */
 	bool probe_due;      /* to be sent by the pump */
-	struct hga_pins pins;
+	struct hga_trust trust;
+	struct hga_trust_found found;
+	char *kex, *macs;
 	struct hga_auth auth;
+	struct hga_ssh *via;     /* carries this one; a reference */
+	struct hga_relay *relay; /* its channel */
+	struct hga_proxy *proxy; /* or a child */
 	/* banner watching: bytes before the line "SSH-" */
 	char banner[256];
 	size_t banner_len, pre_bytes;
@@ -106,8 +123,11 @@ struct hga_ssh {
 	char disconnect[256]; /* the server's reason */
 	char *login_banner;
 	struct hga_chan *chans; /* oldest first */
-	struct hga_chan *slot;
-	unsigned open, limit; /* channels libssh2 knows; allowed */
+	void *slot;             /* a channel or forward */
+	unsigned open, limit;   /* session channels libssh2 knows; allowed */
+	struct hga_forward *forwards;
+	unsigned probes_sent;
+	bool no_probe; /* another request waits for its answer */
 	struct hga_sftp *sftp;
 	uint64_t sftp_gen; /* of the newest one */
 	struct hga_ssh_ping *pings;
@@ -121,6 +141,9 @@ void hga_ssh_kick(struct hga_ssh *ssh);
 /* connect.c: one step of a phase before ready: 1 progress, 0 wait, -kind. */
 int hga_ssh_step_connect(struct hga_ssh *ssh, bool filled,
                          struct hga_err *err) HGA_MUST_USE;
+/* The login's deadline stands still, and goes on. */
+void hga_ssh_pause(struct hga_ssh *ssh);
+int hga_ssh_resume(struct hga_ssh *ssh, struct hga_err *err) HGA_MUST_USE;
 /* Sets the callbacks of watch and timers (but deadline). */
 void hga_ssh_hook(struct hga_ssh *ssh);
 const char *hga_ssh_phase_name(enum hga_ssh_phase p);
@@ -142,6 +165,24 @@ double hga_ssh_age(const struct hga_ssh *ssh);
 /* New queued channel; message is copied.  NULL: out of memory. */
 struct hga_chan *hga_chan_new(struct hga_ssh *ssh, const char *request,
                               struct hga_str message, unsigned window);
+/* New queued channel of another type, with what its open request says. */
+struct hga_chan *hga_chan_new_open(struct hga_ssh *ssh, const char *type,
+                                   struct hga_str message);
+/* A running channel that the server has opened; NULL: out of memory. */
+struct hga_chan *hga_chan_adopt(struct hga_ssh *ssh, LIBSSH2_CHANNEL *ch);
+/* A probe has no answer yet. */
+bool hga_ssh_probing(const struct hga_ssh *ssh);
+/* forward.c */
+bool hga_forward_turn_all(struct hga_ssh *ssh, struct hga_err *err);
+bool hga_forward_waited(const struct hga_ssh *ssh);
+void hga_forward_end_all(struct hga_ssh *ssh);
+/* proxy.c: the child of a ProxyCommand; its descriptor is the transport. */
+int hga_proxy_start(struct hga_ssh *ssh, const char *command, int *fd,
+                    struct hga_err *err) HGA_MUST_USE;
+void hga_proxy_stop(struct hga_ssh *ssh);
+/* The transport has ended before the login: true when err says why, false to
+ * be asked again (the child's end is awaited, at most 1 s). */
+bool hga_proxy_failed(struct hga_ssh *ssh, struct hga_err *err);
 /* One turn of each: true on progress; *err tells of the session's end. */
 bool hga_chan_turn_all(struct hga_ssh *ssh, struct hga_err *err);
 void hga_chan_free(struct hga_chan *c);

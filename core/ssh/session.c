@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/time.h"
+#include "ssh/forward.h"
 #include "ssh/impl.h"
 
 #include <errno.h>
@@ -106,13 +107,15 @@ static void free_session(struct hga_ssh *ssh)
 	free_libssh2(ssh);
 	hga_bio_release(&ssh->bio);
 	hga_auth_release(&ssh->auth);
-	hga_pins_release(&ssh->pins);
+	hga_trust_release(&ssh->trust);
 	hga_buf_release(&ssh->hostkey);
 	hga_buf_release(&ssh->first);
 	hga_free(ssh->name);
 	hga_free(ssh->host);
 	hga_free(ssh->user);
 	hga_free(ssh->ciphers);
+	hga_free(ssh->kex);
+	hga_free(ssh->macs);
 	hga_free(ssh->bind_address);
 	hga_free(ssh->login_banner);
 	hga_free(ssh);
@@ -184,6 +187,17 @@ static int fail_lost(struct hga_ssh *ssh, struct hga_err *err)
 	                phase, hga_ssh_age(ssh));
 }
 
+/* The transport has ended: why, in err (a proxy command's end may be awaited
+ * first). */
+static void lost(struct hga_ssh *ssh, struct hga_err *err)
+{
+	if (ssh->proxy == NULL || ssh->phase >= HGA_SSH_READY ||
+	    ssh->disconnect[0] != '\0')
+		(void)fail_lost(ssh, err); /* in err */
+	else
+		(void)hga_proxy_failed(ssh, err); /* in err, or later */
+}
+
 int hga_ssh_fail(struct hga_ssh *ssh, struct hga_err *err, const char *doing,
                  int rc)
 {
@@ -213,7 +227,14 @@ static void fill_more(struct hga_ssh *ssh, struct hga_ssh_more *m,
 	memset(m, 0, sizeof(*m));
 	m->phase = hga_ssh_phase_name(phase);
 	memcpy(m->fingerprint, ssh->fingerprint, sizeof(m->fingerprint));
-	hga_pins_text(&ssh->pins, m->expected, sizeof(m->expected));
+	hga_pins_text(&ssh->trust.pins, m->expected, sizeof(m->expected));
+	if (ssh->found.line.path != NULL) {
+		snprintf(m->file, sizeof(m->file), "%s", ssh->found.line.path);
+		m->line = ssh->found.line.line;
+		snprintf(m->expected, sizeof(m->expected), "%s",
+		         ssh->found.line.expected);
+	}
+	m->hint = ssh->found.hint;
 	memcpy(m->methods, ssh->auth.methods, sizeof(m->methods));
 	snprintf(m->tried, sizeof(m->tried), "%s",
 	         hga_buf_text(&ssh->auth.tried));
@@ -238,6 +259,12 @@ static void end_transport(struct hga_ssh *ssh)
 	hga_agent_close(&ssh->auth.agent);
 	free_libssh2(ssh);
 	hga_bio_release(&ssh->bio);
+	hga_relay_close(ssh->relay);
+	ssh->relay = NULL;
+	hga_proxy_stop(ssh);
+	if (ssh->via != NULL)
+		hga_ssh_unref(ssh->via);
+	ssh->via = NULL;
 }
 
 static void finish_connect(struct hga_ssh *ssh, enum hga_ssh_phase phase)
@@ -282,6 +309,7 @@ static void notify_all(struct hga_ssh *ssh, enum hga_ssh_phase phase)
 			c->on_fail(c, &ssh->dead);
 		hga_chan_free(c);
 	}
+	hga_forward_end_all(ssh);
 	finish_pings(ssh);
 }
 
@@ -291,6 +319,7 @@ void hga_ssh_die(struct hga_ssh *ssh, const struct hga_err *err)
 
 	if (phase == HGA_SSH_DEAD)
 		return;
+	hga_ssh_ref(ssh); /* ending what carries it may come back here */
 	ssh->dead = *err;
 	hga_log(HGA_LOG_DEBUG, "ssh", "%s: session ends: %s", ssh->name,
 	        err->msg);
@@ -299,11 +328,13 @@ void hga_ssh_die(struct hga_ssh *ssh, const struct hga_err *err)
 	ssh->phase = HGA_SSH_DEAD;
 	notify_all(ssh, phase);
 	hga_ssh_unref(ssh); /* the living session's */
+	hga_ssh_unref(ssh);
 }
 
 static bool has_operations(const struct hga_ssh *ssh)
 {
-	if (ssh->connect != NULL || ssh->pings != NULL)
+	if (ssh->connect != NULL || ssh->pings != NULL ||
+	    hga_forward_waited(ssh))
 		return true;
 	for (const struct hga_chan *c = ssh->chans; c != NULL; c = c->next)
 		if (!c->zombie && !c->passive)
@@ -412,8 +443,10 @@ static void on_alive(struct hga_timer *t)
 static void send_probe(struct hga_ssh *ssh)
 {
 #ifdef HGA_SSH2_EDIT_PROBE
-	if (hga_libssh2_probe(ssh->s) == 0)
+	if (hga_libssh2_probe(ssh->s) == 0) {
 		ssh->probe_due = false;
+		ssh->probes_sent++;
+	}
 #else
 	int next;
 
@@ -430,6 +463,16 @@ static unsigned probe_answers(struct hga_ssh *ssh)
 #else
 	(void)ssh; /* pings count received bytes instead */
 	return 0;
+#endif
+}
+
+bool hga_ssh_probing(const struct hga_ssh *ssh)
+{
+#ifdef HGA_SSH2_EDIT_PROBE
+	return ssh->probes_sent != hga_libssh2_probe_answers(ssh->s);
+#else
+	(void)ssh; /* nothing waits for an answer then */
+	return false;
 #endif
 }
 
@@ -494,9 +537,11 @@ static bool step_ready(struct hga_ssh *ssh, struct hga_err *err)
 {
 	bool progress;
 
-	if (ssh->probe_due)
+	if (ssh->probe_due && !ssh->no_probe)
 		send_probe(ssh);
 	progress = hga_chan_turn_all(ssh, err);
+	if (err->kind == HGA_OK)
+		progress |= hga_forward_turn_all(ssh, err);
 	if (err->kind != HGA_OK)
 		return false;
 #ifdef HGA_SSH2_EDIT_PROBE
@@ -557,6 +602,8 @@ static bool pump_round(struct hga_ssh *ssh, struct hga_err *err)
 
 		if (ssh->closing && err->kind == HGA_OK)
 			hga_ssh_closed_err(ssh, err);
+		if (ssh->end.kind != HGA_OK && err->kind == HGA_OK)
+			*err = ssh->end;
 		if (err->kind != HGA_OK || ssh->phase == HGA_SSH_DEAD)
 			return false;
 		if (hga_bio_pending(&ssh->bio)) {
@@ -567,7 +614,7 @@ static bool pump_round(struct hga_ssh *ssh, struct hga_err *err)
 		}
 		if (!filled && !progress) {
 			if (hga_bio_ended(&ssh->bio))
-				(void)fail_lost(ssh, err); /* in err */
+				lost(ssh, err);
 			return false;
 		}
 		if (ssh->bio.rx - rx0 + (ssh->bio.tx - tx0) > ROUND_BYTES ||
@@ -663,6 +710,11 @@ void hga_ssh_get_info(struct hga_ssh *ssh, struct hga_ssh_info *out)
 	out->mac = method(ssh, LIBSSH2_METHOD_MAC_SC);
 	out->fingerprint = ssh->fingerprint;
 	out->banner = ssh->login_banner ? ssh->login_banner : "";
+	out->trust = ssh->found.pin     ? "pin"
+	             : ssh->found.added ? "new"
+	                                : "known_hosts";
+	out->trust_file = ssh->found.line.path ? ssh->found.line.path : "";
+	out->trust_line = ssh->found.line.line;
 	out->port = ssh->port;
 	out->rx = ssh->bio.rx;
 	out->tx = ssh->bio.tx;

@@ -2,12 +2,13 @@
  * One SSH connection: connect, key exchange, host key, login, then a pump
  * that serves all channels, with keepalive probes.
  *
- * The host key is compared with a pin before any userauth message; without a
- * pin connecting is refused (kind bug).  libssh2 is called from the pump only,
- * never from a start function.  Any transport error ends the session: every
- * operation on it ends with that error, in the order of their start; there is
- * no silent reconnect.  A struct hga_ssh is counted: its owner's reference
- * goes with hga_ssh_close; running operations hold their own.
+ * The host key is compared with a pin, else with known_hosts files, before any
+ * userauth message; without either connecting is refused (kind bug).  libssh2
+ * is called from the pump only, never from a start function.  Any transport
+ * error ends the session: every operation on it ends with that error, in the
+ * order of their start; there is no silent reconnect.  A struct hga_ssh is
+ * counted: its owner's reference goes with hga_ssh_close; running operations
+ * hold their own.
  *
  * Limits: 50 lines or 8 KiB before the banner, 10 channels, packets of 35,000
  * bytes, every phase has a deadline.
@@ -32,12 +33,35 @@ struct hga_ssh_more {
 	char methods[128];    /* login methods the server allows */
 	char tried[400];      /* what was tried */
 	char server[256];     /* the server's own words, filtered */
+	char file[256];       /* known_hosts file that decided */
+	unsigned line;        /* its line, 0: none */
+	const char *hint;     /* what to do, or NULL; static */
 };
 
 /* A key to log in with: a handle, or a private key file. */
 struct hga_ssh_cred {
 	struct hga_key *key; /* borrowed; the session takes a reference */
+	const char *path;    /* private key, or a .pub that an agent has */
+	bool optional;       /* no error when the file is missing */
+};
+
+#define HGA_SSH_PROMPTS 16
+
+/* What the server or a key asks for while logging in. */
+enum hga_ssh_ask {
+	HGA_ASK_PASSPHRASE, /* of the key file path */
+	HGA_ASK_PROMPTS     /* keyboard-interactive */
+};
+struct hga_ssh_question {
+	enum hga_ssh_ask what;
 	const char *path;
+	unsigned attempt; /* from 1: the passphrase was wrong before */
+	char *name, *instruction;
+	unsigned n;
+	struct {
+		char *text;
+		bool echo;
+	} prompts[HGA_SSH_PROMPTS];
 };
 
 struct hga_ssh_args {
@@ -52,13 +76,31 @@ struct hga_ssh_args {
 	size_t n_creds;
 	const char *agent;    /* socket of an agent; NULL: none */
 	bool identities_only; /* of the agent's keys only those in creds */
-	const char *ciphers;  /* comma separated, narrows ours; NULL: all */
-	int family;           /* 0, 4, 6 */
+	/* When there are no pins: files to look in; our own, which accept_new
+	 * lets an unknown key be written to; another name to look for. */
+	const char *const *known_hosts;
+	size_t n_known_hosts;
+	const char *own_known_hosts;
+	bool accept_new;
+	const char *host_key_alias;
+	/* Certificates (files) for the keys in creds. */
+	const char *const *certs;
+	size_t n_certs;
+	struct hga_str passphrase; /* n 0: none; copied, wiped */
+	struct hga_str password;   /* likewise */
+	bool can_ask;              /* progress is called for questions */
+	const char *ciphers; /* comma separated, narrows ours; NULL: all */
+	const char *kex, *macs, *hostkeys; /* likewise */
+	int family;                        /* 0, 4, 6 */
 	const char *bind_address;
 	/* 0: 15 s each, 45 s in all */
 	int64_t connect_ms, banner_ms, kex_ms, login_ms, total_ms;
 	int64_t interval_ms; /* keepalive; 0: 15 s */
 	int count;           /* unanswered probes; 0: 3 */
+	/* Instead of TCP: through another session, or over a command whose
+	 * standard input and output are the connection (given to /bin/sh). */
+	struct hga_ssh *via; /* borrowed; a reference is taken */
+	const char *proxy_command;
 	/* Tests: a transport instead of dialling. */
 	const struct hga_bio_ops *ops;
 	void *ops_ctx;
@@ -71,17 +113,27 @@ struct hga_ssh_connect {
 	struct hga_ssh_more more; /* after failure */
 	bool banner_seen;         /* the server answered at all */
 	bool before_login;        /* failed before the first login attempt */
+	/* Set when progress is called: to be answered, time stands still. */
+	const struct hga_ssh_question *question;
 };
 
 /*
  * Errors: as net/dial; net BannerClosed, ConnectionLost; protocol Banner,
- * KexNoMatch, Malformed; auth HostKeyChanged, AuthRejected, AuthTooMany, Key*,
- * AgentUnavailable; timeout Connect, Login; bug without any pin.  args are
- * copied.
+ * KexNoMatch, Malformed; auth HostKeyChanged, HostKeyUnknown, HostKeyRevoked,
+ * AuthRejected, AuthTooMany, Key*, AgentUnavailable; net ProxyFailed; timeout
+ * Connect, Login; bug without any source of trust.  args are copied.
  */
 int hga_ssh_connect_start(struct hga_loop *loop, struct hga_ssh_connect *op,
                           const struct hga_ssh_args *args,
                           struct hga_err *err) HGA_MUST_USE;
+
+/*
+ * Answers op->question: one text per prompt, or the passphrase; n 0: no answer
+ * (the key or method is given up).  The texts are copied and wiped.
+ */
+int hga_ssh_connect_answer(struct hga_ssh_connect *op,
+                           const struct hga_str *texts, size_t n,
+                           struct hga_err *err) HGA_MUST_USE;
 
 /* Ends the connection at once, without waiting for the peer; operations on it
  * end with net ConnectionLost from the loop.  Drops the reference. */
@@ -105,6 +157,9 @@ int hga_ssh_ping_start(struct hga_ssh *ssh, struct hga_ssh_ping *op,
 struct hga_ssh_info {
 	const char *name, *host, *address, *user, *server, *kex, *hostkey,
 	    *cipher, *mac, *fingerprint, *banner;
+	const char *trust;      /* pin, known_hosts, new */
+	const char *trust_file; /* of known_hosts, or "" */
+	unsigned trust_line;
 	int port;
 	uint64_t rx, tx;
 	double rtt; /* seconds, 0: unknown */

@@ -63,9 +63,12 @@ end
 
 local CONNECT = {
   user = "string", port = "number", host = "string", host_key = "string table userdata",
-  keys = "table", agent = "boolean string", identities_only = "boolean", timeout = "number table",
-  keepalive = "table", ciphers = "table string", bind_address = "string", family = "string number",
-  label = "string",
+  known_hosts = "string table boolean", accept_new = "boolean", host_key_alias = "string",
+  keys = "table", certificate = "string table", passphrase = "string userdata function",
+  agent = "boolean string", identities_only = "boolean", password = "string userdata",
+  prompt = "function", config = "boolean string", jump = "string table",
+  proxy_command = "string", timeout = "number table", keepalive = "table",
+  ciphers = "table string", bind_address = "string", family = "string number", label = "string",
 }
 local WAIT = {
   for_seconds = "number", delay = "number", max_delay = "number", auth_grace = "number",
@@ -109,6 +112,68 @@ local function agent_path(o)
   end
 end
 
+local OWN_KNOWN_HOSTS = "known_hosts"
+local state_dir
+
+--- Names the state directory, in which keys accepted with accept_new are kept.
+-- @param path string
+function M.use_state(path)
+  state_dir = path
+end
+
+local function own_known_hosts()
+  local dir = state_dir or host.getenv("HGAUTO_STATE") or fs.home() .. "/.hgautomation"
+  return dir .. "/" .. OWN_KNOWN_HOSTS, dir
+end
+
+local function default_known_hosts()
+  local list = {}
+  for _, dir in ipairs { fs.home() .. "/.ssh/", "/etc/ssh/ssh_" } do
+    list[#list + 1] = dir .. "known_hosts"
+    list[#list + 1] = dir .. "known_hosts2"
+  end
+  return list
+end
+
+--- Where to look a host key up when none is pinned.
+local function trust_of(o, t)
+  t.host_key = pin_list(o.host_key)
+  if o.host_key ~= nil or o.known_hosts == false then
+    if o.accept_new then
+      usage("ssh: accept_new needs known_hosts and no host_key")
+    end
+    return
+  end
+  local files = o.known_hosts
+  if files == nil or files == true then
+    files = default_known_hosts()
+  end
+  t.known_hosts = type(files) == "table" and files or { files }
+  local path, dir = own_known_hosts()
+  if o.accept_new then
+    fs.mkdir(dir, { parents = true, mode = 448 })
+  end
+  t.own_known_hosts, t.accept_new, t.alias = path, o.accept_new, o.host_key_alias
+end
+
+local function listed(v)
+  return type(v) == "table" and table.concat(v, ",") or v
+end
+
+--- One function for all that the core may ask while logging in.
+local function asker(o)
+  local pass, prompt = o.passphrase, o.prompt
+  if type(pass) ~= "function" and not prompt then
+    return nil
+  end
+  return function(q)
+    if q.what == "passphrase" then
+      return type(pass) == "function" and pass(q.path, q.attempt) or nil
+    end
+    return prompt and prompt(q) or nil
+  end
+end
+
 local function target_of(name, o)
   local t = type(o.timeout) == "table" and options(o.timeout, TIMEOUT, "ssh: timeout")
     or { total = o.timeout }
@@ -120,14 +185,20 @@ local function target_of(name, o)
   if only == nil then
     only = o.keys ~= nil
   end
-  return {
+  local secret = type(o.passphrase) ~= "function" and o.passphrase or nil
+  local target = {
     name = o.label or name, host = name, port = o.port, user = o.user or host.getenv("USER"),
-    host_key = pin_list(o.host_key), keys = o.keys, agent = agent_path(o), identities_only = only,
-    ciphers = type(o.ciphers) == "table" and table.concat(o.ciphers, ",") or o.ciphers,
+    keys = o.keys, agent = agent_path(o), identities_only = only,
+    certs = type(o.certificate) == "string" and { o.certificate } or o.certificate,
+    passphrase = secret, password = o.password, ask = asker(o),
+    proxy_command = o.proxy_command,
+    ciphers = listed(o.ciphers),
     bind_address = o.bind_address, family = math.tointeger(tonumber(o.family)),
     connect = t.connect, banner = t.banner, kex = t.kex, login = t.login, total = t.total,
     interval = keepalive.interval, count = math.tointeger(keepalive.count),
   }
+  trust_of(o, target)
+  return target
 end
 
 -- ---- sessions ----
@@ -353,7 +424,7 @@ end
 --   banner open
 function Session:info()
   local i = self:_conn().core:info()
-  i.trust, i.key = "pin", nil
+  i.key = nil
   return i
 end
 
@@ -1065,6 +1136,63 @@ function M.fingerprint(key)
   end
   local info = crypto.public_info((text:gsub("%s+$", "")))
   return info.fingerprint, info.type, info.bits
+end
+
+-- ---- known_hosts ----
+
+local Known = { __name = "ssh known_hosts" }
+Known.__index = Known
+
+--- A known_hosts file: what it knows of hosts.
+-- @param[opt] path string default the file of the state directory
+-- @return table with find, add, remove, unreadable
+-- @example ssh.known_hosts(fs.home() .. "/.ssh/known_hosts"):find("example.org")
+function M.known_hosts(path)
+  return setmetatable({ path = path or (own_known_hosts()) }, Known)
+end
+
+--- Lines for a host.
+-- @param name string
+-- @param[opt] port integer default 22
+-- @return table list of {marker, names, type, fingerprint, line}
+-- @raise protocol TooLarge
+function Known:find(name, port)
+  return (core.known_hosts(self.path, name, port))
+end
+
+--- Lines that cannot be read.
+-- @return integer
+function Known:unreadable()
+  local _, bad = core.known_hosts(self.path)
+  return bad
+end
+
+local function writable(self, what)
+  local _, dir = own_known_hosts()
+  if self.path:sub(1, #dir + 1) ~= dir .. "/" or self.path:find("/../", 1, true) then
+    usage("%s: only files in the state directory are written, not %s", what, self.path)
+  end
+  fs.mkdir(dir, { parents = true, mode = 448 })
+end
+
+--- Adds a key for a host, in a file of the state directory.
+-- @param name string
+-- @param port integer
+-- @param key string|key public key text or key handle
+-- @raise usage, io
+function Known:add(name, port, key)
+  writable(self, "known_hosts:add")
+  core.known_hosts_add(self.path, name, port, type(key) == "userdata" and key:public() or key)
+end
+
+--- Removes what is known of a host, from a file of the state directory.
+-- @param name string
+-- @param[opt] port integer default 22
+-- @return integer lines removed
+-- @raise usage, io
+function Known:remove(name, port)
+  writable(self, "known_hosts:remove")
+  return core.known_hosts_remove(self.path, name, port)
 end
 
 --- Version of the SSH library and the edits it was built with.
