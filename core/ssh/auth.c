@@ -6,6 +6,7 @@
 #include "ssh/auth.h"
 
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "ssh/impl.h"
 
@@ -454,8 +455,15 @@ static int add_cred(struct hga_auth *a, const struct hga_ssh_cred *c,
 		rc = load_public(id, c->path, &why);
 	else
 		rc = add_file(a, id, c->path, &why);
-	if (rc == -HGA_NOTFOUND && c->optional) {
+	/* As OpenSSH does with keys nobody asked for by name. */
+	if (c->optional && (rc == -HGA_NOTFOUND || rc == -HGA_AUTH)) {
+		if (strcmp(why.code, "KeyNeedsPassphrase") == 0)
+			a->locked = why;
+		else if (rc == -HGA_AUTH)
+			hga_log(HGA_LOG_WARN, "ssh", "%s", why.msg);
+		hga_key_free(id->key);
 		hga_buf_release(&id->blob);
+		hga_free(id->path);
 		a->n_ids--;
 		return 0;
 	}

@@ -113,13 +113,12 @@ local CASES = {
 }
 
 t.test("verdicts", function()
-  local log = #d:log()
   local refused = 0
   for _, c in ipairs(CASES) do
     fs.write(file, c[2])
     local before = { fs.stat(file), fs.sha256(file) }
     local host, alias = c[3] or "127.0.0.1", not c[3] and A or nil
-    log = #d:log()
+    local log = #d:log()
     local mine, e = ours(host, alias)
     if mine ~= "trusted" then
       refused = refused + 1

@@ -45,7 +45,7 @@ local function listens(d)
   return false
 end
 
-function M.start(dir, lines, port)
+function M.start(dir, lines, port, env)
   if proc.run({ "id", "-u" }).out ~= "0\n" or not proc.which("unshare") then
     t.skip("needs root and unshare")
   end
@@ -58,7 +58,7 @@ function M.start(dir, lines, port)
   for _ = 1, 10 do
     local d = setmetatable({ dir = dir, port = port or math.random(20000, 60000) }, D)
     d.p = proc.spawn({ "sh", "tests/servers/sshd.sh", dir, "run", tostring(d.port),
-      table.unpack(lines or {}) })
+      table.unpack(lines or {}) }, { env = env })
     if listens(d) then
       return d
     end

@@ -8,6 +8,7 @@
 # own, so that /run/sshd, the user "hgtest" (uid 12345, sudo without password)
 # and its home below DIR exist for it alone; nothing of the machine changes.  root's
 # shell is /bin/sh there: a login must not run the machine's start files.
+# HGA_TEST_HASH: the password hash of hgtest, else it has none.
 # LINE: further lines of sshd_config, before ours (the first value wins).
 # Exit 77: no sshd here.
 set -eu
@@ -66,7 +67,7 @@ if [ "$(id -u)" != 0 ]; then
 	exec "$sshd" "$mode" -E "$dir/sshd.log" -f "$dir/sshd_config.$$"
 fi
 { sed '/^root:/s|:[^:]*$|:/bin/sh|' /etc/passwd; echo "hgtest:x:12345:12345::$dir/home:/bin/sh"; } > "$dir/passwd"
-{ cat /etc/shadow; echo 'hgtest:*:19000:0:99999:7:::'; } > "$dir/shadow"
+{ cat /etc/shadow; echo "hgtest:${HGA_TEST_HASH:-*}:19000:0:99999:7:::"; } > "$dir/shadow"
 { cat /etc/group; echo 'hgtest:x:12345:'; } > "$dir/group"
 printf 'root ALL=(ALL) NOPASSWD: ALL\nhgtest ALL=(ALL) NOPASSWD: ALL\n' > "$dir/sudoers"
 chmod 644 "$dir/passwd" "$dir/group"

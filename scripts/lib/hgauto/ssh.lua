@@ -61,6 +61,17 @@ local function options(given, defs, what)
   return o
 end
 
+local function merged(a, b)
+  local r = {}
+  for k, v in pairs(a) do
+    r[k] = v
+  end
+  for k, v in pairs(b) do
+    r[k] = v
+  end
+  return r
+end
+
 local CONNECT = {
   user = "string", port = "number", host = "string", host_key = "string table userdata",
   known_hosts = "string table boolean", accept_new = "boolean", host_key_alias = "string",
@@ -174,31 +185,259 @@ local function asker(o)
   end
 end
 
-local function target_of(name, o)
-  local t = type(o.timeout) == "table" and options(o.timeout, TIMEOUT, "ssh: timeout")
-    or { total = o.timeout }
-  local keepalive = options(o.keepalive, KEEPALIVE, "ssh: keepalive")
+-- ---- configuration files ----
+
+local KEX = {
+  "curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "ecdh-sha2-nistp384",
+  "ecdh-sha2-nistp521", "diffie-hellman-group16-sha512", "diffie-hellman-group18-sha512",
+  "diffie-hellman-group14-sha256", "diffie-hellman-group-exchange-sha256",
+}
+local CIPHERS = {
+  "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr",
+  "aes192-ctr", "aes128-ctr",
+}
+local MACS = {
+  "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256",
+  "hmac-sha2-512",
+}
+local HOST_KEYS = {
+  "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
+  "rsa-sha2-512", "rsa-sha2-256",
+}
+
+local function narrowed(sc, ours, c, key)
+  if not c[key] then
+    return nil
+  end
+  local list = sc.narrow(ours, c[key])
+  if #list == 0 then
+    usage("ssh_config: %s %s leaves nothing that is supported", key, c[key])
+  end
+  return table.concat(list, ",")
+end
+
+local function agent_of(sc, c, tokens)
+  local v = c.identityagent
+  if v == "none" then
+    return false
+  elseif not v or v == "SSH_AUTH_SOCK" then
+    return host.getenv("SSH_AUTH_SOCK") or false
+  elseif v:sub(1, 1) == "$" and v:sub(2, 2) ~= "{" then
+    return host.getenv(v:sub(2)) or false
+  end
+  return sc.expand(v, tokens)
+end
+
+local function key_files(sc, c, tokens)
+  local keys, certs = {}, {}
+  for _, f in ipairs(c.certificatefile) do
+    certs[#certs + 1] = sc.expand(f, tokens)
+  end
+  for _, f in ipairs(c.identityfile) do
+    if f:lower() ~= "none" then
+      local path = sc.expand(f, tokens)
+      keys[#keys + 1] = { optional = path }
+      if fs.exists(path .. "-cert.pub") then
+        certs[#certs + 1] = path .. "-cert.pub"
+      end
+    end
+  end
+  return keys, certs
+end
+
+local function known_files(sc, c, tokens)
+  local list = {}
+  for _, f in ipairs(c.userknownhostsfile) do
+    if f:lower() ~= "none" then
+      list[#list + 1] = sc.expand(f, tokens)
+    end
+  end
+  for _, f in ipairs(c.globalknownhostsfile) do
+    list[#list + 1] = f
+  end
+  return list
+end
+
+local warned_strict
+
+--- The jump of a host; one that names the host itself (Host *) is none.
+local function jump_of(sc, c, name, o)
+  if o.proxy_command or not c.proxyjump then
+    return nil
+  end
+  local last = sc.parse_jump(c.proxyjump:match("([^,]*)$"))
+  return last.host ~= name and last.host ~= c.hostname and c.proxyjump or nil
+end
+
+--- Options for a host, completed from the configuration files.
+local function configured(name, o)
+  local sc = require "hgauto.ssh_config"
+  local c = sc.effective(name, type(o.config) == "string" and o.config or nil,
+    { user = o.user, port = o.port and math.tointeger(o.port) })
+  local tokens = sc.tokens(name, c)
+  local keys, certs = key_files(sc, c, tokens)
+  if c.stricthostkeychecking ~= "ask" and c.stricthostkeychecking ~= "true"
+    and not warned_strict then
+    warned_strict = true
+    log.warn("ssh_config: StrictHostKeyChecking %s counts as yes here", c.stricthostkeychecking)
+  end
+  local wait = c.connecttimeout >= 0 and c.connecttimeout or nil
+  local alive = { count = c.serveralivecountmax }
+  if c.serveraliveinterval > 0 then
+    alive.interval = c.serveraliveinterval
+  end
+  local found = {
+    user = c.user, port = c.port, keys = keys, certificate = #certs > 0 and certs or nil,
+    identities_only = c.identitiesonly, agent = agent_of(sc, c, tokens),
+    known_hosts = o.host_key == nil and known_files(sc, c, tokens) or nil,
+    host_key_alias = c.hostkeyalias, jump = jump_of(sc, c, name, o),
+    proxy_command = not o.jump and c.proxycommand
+      and sc.expand(c.proxycommand, tokens, true) or nil,
+    timeout = wait and { connect = wait, banner = wait, kex = wait } or nil,
+    keepalive = alive, bind_address = c.bindaddress, label = name,
+    family = c.addressfamily == "inet" and 4 or c.addressfamily == "inet6" and 6 or nil,
+    ciphers = narrowed(sc, CIPHERS, c, "ciphers"),
+  }
+  if o.keys then
+    found.certificate = nil
+  end
+  local more = {
+    kex_algs = narrowed(sc, KEX, c, "kexalgorithms"), macs = narrowed(sc, MACS, c, "macs"),
+    hostkeys = narrowed(sc, HOST_KEYS, c, "hostkeyalgorithms"), env = {},
+  }
+  for _, pair in ipairs(c.setenv) do
+    local key, value = pair:match("^([^=]+)=(.*)$")
+    if more.env[key] == nil then
+      more.env[key] = value
+    end
+  end
+  return c.hostname, merged(found, o), more
+end
+
+-- ---- what is connected to ----
+
+local HOPS_MAX = 8
+local target_of
+
+--- Targets of the hosts to go through, first one first; or a session.
+local function hops_of(o, depth)
+  local jump = o.jump
+  if jump == nil or jump == "none" then
+    return nil
+  end
+  if o.proxy_command then
+    usage("ssh: jump and proxy_command exclude each other")
+  end
+  if getmetatable(jump) == Session then
+    return { jump }
+  end
+  if depth >= HOPS_MAX then
+    usage("ssh: more than %d jumps", HOPS_MAX)
+  end
+  local list, hops = {}, {}
+  if type(jump) == "string" then
+    for text in (jump .. ","):gmatch("([^,]*),") do
+      list[#list + 1] = require("hgauto.ssh_config").parse_jump(text)
+        or usage("ssh: %q is no jump host", text)
+    end
+  else
+    list = jump.host and { jump } or jump
+  end
+  for i, hop in ipairs(list) do
+    local given = {
+      config = o.config, agent = o.agent, passphrase = o.passphrase, password = o.password,
+      prompt = o.prompt, timeout = o.timeout, accept_new = o.accept_new,
+      -- With a configuration each host has its own of these.
+      keys = not o.config and o.keys or nil, user = not o.config and o.user or nil,
+      identities_only = o.identities_only, jump = i > 1 and "none" or nil,
+    }
+    given = merged(given, hop)
+    given.host = nil
+    local target = target_of(hop.host, options(given, CONNECT, "ssh: jump"), depth + 1)
+    -- What the first one itself needs comes before it.
+    for _, earlier in ipairs(target.hops or {}) do
+      hops[#hops + 1] = earlier
+    end
+    target.hops = nil
+    hops[#hops + 1] = target
+  end
+  return hops
+end
+
+local function secret_or_nil(v)
+  return type(v) ~= "function" and v or nil
+end
+
+function target_of(name, o, depth)
   if type(name) ~= "string" then
     usage("ssh: a host name is needed")
   end
+  local address, more = name, nil
+  if o.config then
+    address, o, more = configured(name, o)
+  end
+  local t = type(o.timeout) == "table" and options(o.timeout, TIMEOUT, "ssh: timeout")
+    or { total = o.timeout }
+  local keepalive = options(o.keepalive, KEEPALIVE, "ssh: keepalive")
   local only = o.identities_only
   if only == nil then
     only = o.keys ~= nil
   end
-  local secret = type(o.passphrase) ~= "function" and o.passphrase or nil
   local target = {
-    name = o.label or name, host = name, port = o.port, user = o.user or host.getenv("USER"),
+    name = o.label or name, host = address, port = o.port, user = o.user or host.getenv("USER"),
     keys = o.keys, agent = agent_path(o), identities_only = only,
     certs = type(o.certificate) == "string" and { o.certificate } or o.certificate,
-    passphrase = secret, password = o.password, ask = asker(o),
-    proxy_command = o.proxy_command,
-    ciphers = listed(o.ciphers),
+    passphrase = secret_or_nil(o.passphrase), password = o.password, ask = asker(o),
+    proxy_command = o.proxy_command, ciphers = listed(o.ciphers),
     bind_address = o.bind_address, family = math.tointeger(tonumber(o.family)),
     connect = t.connect, banner = t.banner, kex = t.kex, login = t.login, total = t.total,
     interval = keepalive.interval, count = math.tointeger(keepalive.count),
   }
   trust_of(o, target)
+  if more then
+    target = merged(target, more)
+  end
+  target.hops = hops_of(o, depth or 0)
   return target
+end
+
+--- Options for the core, through an open session if need be.
+local function core_args(target, via, limit)
+  local a = merged(target, { via = via, total = limit or target.total })
+  a.hops, a.env = nil, nil
+  return a
+end
+
+--- Connects to a target; the hosts before it stay connected while it is used.
+local function dial(target, limit)
+  local via, hops = nil, target.hops or {}
+  local opened = {}
+  local ok, r = pcall(function()
+    for _, hop in ipairs(hops) do
+      if getmetatable(hop) == Session then
+        via = hop:_conn().core
+      else
+        via = core.connect(core_args(hop, via, limit))
+        opened[#opened + 1] = via
+      end
+    end
+    return core.connect(core_args(target, via, limit))
+  end)
+  if not ok then
+    for i = #opened, 1, -1 do
+      opened[i]:close()
+    end
+    error(r, 0)
+  end
+  return r, opened
+end
+
+local function close_core(conn)
+  conn.core:close()
+  for i = #conn.hops, 1, -1 do
+    conn.hops[i]:close()
+  end
+  conn.hops = {}
 end
 
 -- ---- sessions ----
@@ -222,8 +461,18 @@ end
 -- @param opts.user string
 -- @param opts.port integer default 22
 -- @param opts.host_key string|key|table trusted keys or "SHA256:..." fingerprints
+-- @param opts.known_hosts string|string[]|boolean files to look in without host_key
+-- @param opts.accept_new boolean an unknown key goes into the state directory's known_hosts
+-- @param opts.host_key_alias string name to look up instead of host and port
 -- @param opts.keys table key handles and private key files (a .pub names one of the agent)
+-- @param opts.certificate string|string[] user certificates for the keys
+-- @param opts.passphrase string|secret|function of protected keys; fn(path, attempt) may wait
 -- @param opts.agent boolean|string use SSH_AUTH_SOCK or this socket
+-- @param opts.password string|secret
+-- @param opts.prompt function fn{name, instruction, prompts} returns the answers; may wait
+-- @param opts.config boolean|string complete the options from ~/.ssh/config, or this file
+-- @param opts.jump string|session|table "user@host:port,..." to go through
+-- @param opts.proxy_command string command whose standard streams are the connection
 -- @param opts.identities_only boolean of the agent's keys only those in keys
 -- @param opts.timeout number|table total, or connect banner kex login total
 -- @param opts.keepalive table interval, count
@@ -238,18 +487,8 @@ end
 function M.connect(where, opts)
   local name, given = split_host(where, opts)
   local target = target_of(name, options(given, CONNECT, "ssh.connect"))
-  return new_session { core = core.connect(target), target = target, users = 0 }
-end
-
-local function merged(a, b)
-  local r = {}
-  for k, v in pairs(a) do
-    r[k] = v
-  end
-  for k, v in pairs(b) do
-    r[k] = v
-  end
-  return r
+  local c, hops = dial(target)
+  return new_session { core = c, hops = hops, target = target, users = 0 }
 end
 
 local LITERAL = { "^%d+%.%d+%.%d+%.%d+$", "^%x*:[%x:.]+$" }
@@ -305,9 +544,9 @@ local function attempt_until(target, o)
     end
     n = n + 1
     local limit = math.min(target.total or 45, left)
-    local ok, r = pcall(core.connect, merged(target, { total = limit }))
+    local ok, r, hops = pcall(dial, target, limit)
     if ok then
-      return r
+      return r, hops
     end
     if type(r) ~= "table" or r.kind == "cancelled" then
       error(r, 0)
@@ -341,7 +580,8 @@ function M.wait_ready(where, opts)
   local name, given = split_host(where, opts)
   local o = options(given, merged(CONNECT, WAIT), "ssh.wait_ready")
   local target = target_of(name, o)
-  return new_session { core = attempt_until(target, o), target = target, users = 0 }
+  local c, hops = attempt_until(target, o)
+  return new_session { core = c, hops = hops, target = target, users = 0 }
 end
 
 --- Makes the same target usable again after its connection was lost.
@@ -351,8 +591,8 @@ end
 function Session:wait_ready(opts)
   local o = options(opts, WAIT, "s:wait_ready")
   local conn = self:_conn()
-  conn.core:close()
-  conn.core = attempt_until(conn.target, o)
+  close_core(conn)
+  conn.core, conn.hops = attempt_until(conn.target, o)
 end
 
 function Session:_conn()
@@ -384,6 +624,109 @@ local function enter(self)
   return setmetatable({ session = self }, busy_meta), conn
 end
 
+local REBOOT = {
+  command = "string table", sudo = "boolean string", for_seconds = "number", delay = "number",
+  max_delay = "number", auth_grace = "number", on_attempt = "function",
+}
+
+local function boot_id(conn)
+  local p = conn.core:exec("cat /proc/sys/kernel/random/boot_id", { max_output = 200 })
+  local deadline = time.mono() + 15
+  local ok, err = pcall(function()
+    while not p:wait(math.max(0.01, deadline - time.mono()), 0, false) do
+    end
+  end)
+  local id = ok and p:tail(0):match("%x[%x-]+%x") or nil
+  p:close()
+  if not ok and err.kind == "cancelled" then
+    error(err, 0)
+  end
+  return id
+end
+
+--- Reboots the machine and waits until it is another boot that lets us in.
+-- @param opts.command string|string[] default: systemctl reboot, else reboot
+-- @param opts.sudo boolean|string default: unless the login is root
+-- @param opts.for_seconds number in all, default 600; delay max_delay auth_grace on_attempt
+-- @return string boot id
+-- @raise timeout; remote where the boot cannot be told; as ssh.wait_ready
+-- @waits
+-- @example s:reboot { for_seconds = 300 }
+function Session:reboot(opts)
+  local o = options(opts, REBOOT, "s:reboot")
+  local _b <close>, conn = enter(self)
+  local before = boot_id(conn)
+  if not before then
+    raise { kind = "remote", code = "Unsupported",
+      message = ("ssh %s: the machine does not tell its boot id"):format(conn.target.name) }
+  end
+  local ends = time.mono() + (o.for_seconds or 600)
+  local sudo = o.sudo
+  if sudo == nil then
+    sudo = conn.target.user ~= "root"
+  end
+  local ok, err = pcall(self.exec, self, o.command or "systemctl reboot || reboot",
+    { sudo = sudo, timeout = 30, kill = "none" })
+  if not ok and err.kind ~= "net" and err.kind ~= "timeout" and err.code ~= "Signal"
+    and err.code ~= "NoExitStatus" then
+    error(err, 0)
+  end
+  while true do
+    local now = conn.core:info().open and boot_id(conn)
+    if now and now ~= before then
+      return now
+    end
+    local left = ends - time.mono()
+    if left <= 0 then
+      raise { kind = "timeout", code = "Connect", message =
+        ("ssh %s: no other boot within %gs"):format(conn.target.name, o.for_seconds or 600) }
+    end
+    async.sleep(math.min(o.delay or 1, left))
+    close_core(conn)
+    conn.core, conn.hops = attempt_until(conn.target, {
+      for_seconds = math.max(0.1, ends - time.mono()), delay = o.delay, max_delay = o.max_delay,
+      auth_grace = o.auth_grace, on_attempt = o.on_attempt,
+    })
+  end
+end
+
+--- Gives the machine a new host key and goes on with that one.
+-- @param install function gets the session and the new key; puts it in place, sshd re-read
+-- @param[opt] sec number until the server shows it, default 30
+-- @return key the new key; from now on it is this session's pin
+-- @raise what install raises; auth HostKeyChanged when another key is shown
+-- @waits
+-- @example local key = s:rotate_host_key(function(c, k) c:write("/etc/ssh/k", k:private()) end)
+function Session:rotate_host_key(install, sec)
+  local _b <close>, conn = enter(self)
+  local old = conn.core:info().fingerprint
+  local key = crypto.keypair("ed25519", "hgauto")
+  install(self, key)
+  local target = merged(conn.target, { host_key = { (key:public():match("^%S+ %S+")) } })
+  target.known_hosts, target.own_known_hosts, target.accept_new, target.alias = nil, nil, nil, nil
+  local ends = time.mono() + (sec or 30)
+  local function try()
+    local ok, c, hops = pcall(dial, target, math.max(1, ends - time.mono()))
+    if ok then
+      return c, hops
+    end
+    -- The old key: the server has not read the new one yet.
+    local later = c.kind == "net" or c.kind == "timeout"
+      or c.code == "HostKeyChanged" and (c.fingerprint == old or not c.fingerprint)
+    if not later or time.mono() >= ends then
+      error(c, 0)
+    end
+  end
+  local c, hops = try()
+  while not c do
+    async.sleep(0.5)
+    c, hops = try()
+  end
+  close_core(conn)
+  conn.core, conn.hops, conn.target = c, hops, target
+  return key
+end
+
 --- Another handle on the same connection, for another task.
 -- @return session closable
 function Session:share()
@@ -408,7 +751,7 @@ function Session:close()
   conn.users = conn.users - 1
   if conn.users == 0 then
     conn.closed = true
-    conn.core:close()
+    close_core(conn)
   end
 end
 
@@ -472,14 +815,14 @@ end
 --- A library that reads a missing status as 0 sees only codes that differ.
 local SWAP = "; r=$?; case $r in 0) exit 254;; 254) exit 0;; esac; exit $r"
 
-local function compose(cmd, o, id)
+local function compose(cmd, o, id, conn_env)
   if o.raw then
     if type(cmd) ~= "string" or o.env or o.cwd or o.sudo then
       usage("ssh exec: raw takes a string and no env, cwd or sudo")
     end
     return cmd
   end
-  local words = words_of(o, id)
+  local words = words_of(merged(o, { env = merged(conn_env or {}, o.env or {}) }), id)
   if type(cmd) == "table" then
     if #cmd == 0 then
       usage("ssh exec: the argument list is empty")
@@ -529,8 +872,8 @@ local function ladder_core(conn)
   if conn.core:info().open and pcall(async.timeout, 1.5, conn.core.ping, conn.core) then
     return conn.core
   end
-  local c = core.connect(merged(conn.target, { total = 5 }))
-  return c, c
+  local c, hops = dial(conn.target, 5)
+  return c, { core = c, hops = hops }
 end
 
 local function run_ladder(p)
@@ -551,7 +894,7 @@ local function run_ladder(p)
     end
   end
   if fresh then
-    fresh:close()
+    close_core(fresh)
   end
   return left or "unknown"
 end
@@ -654,8 +997,9 @@ local EXEC = {
   cwd = "string", env = "table", stdin = "string function table boolean", sudo = "boolean string",
   timeout = "number", idle_timeout = "number", check = "boolean", on_line = "function",
   sink = "table", max_output = "number", merge = "boolean", wait = "string", raw = "boolean",
-  kill = "string",
+  kill = "string", pty = "boolean table",
 }
+local PTY = { term = "string", cols = "number", rows = "number" }
 local CHOICES = {
   wait = { eof = true, exit = true },
   kill = { tree = true, channel = true, none = true },
@@ -671,6 +1015,11 @@ local function exec_options(given, what)
   if o.merge and not o.raw then
     o.shell_merge = true
   end
+  if o.pty then
+    local p = options(type(o.pty) == "table" and o.pty or nil, PTY, what .. ": pty")
+    o.term = p.term or host.getenv("TERM") or "xterm"
+    o.cols, o.rows = math.tointeger(p.cols) or 80, math.tointeger(p.rows) or 24
+  end
   return o
 end
 
@@ -681,12 +1030,13 @@ local function start(conn, cmd, o, spawned)
   end
   local stream = o.on_line ~= nil or spawned
   local open = o.stdin == true or type(o.stdin) == "function" or type(o.stdin) == "table"
-  local c = conn.core:exec(compose(cmd, o, id), {
+  local c = conn.core:exec(compose(cmd, o, id, conn.target.env), {
     input = type(o.stdin) == "string" and o.stdin or nil,
     in_open = open, max_output = math.tointeger(o.max_output),
     queue_out = stream or o.sink ~= nil and o.sink.out ~= nil,
     queue_err = stream or o.sink ~= nil and o.sink.err ~= nil,
-    wait_exit = o.wait == "exit",
+    wait_exit = o.wait == "exit", term = o.term, cols = o.cols, rows = o.rows,
+    shell = o.shell,
   })
   return setmetatable({ core = c, conn = conn, options = o, id = id }, Process)
 end
@@ -725,6 +1075,9 @@ local function judge(p)
   if r.code == 0 and p.options.raw and not core.knows_status then
     raise { kind = "remote", code = "NoExitStatus", result = r,
       message = ("ssh %s: ended without exit status"):format(p.conn.target.name) }
+  end
+  if p.direct then
+    r.ok = true
   end
   if p.options.check == false or r.ok then
     return r
@@ -834,6 +1187,7 @@ local guard_meta = {
 -- @param opts.merge boolean stderr into stdout
 -- @param opts.wait string "eof" (default) or "exit": do not wait for background children
 -- @param opts.raw boolean send the string as it is
+-- @param opts.pty boolean|table with a terminal: term, cols, rows; streams are one then
 -- @param opts.kill string "tree" (default), "channel", "none": at cancel or timeout
 -- @return table {ok, code, signal, out, err, truncated, seconds}
 -- @raise remote ExitCode Signal NoExitStatus; net ConnectionLost; timeout Command Idle; cancelled
@@ -871,6 +1225,129 @@ function Session:spawn(cmd, opts)
   async.register(p)
   return p
 end
+
+--- Starts the login shell of the user, with a terminal unless told otherwise.
+-- @param opts.pty boolean|table term, cols, rows
+-- @return process closable
+-- @raise net
+-- @example s:shell { pty = { term = "xterm", cols = 80, rows = 24 } }
+function Session:shell(opts)
+  local conn = self:_conn()
+  local o = options(opts, { pty = "boolean table" }, "s:shell")
+  o = exec_options({ pty = o.pty ~= false and (o.pty or true) or nil, raw = true, stdin = true,
+    kill = "channel", check = false }, "s:shell")
+  o.shell = true
+  local p = start(conn, "", o, true)
+  async.register(p)
+  return p
+end
+
+--- A connection that the server makes for us, as a process without status.
+-- @param name string host as the server sees it, or the path of a unix socket
+-- @param[opt] port integer
+-- @return process read, write, lines, close_stdin, wait, close
+-- @raise remote ChannelRefused, net Unreachable (both from read and wait)
+-- @example local c = s:channel("localhost", 8000)
+function Session:channel(name, port)
+  local conn = self:_conn()
+  local c = conn.core:exec("", {
+    to_host = name, to_port = port or 0, in_open = true, queue_out = true, max_output = 0,
+  })
+  local p = setmetatable({ core = c, conn = conn, direct = true,
+    options = { kill = "none", check = false, raw = true } }, Process)
+  async.register(p)
+  return p
+end
+
+-- ---- forwarding ----
+
+local Forward = { __name = "ssh forward" }
+Forward.__index = Forward
+
+local function address_of(text, what)
+  if text:sub(1, 1) == "/" then
+    return text, nil
+  end
+  local name, port = text:match("^%[([^%]]+)%]:(%d+)$")
+  if not name then
+    name, port = text:match("^([^:]*):(%d+)$")
+  end
+  if not name and text:find("^%d+$") then
+    name, port = "", text
+  end
+  if not name then
+    usage("%s: %q is no address; host:port or a path is needed", what, text)
+  end
+  return name ~= "" and name or "127.0.0.1", math.tointeger(tonumber(port))
+end
+
+local function forward(self, kind, opts, what)
+  local o = options(opts, { listen = "string number", to = "string" }, what)
+  local _b <close>, conn = enter(self)
+  local name, port = address_of(tostring(o.listen or "127.0.0.1:0"), what)
+  local to_name, to_port
+  if kind ~= "socks" then
+    if not o.to then
+      usage("%s: option to is needed", what)
+    end
+    to_name, to_port = address_of(o.to, what)
+  end
+  local f = conn.core:forward(kind, name, port or -1, to_name, to_port or 0)
+  local r = setmetatable({ core = f, port = (f:info()), host = name }, Forward)
+  async.register(r)
+  return r
+end
+
+--- Listens here; the server connects: `ssh -L`.
+-- @param opts.listen string "127.0.0.1:0", a port, or the path of a unix socket
+-- @param opts.to string "host:port" as the server sees it, or a path there
+-- @return table {port, host} closable, ends with the scope
+-- @raise exists InUse; usage; net
+-- @waits
+-- @example local f = s:forward { to = "localhost:8000" }
+function Session:forward(opts)
+  return forward(self, "local", opts, "s:forward")
+end
+
+--- The server listens; we connect: `ssh -R`.
+-- @param opts.listen string "127.0.0.1:0" there, or a port
+-- @param opts.to string "host:port" here, or a path
+-- @return table {port, host} closable, ends with the scope
+-- @raise remote RequestDenied; net
+-- @waits
+-- @example local f = s:forward_remote { to = "localhost:8000" }
+function Session:forward_remote(opts)
+  return forward(self, "remote", opts, "s:forward_remote")
+end
+
+--- Listens here as a SOCKS5 proxy whose connections the server makes: `ssh -D`.
+-- @param opts.listen string "127.0.0.1:0" or a port
+-- @return table {port, host} closable, ends with the scope
+-- @raise exists InUse; usage; net
+-- @waits
+-- @example local f = s:socks { listen = 1080 }
+function Session:socks(opts)
+  return forward(self, "socks", opts, "s:socks")
+end
+
+--- Connections that are open, and how many there were.
+-- @return integer
+-- @return integer
+function Forward:count()
+  local _, open, total = self.core:info()
+  return open or 0, total or 0
+end
+
+--- Ends it with all its connections.
+function Forward:close()
+  if not self.closed then
+    self.closed = true
+    async.release(self)
+    self.core:close()
+  end
+end
+
+Forward.__close = Forward.close
 
 --- The next piece of output.
 -- @return string|nil "out" or "err"; nil at the end
@@ -944,6 +1421,24 @@ end
 -- @param name string "TERM"
 function Process:signal(name)
   self.core:signal(name)
+end
+
+--- Tells the size of the terminal of a process started with pty.
+-- @param cols integer
+-- @param rows integer
+function Process:resize(cols, rows)
+  self.core:resize(cols, rows)
+end
+
+--- Joins it with our own standard streams until it ends: what `ssh` does.
+-- @param raw boolean the terminal is its; ~. at the beginning of a line leaves
+-- @param input boolean it gets our standard input
+-- @param filter boolean its output is made harmless for a terminal
+-- @return boolean the user left with ~.
+-- @raise io
+-- @waits
+function Process:console(raw, input, filter)
+  return self.core:console(raw, input, filter)
 end
 
 --- Waits for the end; output that nobody read is dropped.
@@ -1061,7 +1556,8 @@ local function config_text(dir, target, i, type_name, keys)
     "PermitLocalCommand no",
     "CanonicalizeHostname no",
     "ProxyJump none",
-    "ProxyCommand none",
+    "ProxyCommand " .. (target.proxy_command and target.proxy_command:gsub("%%", "%%%%")
+      or "none"),
     "RequestTTY no",
     "EscapeChar none",
     "ServerAliveInterval 15",
@@ -1100,6 +1596,9 @@ function Session:openssh_config(dir)
     dir = fs.cwd() .. "/" .. dir
   end
   config_value(dir)
+  if target.hops then
+    usage("ssh config: %s is reached through a session of ours, which ssh cannot use", target.name)
+  end
   if target.host:sub(1, 1) == "-" or target.name:find("[%s,*?!]") then
     usage("ssh config: %q is no name of a host", target.name)
   end
@@ -1136,6 +1635,18 @@ function M.fingerprint(key)
   end
   local info = crypto.public_info((text:gsub("%s+$", "")))
   return info.fingerprint, info.type, info.bits
+end
+
+--- All directives of ~/.ssh/config and /etc/ssh/ssh_config that apply to a host.
+-- @param name string
+-- @param[opt] path string another file instead
+-- @param[opt] given table user, port: what goes before the files
+-- @return table directive in lower case = value
+-- @raise usage with file and line; auth ConfigMode; notfound
+-- @see ssh_config(5)
+-- @example ssh.effective("example.org").identityfile
+function M.effective(name, path, given)
+  return require("hgauto.ssh_config").effective(name, path, given)
 end
 
 -- ---- known_hosts ----
