@@ -70,9 +70,9 @@ t.test("protected keys", function()
 end)
 
 t.test("time while a question is open does not count", function()
-  t.is(login { keys = { dir .. "/locked_ed" }, timeout = { login = 1, total = 3 },
+  t.is(login { keys = { dir .. "/locked_ed" }, timeout = { login = 6, total = 8 },
     passphrase = function()
-      async.sleep(4)
+      async.sleep(9)
       return "open me"
     end }, "in\n", "a slow answer")
   local t0 = time.mono()
@@ -92,7 +92,8 @@ t.test("key files", function()
   fs.write(dir .. "/text", "hello\n", { mode = 384 })
   t.raises(function() login { keys = { dir .. "/text" } } end, { code = "KeyFormat" }, "a text")
   fs.write(dir .. "/putty", "PuTTY-User-Key-File-3: ssh-rsa\n", { mode = 384 })
-  t.raises(function() login { keys = { dir .. "/putty" } } end, { code = "KeyUnsupported" }, "PuTTY")
+  t.raises(function() login { keys = { dir .. "/putty" } } end, { code = "KeyUnsupported" },
+    "PuTTY")
   t.raises(function() login { agent = dir .. "/nowhere", keys = { dir .. "/id_rsa.pub" } } end,
     { code = "AgentUnavailable" }, "no agent")
 end)

@@ -77,14 +77,16 @@ end
 local CASES = {
   "", "Port 2222", "port=2222", "PORT = 2222", "  Port\t=\t2222  ", "Port 2222\nPort 1",
   "User bob\nHost a\nUser al", "Host a\n User al\nHost *\n User bob", "Host b\n User al\n",
-  "Host !a *\n User al\nHost *\n Port 9", "Host * !a\n User al", "Host a b\n Port 1", "Host ?\n Port 5",
+  "Host !a *\n User al\nHost *\n Port 9", "Host * !a\n User al", "Host a b\n Port 1",
+  "Host ?\n Port 5",
   "Host aa?\n Port 5", "Host *a*\n Port 5", "Host A\n Port 5", "HostName real.example.org",
   "HostName %h.example.org", "HostName Real.Example.ORG", "HostName 10.0.0.1", "HostName x%%y",
   "Host a\nHostName n\nMatch host n\nPort 6", "Host a\nHostName n\nMatch host a\nPort 6",
   "HostName n\nMatch originalhost a\nPort 6", "Match originalhost b,a\nPort 6",
   "Match originalhost !a,*\nPort 6", "Match user al\nPort 7", "User al\nMatch user al\nPort 7",
   "User al\nMatch !user al\nPort 7", "Match all\nPort 8", "Match host a user root\nPort 9",
-  "Match host a !user root\nPort 9", "Match localuser *\nPort 10", "Match localuser nobody-x\nPort 1",
+  "Match host a !user root\nPort 9", "Match localuser *\nPort 10",
+  "Match localuser nobody-x\nPort 1",
   "Match final\nPort 11", "Host a\nHostName b\nMatch final host b\nUser fin",
   "Match final all\nPort 3", "Host a\nUser u\nMatch final\nUser v\nIdentityFile x",
   "IdentityFile ~/.ssh/k1\nIdentityFile ~/.ssh/k2\nIdentityFile ~/.ssh/k1",
@@ -120,8 +122,8 @@ t.test("as ssh -G", function()
 end)
 
 t.test("algorithms", function()
-  local ours = { "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com",
-    "aes256-ctr", "aes192-ctr", "aes128-ctr" }
+  local ours = { "aes128-gcm@openssh.com", "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr" }
   local function set(list)
     table.sort(list)
     return list
@@ -148,7 +150,8 @@ t.test("tokens", function()
     .. "UserKnownHostsFile %d/kh-%k-%h\n")
   local o = ssh.effective("a", file)
   local tokens = sc.tokens("a", o)
-  t.is(sc.expand(o.userknownhostsfile[1], tokens), theirs("a").userknownhostsfile, "known hosts file")
+  t.is(sc.expand(o.userknownhostsfile[1], tokens), theirs("a").userknownhostsfile,
+    "known hosts file")
   local key = sc.expand(o.identityfile[1], tokens)
   t.like(key, "/k%-h%.example%-2200%-al%-%w+%-a%-%%%-%x+$", "identity file")
   fs.write(file, "HostName h.example\nPort 2200\nUser al\nControlPath /x/%C\n")

@@ -9,6 +9,7 @@
 # and its home below DIR exist for it alone; nothing of the machine changes.  root's
 # shell is /bin/sh there: a login must not run the machine's start files.
 # HGA_TEST_HASH: the password hash of hgtest, else it has none.
+# HGA_TEST_BOOT: a file that is the machine's boot id there.
 # LINE: further lines of sshd_config, before ours (the first value wins).
 # Exit 77: no sshd here.
 set -eu
@@ -40,10 +41,10 @@ fi
 {
 	for line; do echo "$line"; done
 	[ -z "$port" ] || printf 'Port %s\nListenAddress %s\n' "$port" "${LISTEN:-127.0.0.1}"
+	case $* in *HostKey\ *) ;; *)
+		for t in ed25519 ecdsa rsa; do echo "HostKey $dir/host_$t"; done ;;
+	esac
 	cat <<END
-HostKey $dir/host_ed25519
-HostKey $dir/host_ecdsa
-HostKey $dir/host_rsa
 AuthorizedKeysFile $dir/authorized_keys
 PidFile none
 UsePAM no
@@ -80,5 +81,7 @@ exec unshare -m --propagation private sh -c '
 	mount -t tmpfs -o mode=755 tmpfs /run
 	mkdir -m 755 /run/sshd
 	for f in passwd shadow group; do mount --bind "$dir/$f" /etc/$f; done
+	[ -z "${HGA_TEST_BOOT:-}" ] ||
+		mount --bind "$HGA_TEST_BOOT" /proc/sys/kernel/random/boot_id
 	[ ! -f /etc/sudoers ] || mount --bind "$dir/sudoers" /etc/sudoers
 	exec "$sshd" "$mode" -E "$dir/sshd.log" -f "$1"' sh "$dir/sshd_config.$$"

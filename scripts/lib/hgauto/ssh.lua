@@ -1029,7 +1029,9 @@ local function start(conn, cmd, o, spawned)
     cmd = (type(cmd) == "table" and core.quote(cmd) or "(" .. cmd .. "\n)") .. " 2>&1"
   end
   local stream = o.on_line ~= nil or spawned
+  -- A terminal that was told of the end of its input takes no size any more.
   local open = o.stdin == true or type(o.stdin) == "function" or type(o.stdin) == "table"
+    or spawned and o.stdin == nil and o.term ~= nil
   local c = conn.core:exec(compose(cmd, o, id, conn.target.env), {
     input = type(o.stdin) == "string" and o.stdin or nil,
     in_open = open, max_output = math.tointeger(o.max_output),
@@ -1491,7 +1493,13 @@ require "hgauto.ssh_files"(Session, {
   enter = enter, options = options, raise = raise, usage = usage, merged = merged,
   --- One more connection to the same host as the same user.
   another = function(conn, seconds)
-    return core.connect(merged(conn.target, { total = seconds }))
+    local list = conn.target.hops or {}
+    local last = list[#list]
+    local via = last and conn.hops[#conn.hops]
+    if getmetatable(last) == Session then
+      via = last:_conn().core
+    end
+    return core.connect(core_args(conn.target, via, seconds))
   end,
 })
 
@@ -1515,8 +1523,8 @@ end
 local function write_keys(dir, target, files)
   local lines = {}
   for i, key in ipairs(target.keys or {}) do
-    local path = key
-    if type(key) ~= "string" then
+    local path = type(key) == "table" and key.optional or key
+    if type(key) == "userdata" then
       path = ("%s/id%d"):format(dir, i)
       key:save(path)
       files[#files + 1] = path

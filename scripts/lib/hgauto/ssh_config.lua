@@ -568,8 +568,8 @@ local function read_all(ctx, path)
   if path then
     ctx.user_file, ctx.check = true, false
     if not read_file(ctx, path, true) then
-      error(host.error { kind = "notfound", code = "SshConfig", message = path .. ": no such file" },
-        0)
+      error(host.error { kind = "notfound", code = "SshConfig",
+        message = path .. ": no such file" }, 0)
     end
     return
   end
@@ -579,8 +579,8 @@ local function read_all(ctx, path)
   read_file(ctx, "/etc/ssh/ssh_config", true)
 end
 
-local DEFAULT_KEYS = { "id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk", "id_xmss",
-  "id_dsa" }
+local DEFAULT_KEYS = { "id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk",
+  "id_xmss", "id_dsa" }
 
 --- All directives that apply to a host.
 -- @param name string as the user gives it

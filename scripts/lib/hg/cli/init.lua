@@ -178,6 +178,43 @@ command {
   end,
 }
 
+-- ---- ssh, exec ----------------------------------------------------------------------
+
+local function remote_args(more)
+  local list = {
+    arg.string { name = "host", positional = true, required = true,
+      help = "instance of ours (or the beginning of its id), or a host: [user@]name[:port]" },
+    arg.string { name = "user", short = "l", help = "log in as [default: the image's user]" },
+    arg.flag { name = "tty", short = "t", help = "give it a terminal" },
+    arg.path { name = "ssh-config", metavar = "FILE", must = "file",
+      help = "instead of ~/.ssh/config" },
+    arg.flag { name = "accept-new", help = "keep the key of a host that is not known yet" },
+  }
+  for _, a in ipairs(more) do
+    list[#list + 1] = a
+  end
+  return list
+end
+
+command {
+  name = "ssh", help = "log in to a machine of ours or another host", args = remote_args {},
+  uses_cloud = true, example = "hgauto ssh i-0123 -- uname -a",
+  run = function(args, opts)
+    return require("hg.cli.remote").ssh(args, opts)
+  end,
+}
+
+command {
+  name = "exec", help = "run a command on a machine of ours or another host",
+  args = remote_args {
+    arg.flag { name = "remote-exit", help = "exit with the command's code; 255: our own failure" },
+  },
+  uses_cloud = true, example = "hgauto exec i-0123 -- hg version -q",
+  run = function(args, opts)
+    return require("hg.cli.remote").exec(args, opts)
+  end,
+}
+
 -- ---- local ------------------------------------------------------------------------
 
 -- A command with commands of its own; `module` has their table and a help line.

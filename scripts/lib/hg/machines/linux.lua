@@ -36,6 +36,13 @@ local function volume_of(instance, wanted)
     instance.InstanceId, wanted.device) }
 end
 
+-- The key each machine was given, for other processes of this state directory.
+local function known_hosts()
+  local ssh = require "hgauto.ssh"
+  ssh.use_state(session.state.path)
+  return ssh.known_hosts()
+end
+
 local function connect(m, user)
   local ssh = require "hgauto.ssh"
   return ssh.wait_ready(m.address, {
@@ -99,6 +106,7 @@ function M.new(given)
     m:close()
   end, 60)
   m.volume = volume_of(instance, o.volume)
+  known_hosts():add(m.id, 22, host_key)
   m.ssh = connect(m, m.user)
   undo:keep()
   out.note(("%s at %s, logged in as %s"):format(m.id, m.address, m.user))
@@ -251,6 +259,7 @@ function Machine:close()
   local state = async.shield(60, ec2m.terminate, self.ec2, self.id)
   self.closed = true
   async.disown(self)
+  pcall(known_hosts().remove, known_hosts(), self.id) -- one line too much does no harm
   self.record.state, self.record.ended = "terminated", time.iso(time.now(), { ms = true })
   hg.events.emit("resource", { kind = "instance", id = self.id, action = "gone" })
   out.note(("%s %s"):format(self.id, state == "terminated" and state or "terminating"))
