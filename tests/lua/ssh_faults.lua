@@ -121,6 +121,7 @@ t.test("a reboot", function()
       async.sleep(2)
       fs.write(dir .. "/boot_id", "22222222-2222-2222-2222-222222222222\n")
       again = sshd.start(dir, {}, r.port, env)
+      again.p:keep() -- beyond this task
     end)
     local id = c:reboot { command = "touch " .. dir .. "/asked; sleep 30", for_seconds = 60,
       delay = 0.3 }
