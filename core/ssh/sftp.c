@@ -872,6 +872,17 @@ void hga_sftp_retire(struct hga_sftp *f)
 		end_retired(f);
 }
 
+/* An engine without work keeps no buffers: there may be hundreds. */
+static void give_back(struct hga_sftp *f)
+{
+	if (f->users != NULL || f->used_reqs > 0 || f->rx.len > 0 ||
+	    f->tx.len > f->tx_at)
+		return;
+	hga_buf_release(&f->rx);
+	hga_buf_release(&f->tx);
+	f->tx_at = 0;
+}
+
 static bool on_turn(struct hga_chan *c, struct hga_err *err)
 {
 	struct hga_sftp *f = c->user;
@@ -897,6 +908,7 @@ static bool on_turn(struct hga_chan *c, struct hga_err *err)
 		end_retired(f);
 		return true;
 	}
+	give_back(f);
 	return progress;
 }
 
