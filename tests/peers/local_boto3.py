@@ -726,6 +726,35 @@ def test_attributes(cloud):
     ec2.terminate_instances(InstanceIds=[iid])
 
 
+def test_offers(cloud):
+    ec2 = cloud.client("ec2")
+    r = ec2.describe_account_attributes(AttributeNames=["default-vpc"])["AccountAttributes"]
+    is_(r[0]["AttributeValues"][0]["AttributeValue"], ec2.describe_vpcs()["Vpcs"][0]["VpcId"],
+        "the account has a default VPC")
+    r = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=[
+        {"Name": "instance-type", "Values": ["t3.large"]}])["InstanceTypeOfferings"]
+    is_(len(r), 3, "a type is offered in each zone")
+    r = ec2.describe_spot_price_history(InstanceTypes=["t3.large"], MaxResults=2,
+                                        ProductDescriptions=["Linux/UNIX"])
+    ok(len(r["SpotPriceHistory"]) == 2 and 0 < float(r["SpotPriceHistory"][0]["SpotPrice"]) < 0.0832
+       and r["NextToken"], "spot prices come in pages", r)
+    iid = launch(ec2)[0]
+    r = ec2.describe_network_interfaces(Filters=[
+        {"Name": "attachment.instance-id", "Values": [iid]}])["NetworkInterfaces"]
+    is_(r[0]["Attachment"]["InstanceId"], iid, "an interface knows its instance")
+    refused("InvalidNetworkInterfaceID.NotFound", "an unknown one is refused",
+            lambda: ec2.describe_network_interfaces(NetworkInterfaceIds=["eni-00000000000000000"]))
+    gid = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"][0]["GroupId"]
+    r = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [gid]}])[
+        "SecurityGroupRules"]
+    is_(sorted(x["IsEgress"] for x in r), [False, True], "the default group has two rules")
+    is_(ec2.get_password_data(InstanceId=iid)["PasswordData"], "", "Linux has no password")
+    r = ec2.modify_instance_metadata_options(InstanceId=iid, HttpTokens="required")
+    is_(r["InstanceMetadataOptions"]["HttpTokens"], "required", "metadata options can be changed")
+    ec2.terminate_instances(InstanceIds=[iid])
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=[iid], WaiterConfig=FAST)
+
+
 def test_parameters(cloud):
     ssm = cloud.client("ssm")
     name = "/aws/service/debian/release/13/latest/amd64"
@@ -805,7 +834,7 @@ def main():
     try:
         for test in (test_identity, test_images, test_keys, test_groups, test_instance,
                      test_refusals, test_empty, test_paging, test_signatures, test_iam, test_profile,
-                     test_volumes, test_create_image, test_attributes,
+                     test_volumes, test_create_image, test_attributes, test_offers,
                      test_parameters, test_pricing, test_lambda, test_sts):
             try:
                 test(cloud)

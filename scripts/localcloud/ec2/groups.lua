@@ -241,6 +241,8 @@ local function rule_view(c, group, rule)
     Tags = tags.view(rule.tags) }
 end
 
+M.rule_view = rule_view
+
 -- Rules with equal protocol and ports are one IpPermission.
 local function permission_views(c, group, egress)
   local out, by_key = {}, {}

@@ -101,6 +101,8 @@ local function interface_view(c, instance)
       PrivateDnsName = name, Association = association(c, instance) } } }
 end
 
+M.interface_view = interface_view
+
 local function mapping_views(instance)
   local out = {}
   for _, m in ipairs(instance.state ~= "terminated" and instance.volumes or {}) do

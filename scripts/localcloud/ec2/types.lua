@@ -19,6 +19,16 @@ function M.get(name)
   return types[name]
 end
 
+--- Names of all types, in the order of the catalogue.
+-- @return string[]
+function M.names()
+  local out = {}
+  for i, t in ipairs(order) do
+    out[i] = t.id
+  end
+  return out
+end
+
 local function nitro(t)
   return t.id:match("^t2%.") == nil
 end
