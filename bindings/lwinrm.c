@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SINK_CLASS "hgauto.winrm.core.sink"
 #define SESSION_CLASS "hgauto.winrm.core.session"
 
 struct lsession {
@@ -185,7 +186,7 @@ struct copts {
 	    data, streams, code;
 	int64_t envelope, idle_s;
 	bool no_profile, skip_shell, console_stdin, is_cmd, end;
-	int env, args;
+	int env, args, sink;
 };
 
 #define O(field, type)                                                         \
@@ -220,6 +221,7 @@ static const struct lb_opt call_opts[] = {
     O(end, LB_BOOL),
     O(env, LB_TABLE),
     O(args, LB_TABLE),
+    O(sink, LB_ANY),
     {NULL, LB_BOOL, 0},
 };
 #undef O
@@ -327,11 +329,39 @@ static void push_stream(lua_State *L, const struct hga_wsman_resp *r,
 	luaL_pushresult(&b);
 }
 
-/* {stdout = bytes, ...} of what arrived. [-0, +1, m] */
-static void push_streams(lua_State *L, const struct hga_wsman_resp *r)
+/* Output that is only collected never becomes a Lua string until its end. */
+struct lsink {
+	struct hga_buf out[2]; /* stdout, stderr */
+};
+
+static struct hga_buf *sink_of(struct lsink *k, const char *name)
+{
+	if (k == NULL)
+		return NULL;
+	if (strcmp(name, "stdout") == 0)
+		return &k->out[0];
+	return strcmp(name, "stderr") == 0 ? &k->out[1] : NULL;
+}
+
+/* {stdout = bytes, ...} of what arrived and went into no sink.
+ * [-0, +1, raises] */
+static void push_streams(lua_State *L, const struct hga_wsman_resp *r,
+                         struct lsink *sink)
 {
 	lua_createtable(L, 0, 2);
 	for (size_t i = 0; i < r->n_streams; i++) {
+		struct hga_buf *b = sink_of(sink, r->streams[i].name);
+
+		if (b != NULL) {
+			if (hga_buf_add(b, r->data.data + r->streams[i].at,
+			                r->streams[i].len, NULL) < 0)
+				(void)lb_fail(
+				    L, HGA_REMOTE, "OutputTooLarge",
+				    "winrm: more than %zu bytes of output; use "
+				    "on_stdout and collect=false",
+				    b->max);
+			continue;
+		}
 		if (lua_getfield(L, -1, r->streams[i].name) == LUA_TNIL) {
 			push_stream(L, r, i);
 			lua_setfield(L, -3, r->streams[i].name);
@@ -354,7 +384,7 @@ static void push_leaves(lua_State *L, const struct hga_wsman_resp *r)
 	}
 }
 
-static void push_resp(lua_State *L, const struct lcall *x)
+static void push_resp(lua_State *L, const struct lcall *x, struct lsink *sink)
 {
 	const struct hga_wsman_resp *r = &x->c.resp;
 
@@ -373,7 +403,7 @@ static void push_resp(lua_State *L, const struct lcall *x)
 	lua_setfield(L, -2, "simulated");
 	lua_pushinteger(L, x->c.attempts);
 	lua_setfield(L, -2, "attempts");
-	push_streams(L, r);
+	push_streams(L, r, sink);
 	lua_setfield(L, -2, "streams");
 	push_leaves(L, r);
 	lua_setfield(L, -2, "leaves");
@@ -399,7 +429,8 @@ static int call_k(lua_State *L, int status, lua_KContext ctx)
 		return sched_await(L, &x->c.base, "winrm call", call_k);
 	if (r < 0)
 		return raise_call(L, x);
-	push_resp(L, x);
+	lua_getfield(L, 3, "sink"); /* of the options */
+	push_resp(L, x, lb_test(L, -1, SINK_CLASS));
 	lb_endop(L, &x->c.base);
 	return 1;
 }
@@ -464,16 +495,58 @@ static int session_call(lua_State *L)
 	return sched_await(L, &x->c.base, "winrm call", call_k);
 }
 
+/* ---- sinks ---- */
+
+static int sink_close(lua_State *L)
+{
+	struct lsink *k = lb_test(L, 1, SINK_CLASS);
+
+	if (k == NULL)
+		return 0;
+	hga_buf_release(&k->out[0]);
+	hga_buf_release(&k->out[1]);
+	return 0;
+}
+
+/* core.sink(max bytes of each stream) */
+static int l_sink(lua_State *L)
+{
+	lua_Integer max = luaL_checkinteger(L, 1);
+	struct lsink *k = lb_newobj(L, sizeof(*k), 0, SINK_CLASS);
+
+	if (max < 0)
+		return lb_usage(L, 1, "size expected");
+	hga_buf_init(&k->out[0], (size_t)max);
+	hga_buf_init(&k->out[1], (size_t)max);
+	return 1;
+}
+
+/* sink:take("stdout"): the bytes; the stream is empty afterwards. */
+static int sink_take(lua_State *L)
+{
+	struct lsink *k = lb_check(L, 1, SINK_CLASS);
+	struct hga_buf *b = sink_of(k, luaL_checkstring(L, 2));
+
+	if (b == NULL)
+		return lb_usage(L, 2, "stdout or stderr expected");
+	lb_pushbuf(L, b);
+	return 1;
+}
+
+static const luaL_Reg sink_methods[] = {
+    {"take", sink_take}, {"close", sink_close}, {NULL, NULL}};
 static const luaL_Reg methods[] = {
     {"call", session_call},       {"payload", session_payload},
     {"account", session_account}, {"stats", session_stats},
     {"close", session_close},     {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__gc", session_gc}, {NULL, NULL}};
-static const luaL_Reg functions[] = {{"open", l_open}, {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"open", l_open}, {"sink", l_sink}, {NULL, NULL}};
 
 int luaopen_hgauto_winrm_core(lua_State *L)
 {
 	lb_newclass(L, SESSION_CLASS, methods, meta);
+	lb_newclass(L, SINK_CLASS, sink_methods, NULL);
 	lwinrm_codec_classes(L);
 	luaL_newlib(L, functions);
 	luaL_setfuncs(L, lwinrm_codec, 0);

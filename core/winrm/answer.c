@@ -24,6 +24,7 @@ struct parser {
 	unsigned body, subcode,
 	    provider; /* depth of that element, 0: outside */
 	bool leaf, stream, fault_code;
+	bool keep; /* of a stream: decoded at its end */
 	struct hga_wsman_stream s;
 };
 
@@ -64,7 +65,9 @@ static void start_body(struct parser *p, struct hga_str name,
 
 	if (hga_str_eqc(name, "Stream")) {
 		memset(&p->s, 0, sizeof(p->s));
+		p->s.at = r->data.len;
 		p->stream = true;
+		p->keep = false;
 		SET(p->s.name, attr(a, n, "Name"));
 		p->s.end = hga_str_ieqc(attr(a, n, "End"), "true");
 	} else if (hga_str_eqc(name, "CommandState"))
@@ -101,11 +104,54 @@ static int on_start(void *data, struct hga_str name,
 	return 0;
 }
 
+static int not_base64(int r, struct hga_err *err)
+{
+	return r == -HGA_PROTOCOL ? hga_fail(err, HGA_PROTOCOL, 0, "Malformed",
+	                                     "stream is not base64")
+	                          : r;
+}
+
+static bool is_simple(struct hga_str s)
+{
+	return memchr(s.s, '=', s.n) == NULL &&
+	       memchr(s.s, '\n', s.n) == NULL &&
+	       memchr(s.s, '\r', s.n) == NULL &&
+	       memchr(s.s, ' ', s.n) == NULL && memchr(s.s, '\t', s.n) == NULL;
+}
+
+/* Decodes what can be decoded at once: only the rest is kept in text.  From
+ * the first piece with blanks or padding on all is kept. */
+static int stream_text(struct parser *p, struct hga_str s, struct hga_err *err)
+{
+	struct hga_buf *out = &p->r->data;
+	size_t n;
+	int r = 0;
+
+	p->keep = p->keep || !is_simple(s);
+	while (!p->keep && p->text.len > 0 && p->text.len < 4 && s.n > 0) {
+		if ((r = hga_buf_addc(&p->text, s.s[0], err)) < 0)
+			return r;
+		s = hga_strn(s.s + 1, s.n - 1);
+	}
+	if (!p->keep && p->text.len == 4) {
+		r = hga_b64_decode(out, hga_buf_str(&p->text), err);
+		hga_buf_clear(&p->text);
+	}
+	n = p->keep || p->text.len > 0 ? 0 : s.n / 4 * 4;
+	if (r == 0 && n > 0)
+		r = hga_b64_decode(out, hga_strn(s.s, n), err);
+	if (r < 0)
+		return not_base64(r, err);
+	return hga_buf_add(&p->text, s.s + n, s.n - n, err);
+}
+
 static int on_text(void *data, struct hga_str text, struct hga_err *err)
 {
 	struct parser *p = data;
 	int r;
 
+	if (p->stream && p->leaf)
+		return stream_text(p, text, err);
 	if (p->provider > 0 && hga_str_trim(text).n > 0 &&
 	    (r = hga_buf_addstr(&p->r->provider_text, text, err)) < 0)
 		return r;
@@ -116,6 +162,7 @@ static int end_stream(struct parser *p, struct hga_err *err)
 {
 	struct hga_wsman_resp *r = p->r;
 	struct hga_wsman_stream *s;
+	int rc;
 
 	p->stream = false;
 	if ((r->n_streams & (r->n_streams - 1)) == 0) { /* a power of two */
@@ -129,10 +176,9 @@ static int end_stream(struct parser *p, struct hga_err *err)
 			return hga_fail_mem(err);
 		r->streams = s;
 	}
-	p->s.at = r->data.len;
-	if (hga_b64_decode(&r->data, hga_buf_str(&p->text), err) < 0)
-		return hga_fail(err, HGA_PROTOCOL, 0, "Malformed",
-		                "stream is not base64");
+	rc = hga_b64_decode(&r->data, hga_buf_str(&p->text), err);
+	if (rc < 0)
+		return not_base64(rc, err);
 	p->s.len = r->data.len - p->s.at;
 	r->streams[r->n_streams++] = p->s;
 	return 0;

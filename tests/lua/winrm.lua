@@ -80,6 +80,8 @@ t.test("commands", function()
   t.is(s:cmd("cat", { stdin = ("x"):rep(300000) }).stdout, ("x"):rep(300000), "long input")
   r = s:cmd("head -c 5000000 /dev/zero | tr '\\0' y")
   t.ok(#r.stdout == 5000000 and not r.stdout:find("[^y]"), "5 MB of output")
+  t.raises(function() s:cmd("head -c 5000 /dev/zero", { max_collect = 4000 }) end,
+    { kind = "remote", code = "OutputTooLarge" }, "more output than wanted")
   r = s:cmd("NOTHING", { check = false })
   t.is({ r.code, r.stderr:match("^not simulated: NOTHING") }, { 9009, "not simulated: NOTHING" },
     "what no rule knows fails")

@@ -119,6 +119,24 @@ static void answers(void)
 		ok(r.has_exit && r.exit_code == 0xc0000005, "exit code");
 		hga_wsman_resp_release(&r);
 	}
+	for (size_t step = 1; step < 9; step++) {
+		is_int(
+		    read_answer(&r,
+		                ENV("<x><Stream>YWJj ZGVm\nZ2hp aml="
+		                    "</Stream><Stream>YWJjZGVm</Stream></x>"),
+		                step),
+		    0, "blanks inside base64");
+		is_str(hga_buf_text(&r.data), "abcdefghijiabcdef", "decoded");
+		hga_wsman_resp_release(&r);
+	}
+	ok(read_answer(&r, ENV("<x><Stream>YW==YWJj</Stream></x>"), 3) ==
+	       -HGA_PROTOCOL,
+	   "padding inside");
+	hga_wsman_resp_release(&r);
+	ok(read_answer(&r, ENV("<x><Stream>YWJjZ</Stream></x>"), 3) ==
+	       -HGA_PROTOCOL,
+	   "a group that is cut");
+	hga_wsman_resp_release(&r);
 	ok(read_answer(&r, ENV("<x><Stream>*</Stream></x>"), 100) ==
 	       -HGA_PROTOCOL,
 	   "a stream that is not base64");

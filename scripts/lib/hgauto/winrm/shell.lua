@@ -103,11 +103,13 @@ function Command:send(data, last)
 end
 
 --- Waits for more output; also returns when there was none for the operation timeout.
+-- @param sink userdata|nil takes the output instead of the result
 -- @return table streams {stdout=, stderr=}, state "Running", "Pending" or "Done", exit_code
 -- @waits
-function Command:receive()
+function Command:receive(sink)
   local r = self.session:_call("receive", {
     resource = u.CMD, shell = self.shell.id, command = self.id, streams = "stdout stderr",
+    sink = sink,
   })
   if r.state == "Done" then
     self.done = true
@@ -159,26 +161,27 @@ function Shell:close()
 end
 Shell.__close = Shell.close
 
---- Collects output, or hands it on in whole characters.
+--- Collects output in C, or hands it on in whole characters and collects that.
 local function collector(result, o)
-  local parts, held, size = { stdout = {}, stderr = {} }, { stdout = "", stderr = "" }, 0
-  local max = o.max_collect or MAX_COLLECT
+  local parts, held = { stdout = {}, stderr = {} }, { stdout = "", stderr = "" }
+  local max, size = math.tointeger(o.max_collect) or MAX_COLLECT, 0
   local c = {}
-  function c.take(name, bytes, last)
-    local list = parts[name]
-    if not list or (bytes == "" and not last) then
-      return
+  if o.collect ~= false and not o.on_stdout and not o.on_stderr then
+    c.sink = core.sink(max)
+  end
+  local function keep(list, bytes)
+    size = size + #bytes
+    if size > max then
+      u.raise {
+        kind = "remote", code = "OutputTooLarge",
+        message = ("winrm: more than %d bytes of output; use collect=false"):format(max),
+      }
     end
+    list[#list + 1] = bytes
+  end
+  function c.take(name, bytes, last)
     if o.collect ~= false and bytes ~= "" then
-      size = size + #bytes
-      if size > max then
-        u.raise {
-          kind = "remote", code = "OutputTooLarge",
-          message = ("winrm: more than %d bytes of output; use on_stdout and collect=false"):format(
-            max),
-        }
-      end
-      list[#list + 1] = bytes
+      keep(parts[name], bytes)
     end
     local fn = o["on_" .. name]
     if not fn then
@@ -195,8 +198,10 @@ local function collector(result, o)
   end
   function c.finish()
     for name, list in pairs(parts) do
-      if o.collect ~= false then
-        result[name], parts[name] = table.concat(list), nil
+      if c.sink then
+        result[name] = c.sink:take(name)
+      elseif o.collect ~= false then
+        result[name] = table.concat(list)
       end
     end
   end
@@ -309,7 +314,7 @@ function M.run(session, command, opts)
       send_stdin(c, o.stdin)
     end
     while not c.done do
-      local r = c:receive()
+      local r = c:receive(out.sink)
       out.take("stdout", r.streams.stdout or "", c.done)
       out.take("stderr", r.streams.stderr or "", c.done)
       result.simulated = result.simulated or r.simulated
