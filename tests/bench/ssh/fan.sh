@@ -101,7 +101,7 @@ paste "$DIR/ours.fan" "$DIR/ours.op" "$DIR/idle.fan" | awk -v n="$N" -v limit="$
 	printf "# fan-out hgauto       %6.2f s, %7.2f ms cpu a host (%.2f with the start of the program), %d of %d ok\n",
 		$1, ($2 - $7) / n * 1000, $2 / n * 1000, $3, n
 	printf "# fan-out: server %.1f ms cpu a login, wall %.2f of the floor of %.2f s; memory %d KiB above idle, %.0f KiB a live session beyond 6 MiB\n",
-		ticks / hz / n * 1000, $1 / floor, floor, $5, $5 > 6144 ? ($5 - 6144) / limit : 0 }'
+		ticks / hz / n * 1000, $1 / floor, floor, $5, ($5 > 6144 ? ($5 - 6144) / limit : 0) }'
 ! have python3-asyncssh $py -c "import asyncssh" || peer asyncssh $py "$DIR/peer.py" asyncssh $PORT "$LIMIT" "$DIR"
 ! have python3-paramiko $py -c "import paramiko" || peer paramiko $py "$DIR/peer.py" paramiko $PORT "$LIMIT" "$DIR"
 ! have clustershell which clush || peer clush clush -f "$LIMIT" -o "-F $DIR/conf" -w "$(paste -sd, "$DIR/hosts")" true

@@ -215,6 +215,26 @@ command {
   end,
 }
 
+command {
+  name = "cp", help = "copy files to or from a machine of ours or another host", args = {
+    arg.string { name = "from", positional = true, required = true,
+      help = "local path, or HOST:PATH; a directory goes whole" },
+    arg.string { name = "to", positional = true, required = true,
+      help = "the same; ending in / it is the directory to put into" },
+    arg.string { name = "user", short = "l", help = "log in as [default: the image's user]" },
+    arg.flag { name = "resume", help = "go on with what an earlier try has brought over" },
+    arg.integer { name = "retry", help = "log in again after a lost connection, so many times" },
+    arg.flag { name = "newer", help = "leave files of equal size and time (directories)" },
+    arg.flag { name = "verify", help = "compare SHA-256 (one file)" },
+    arg.path { name = "ssh-config", metavar = "FILE", must = "file",
+      help = "instead of ~/.ssh/config" },
+    arg.flag { name = "accept-new", help = "keep the key of a host that is not known yet" },
+  }, uses_cloud = true, example = "hgauto cp i-0123:/hgwork/dist/ dist",
+  run = function(args, opts)
+    return require("hg.cli.remote").cp(args, opts)
+  end,
+}
+
 -- ---- local ------------------------------------------------------------------------
 
 -- A command with commands of its own; `module` has their table and a help line.

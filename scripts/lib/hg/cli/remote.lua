@@ -1,4 +1,4 @@
---- Commands that reach one host: `hgauto ssh ID`, `hgauto exec ID -- CMD`.
+--- Commands that reach one host: `hgauto ssh ID`, `hgauto exec ID -- CMD`, `hgauto cp ID:A B`.
 --
 -- An ID of ours is trusted by the key that was given to the machine (kept in
 -- the state directory); any other name is a host of ~/.ssh/config.
@@ -202,6 +202,43 @@ function M.exec(args, opts)
     require("hg.output").note(("%s: exited with code %d"):format(args.host, code))
   end
   return code == 0 and 0 or 1
+end
+
+-- HOST:PATH in parts; nil for a local path (anything with a slash in front of the colon).
+local function remote_path(word)
+  local host, path = word:match("^(%[[^%]]+%]:%d+):(.*)$")
+  if not host then
+    host, path = word:match("^([^/:]+):(.*)$")
+  end
+  return host, path ~= "" and path or "."
+end
+
+--- `hgauto cp [HOST:]FROM [HOST:]TO`: a file or a whole directory, one way.
+-- @param args table from, to, user, resume, retry, newer, verify
+-- @param opts table global options
+-- @return integer
+-- @waits
+function M.cp(args, opts)
+  local from_host, from = remote_path(args.from)
+  local to_host, to = remote_path(args.to)
+  if (from_host == nil) == (to_host == nil) then
+    hg.fail { kind = "usage", message = "cp: one of the two must be HOST:PATH",
+      hint = "hgauto cp i-0123:/hgwork/dist/ dist" }
+  end
+  args.host = from_host or to_host
+  return async.scope(function()
+    local s <close> = connect(args, opts)
+    local o = {
+      resume = args.resume or nil, retry = args.retry, newer = args.newer or nil,
+      verify = args.verify and "sha256" or nil,
+    }
+    local r = to_host and s:put(args.from, to, o) or s:get(from, args.to, o)
+    local left = #(r.skipped or {})
+    require("hg.output").note(("%d file%s, %d bytes in %.1f s%s"):format(r.files,
+      r.files == 1 and "" or "s", r.bytes, r.seconds,
+      left > 0 and (", %d skipped (links, devices)"):format(left) or ""))
+    return 0
+  end)
 end
 
 return M
