@@ -677,14 +677,15 @@ function Session:reboot(opts)
       return now
     end
     local left = ends - time.mono()
-    if left <= 0 then
+    -- Less is not enough for another login.
+    if left <= 1 then
       raise { kind = "timeout", code = "Connect", message =
         ("ssh %s: no other boot within %gs"):format(conn.target.name, o.for_seconds or 600) }
     end
     async.sleep(math.min(o.delay or 1, left))
     close_core(conn)
     conn.core, conn.hops = attempt_until(conn.target, {
-      for_seconds = math.max(0.1, ends - time.mono()), delay = o.delay, max_delay = o.max_delay,
+      for_seconds = math.max(1, ends - time.mono()), delay = o.delay, max_delay = o.max_delay,
       auth_grace = o.auth_grace, on_attempt = o.on_attempt,
     })
   end
