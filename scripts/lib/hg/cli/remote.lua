@@ -165,6 +165,14 @@ local function attached(s, args, words, command)
   return end_of(p)
 end
 
+--- A login shell of a session on this terminal, until it ends.
+-- @param s table session of hgauto.ssh
+-- @return integer its status, 255 when the connection was left
+-- @waits
+function M.interactive(s)
+  return attached(s, { tty = true }, nil, false)
+end
+
 --- `hgauto ssh HOST [-- CMD...]`: a shell, or a command as ssh runs it.
 -- @param args table host, user, tty, rest
 -- @param opts table global options

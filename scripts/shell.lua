@@ -1,0 +1,53 @@
+--- An interactive session on a temporary machine with Mercurial's source.
+local hg = require "hg"
+local arg = hg.arg
+local tasks = require "hg.tasks"
+
+return hg.task {
+  help = "Log in to a temporary machine with Mercurial's source on it.",
+  description = "The machine ends with the session unless --keep is given.",
+  args = tasks.join({
+    arg.string { name = "distro", default = "debian13", help = "image of the machine" },
+    arg.enum { name = "filesystem", default = "default", help = "what /hgwork is on",
+      table.unpack(hg.facts.filesystems) },
+    arg.flag { name = "sync", default = true, help = "send the source" },
+    arg.flag { name = "keep", help = "leave the machine running until its max-age" },
+  }, tasks.source_args(), tasks.machine_args()),
+  needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",
+    "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
+    "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" },
+  example = "hgauto run --local shell --source .",
+
+  run = function(ctx, args)
+    local term = require "hgauto.term"
+    if not (term.isatty(0) and term.isatty(1)) then
+      hg.fail { kind = "usage", message = "shell: needs a terminal",
+        hint = "hgauto exec ID -- COMMAND" }
+    end
+    local source = args.sync and ctx:step("source", hg.mercurial.resolve, {
+      source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,
+      version_hint = args.version_hint,
+    })
+    local volume = hg.facts.mkfs[args.filesystem] and hg.facts.test_volume or nil
+    local m <close> = ctx:step("machine", hg.machines.linux, {
+      distro = args.distro, image = args.image, base_image = args.base_image,
+      instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
+      subnet = args.subnet, label = args.distro, volume = volume,
+    })
+    ctx:step("bootstrap", hg.linux.bootstrap, m,
+      { packages = hg.facts.packages.build, optional = hg.facts.packages.test })
+    ctx:step("fs", hg.linux.work_fs, m, args.filesystem)
+    if source then
+      ctx:step("sync", hg.mercurial.sync, m, source)
+    end
+    if args.keep then
+      m:keep()
+    end
+    ctx:log("%s is yours; %s", m.id, args.keep and "it stays" or "it ends with this session")
+    local code = require("hg.cli.remote").interactive(m.ssh)
+    if not args.keep then
+      ctx:step("terminate", m.close, m)
+    end
+    return { code = code }
+  end,
+}

@@ -1,0 +1,93 @@
+-- Command lines of the predecessor parse to its values; what cannot work any
+-- more is refused with what to use instead.
+local t = require "hg.tap"
+local hg = require "hg"
+local options = require "hg.cli.options"
+local spec = require "hg.spec"
+local tasks = require "hg.cli.tasks"
+
+local function parse(line)
+  local words = {}
+  for word in line:gmatch("%S+") do
+    words[#words + 1] = word
+  end
+  local early, at = spec.parse("hgauto", options.global, words, { stop_at_word = true })
+  local task, name = tasks.load_builtin(words[at])
+  assert(task, words[at])
+  local values = spec.parse(name, options.join(task.args or {}, options.global, options.run), words,
+    { from = at + 1 })
+  return values, early, name
+end
+
+-- line -> option = value
+local LINES = {
+  { "bootstrap-linux-dev" },
+  { "bootstrap-linux-dev --distros debian12", distros = { "debian12" } },
+  { "bootstrap-linux-dev --distros debian12,debian13", distros = { "debian12", "debian13" } },
+  { "bootstrap-linux-dev --parallel", parallel = true },
+  { "--aws-region us-east-1 bootstrap-linux-dev", early = { region = "us-east-1" } },
+  { "--state-path /tmp/x terminate-ec2-instances", early = { state_path = "/tmp/x" } },
+  { "terminate-ec2-instances" }, { "purge-ec2-resources" },
+  { "--state-path /tmp/x --aws-region eu-west-1 purge-ec2-resources",
+    early = { state_path = "/tmp/x", region = "eu-west-1" } },
+  { "run-tests-linux", distro = "debian13", filesystem = "default", python_version = "system3",
+    instance_type = "c5.9xlarge" },
+  { "run-tests-linux --distro debian12", distro = "debian12" },
+  { "run-tests-linux --filesystem btrfs", filesystem = "btrfs" },
+  { "run-tests-linux --filesystem ext3", filesystem = "ext3" },
+  { "run-tests-linux --filesystem ext4", filesystem = "ext4" },
+  { "run-tests-linux --filesystem jfs", filesystem = "jfs" },
+  { "run-tests-linux --filesystem tmpfs", filesystem = "tmpfs" },
+  { "run-tests-linux --filesystem xfs", filesystem = "xfs" },
+  { "run-tests-linux --filesystem default", filesystem = "default" },
+  { "run-tests-linux --instance-type c5.large", instance_type = "c5.large" },
+  { "run-tests-linux --python-version system3", python_version = "system3" },
+  { "run-tests-linux --python-version 3.8", python_version = "3.8" },
+  { "run-tests-linux test-add.t", test_flags = { "test-add.t" } },
+  { "run-tests-linux test-add.t test-hg.t", test_flags = { "test-add.t", "test-hg.t" } },
+  { "run-tests-linux -- --rebase test-add.t", rest = { "--rebase", "test-add.t" } },
+  { "run-tests-linux --distro debian12 -- -j 36 test-add.t", distro = "debian12",
+    rest = { "-j", "36", "test-add.t" } },
+  { "run_tests_linux --filesystem tmpfs", filesystem = "tmpfs" },
+  { "try", revision = "." }, { "try -r tip", revision = "tip" },
+  { "try --rev 12", revision = "12" },
+  { "try --revision .^", revision = ".^" },
+}
+
+t.test("old command lines", function()
+  for _, case in ipairs(LINES) do
+    local ok, values, early = pcall(parse, case[1])
+    if t.ok(ok, case[1]) then
+      for key, want in pairs(case) do
+        if key == "early" then
+          for name, v in pairs(want) do
+            t.is(early[name], v, ("%s: %s"):format(case[1], name))
+          end
+        elseif key ~= 1 then
+          t.is(values[key], want, ("%s: %s"):format(case[1], key))
+        end
+      end
+    else
+      t.diag(tostring(values))
+    end
+  end
+end)
+
+t.test("what is gone says what to use", function()
+  for _, name in ipairs { "debian9", "debian10", "ubuntu18.04", "ubuntu19.04" } do
+    t.raises(function()
+      hg.images.unknown(name)
+    end, { kind = "usage", match = name:gsub("%p", "%%%0")
+      .. ": its base image no longer exists; use debian13" }, name)
+  end
+end)
+
+t.test("aliases", function()
+  for alias, name in pairs { ["test-linux"] = "run-tests-linux",
+    terminate = "terminate-ec2-instances",
+    ["bootstrap-linux"] = "bootstrap-linux-dev" } do
+    t.is(select(2, tasks.load_builtin(alias)), name, alias)
+  end
+end)
+
+return t.done()
