@@ -130,16 +130,19 @@ int cred_cache_read(const struct hga_aws_env *env, const char *path,
 	*out = NULL;
 	hga_buf_init(&text, CRED_DOC_MAX);
 	rc = env->read_private(env->data, path, &text, &why);
-	if (rc == 0)
+	if (rc == 0) {
 		rc = cred_parse(hga_buf_str(&text), out, &why);
+		if (rc < 0)
+			hga_err_prefix(&why, "%s", path);
+	}
 	hga_buf_release_secret(&text);
 	if (rc == -HGA_MEMORY) {
 		*err = why;
 		return rc;
 	}
 	if (rc < 0 && rc != -HGA_NOTFOUND)
-		hga_log(HGA_LOG_WARN, LABEL,
-		        "credential cache %s is ignored: %s", path, why.msg);
+		hga_log(HGA_LOG_WARN, LABEL, "credential cache is ignored: %s",
+		        why.msg);
 	return 0;
 }
 
