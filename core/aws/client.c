@@ -64,6 +64,7 @@ void hga_aws_free(struct hga_aws *aws)
 	}
 	for (size_t i = 0; i < AWS_RECENT; i++)
 		hga_free(aws->recent[i].text);
+	cred_sso_forget(aws);
 	hga_sign_cache_release(&aws->keys);
 	aws_rules_release(aws);
 	hga_free(aws->agent);
@@ -523,9 +524,8 @@ static int presign_copy(struct hga_aws_client *c, struct hga_aws_op op,
 	if (rc == 0)
 		rc = neighbour(c, from, &there, err);
 	if (rc == 0)
-		rc = hga_aws_presign_url(there, creds, op,
-		                         hga_vtape_root(with), 3600, &req,
-		                         &url, err);
+		rc = hga_aws_presign_url(there, creds, op, hga_vtape_root(with),
+		                         3600, &req, &url, err);
 	if (rc == 0)
 		rc = begin_change(params, names, out, err);
 	if (rc == 0) {

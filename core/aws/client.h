@@ -61,8 +61,8 @@ struct hga_aws {
 	struct aws_recent recent[AWS_RECENT];
 	size_t recent_at; /* next slot */
 	uint64_t seed;    /* of the jitter, 0: the environment's random */
-	struct cred_source *sources; /* of credentials (cred_get.c) */
-	int64_t sso_tried_us;        /* last refresh of a token */
+	struct cred_source *sources;   /* of credentials (cred_get.c) */
+	struct aws_sso_try *sso_tries; /* renewals of tokens */
 };
 
 struct hga_aws_client {
@@ -93,6 +93,8 @@ struct hga_aws_client {
 
 /* Drops one reference; NULL is allowed. */
 void cred_source_free(struct cred_source *s);
+/* Frees what was remembered about renewed tokens (cred_sso.c). */
+void cred_sso_forget(struct hga_aws *aws);
 /* What it has now or NULL. */
 struct hga_creds *cred_source_creds(const struct cred_source *s);
 /* A service refused these credentials as expired: true when others can be

@@ -211,24 +211,60 @@ static void on_token(struct hga_op *op)
 	have_token(r);
 }
 
+/* When the token in a file was last to be renewed. */
+struct aws_sso_try {
+	struct aws_sso_try *next;
+	int64_t at_us;
+	char path[];
+};
+
+void cred_sso_forget(struct hga_aws *aws)
+{
+	struct aws_sso_try *s;
+
+	while ((s = aws->sso_tries) != NULL) {
+		aws->sso_tries = s->next;
+		hga_free(s);
+	}
+}
+
+/* False: the minute since the last time is not over. */
+static bool try_now(struct cred_run *r)
+{
+	struct aws_sso_try *s = r->aws->sso_tries;
+	int64_t now = cred_now_us(r);
+
+	while (s != NULL && strcmp(s->path, hga_buf_text(&r->path)) != 0)
+		s = s->next;
+	if (s != NULL && now - s->at_us < (int64_t)CRED_TRY_AGAIN_S * 1000000)
+		return false;
+	if (s == NULL) {
+		s = hga_alloc(sizeof(*s) + r->path.len + 1);
+		if (s == NULL)
+			return false;
+		memcpy(s->path, hga_buf_text(&r->path), r->path.len + 1);
+		s->next = r->aws->sso_tries;
+		r->aws->sso_tries = s;
+	}
+	s->at_us = now;
+	return true;
+}
+
 /* True: nothing in the file stands against asking for a new one. */
 static bool can_refresh(struct cred_run *r, struct hga_val doc)
 {
-	int64_t until = 0, now = cred_now_us(r);
+	int64_t until = 0;
 	struct hga_str when =
 	    hga_val_str(hga_val_get(doc, "registrationExpiresAt"));
-	int64_t *last = &r->aws->sso_tried_us;
 
 	if (cred_link_of(r)->t[CRED_T_SSO_SESSION] == NULL ||
 	    hga_val_str(hga_val_get(doc, "refreshToken")).n == 0 ||
 	    hga_val_str(hga_val_get(doc, "clientId")).n == 0 ||
 	    hga_val_str(hga_val_get(doc, "clientSecret")).n == 0 ||
-	    (when.n > 0 && (!hga_time_parse(when, &until) || until <= now)))
+	    (when.n > 0 &&
+	     (!hga_time_parse(when, &until) || until <= cred_now_us(r))))
 		return false;
-	if (*last != 0 && now - *last < (int64_t)CRED_TRY_AGAIN_S * 1000000)
-		return false;
-	*last = now;
-	return true;
+	return try_now(r);
 }
 
 static void refresh(struct cred_run *r)
