@@ -93,6 +93,11 @@ void hga_creds_free(struct hga_creds *c)
 {
 	if (c == NULL || --c->refs > 0)
 		return;
+	/* What expires comes anew again and again. */
+	if (c->expires_us != 0) {
+		hga_log_forget(hga_strn(c->secret.s, c->secret.n));
+		hga_log_forget(hga_strn(c->token.s, c->token.n));
+	}
 	hga_free(c->access_key_id);
 	hga_secret_release(&c->secret);
 	hga_secret_release(&c->token);

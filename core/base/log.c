@@ -14,11 +14,18 @@
 #include <unistd.h>
 
 #define TEXT_MAX (16 * 1024)
+#define FORGOTTEN 16
 
 /* The process's log. */
 static struct hga_log_sink *sinks;
 static struct hga_redact *redactor;
 static bool busy;
+/* The last secrets that were forgotten, still registered. */
+static struct {
+	char *s;
+	size_t n;
+} forgotten[FORGOTTEN];
+static size_t next_forgotten;
 
 static const char *const names[] = {"trace", "debug", "info",
                                     "warn",  "error", "none"};
@@ -81,8 +88,38 @@ void hga_log_secret(struct hga_str secret)
 		return;
 }
 
+static void drop_forgotten(size_t i)
+{
+	struct hga_str s = hga_strn(forgotten[i].s, forgotten[i].n);
+
+	if (s.s == NULL)
+		return;
+	if (redactor != NULL)
+		hga_redact_drop(redactor, s);
+	hga_wipe(forgotten[i].s, s.n);
+	hga_free(forgotten[i].s);
+	forgotten[i].s = NULL;
+}
+
+void hga_log_forget(struct hga_str secret)
+{
+	char *copy;
+
+	if (secret.n < HGA_REDACT_MIN || redactor == NULL)
+		return;
+	copy = hga_memdup0(secret.s, secret.n);
+	if (copy == NULL)
+		return; /* it stays registered */
+	drop_forgotten(next_forgotten);
+	forgotten[next_forgotten].s = copy;
+	forgotten[next_forgotten].n = secret.n;
+	next_forgotten = (next_forgotten + 1) % FORGOTTEN;
+}
+
 void hga_log_release(void)
 {
+	for (size_t i = 0; i < FORGOTTEN; i++)
+		drop_forgotten(i);
 	hga_redact_free(redactor);
 	redactor = NULL;
 	sinks = NULL;

@@ -66,6 +66,12 @@ const char *hga_log_level_name(enum hga_log_level level);
 struct hga_redact *hga_log_redact(void);
 /* Registers a secret with it; too short ones are ignored. */
 void hga_log_secret(struct hga_str secret);
+/*
+ * Takes one registration back, for a secret that has lost its worth: a
+ * process that lives long would hold ever more of them.  It still vanishes
+ * until some more were forgotten.  Too short ones are ignored.
+ */
+void hga_log_forget(struct hga_str secret);
 /* Frees the redactor, wiping it, and forgets all sinks (end of process). */
 void hga_log_release(void);
 

@@ -21,17 +21,20 @@
 struct node {
 	uint32_t child, sibling, fail;
 	uint32_t depth;
-	uint32_t out; /* longest pattern that ends here, in bytes */
+	uint32_t out;  /* longest pattern that ends here, in bytes */
+	uint32_t refs; /* additions of patterns that pass here */
+	uint32_t ends; /* those that end here */
 	uint8_t c;
-	bool end; /* a pattern ends here */
 };
 
 struct hga_redact {
 	struct node *nodes; /* [0] is the root */
 	uint32_t n, cap;
-	uint32_t root[256]; /* children of the root */
-	uint32_t *queue;    /* for fail links */
-	bool dirty;
+	uint32_t root[256];        /* children of the root */
+	uint32_t *queue;           /* for fail links */
+	uint32_t unused, n_unused; /* nodes given back, by their siblings */
+	uint32_t epoch;            /* changes when nodes were given back */
+	bool dirty, dropping;
 	size_t secrets;
 };
 
@@ -100,6 +103,7 @@ static bool room_for(struct hga_redact *r, size_t n)
 	size_t want = r->cap;
 	void *p;
 
+	n = n > r->n_unused ? n - r->n_unused : 0;
 	if (n > NODES_MAX || r->n + n > NODES_MAX)
 		return false;
 	while (want < r->n + n)
@@ -115,40 +119,111 @@ static bool room_for(struct hga_redact *r, size_t n)
 	return true;
 }
 
+/* A zeroed node; room_for was asked. */
+static uint32_t take_node(struct hga_redact *r)
+{
+	uint32_t at = r->unused;
+
+	if (at == 0) {
+		at = r->n++;
+	} else {
+		r->unused = r->nodes[at].sibling;
+		r->n_unused--;
+	}
+	memset(&r->nodes[at], 0, sizeof(r->nodes[at]));
+	return at;
+}
+
 static uint32_t add_child(struct hga_redact *r, uint32_t at, uint8_t c)
 {
-	struct node *n = &r->nodes[r->n];
+	uint32_t i = take_node(r);
+	struct node *n = &r->nodes[i];
 
-	memset(n, 0, sizeof(*n));
 	n->c = c;
 	n->depth = r->nodes[at].depth + 1;
 	if (at == 0) {
-		r->root[c] = r->n;
+		r->root[c] = i;
 	} else {
 		n->sibling = r->nodes[at].child;
-		r->nodes[at].child = r->n;
+		r->nodes[at].child = i;
 	}
-	return r->n++;
+	return i;
 }
 
-/* Adds one pattern; *is_new (may be NULL) tells whether it was unknown. */
-static int add_pattern(struct hga_redact *r, struct hga_str s, bool *is_new,
+/* Takes node i, through which no pattern passes any more, and the line of
+ * nodes below it out of the tree. */
+static void drop_line(struct hga_redact *r, uint32_t at, uint32_t i)
+{
+	uint32_t *p = at == 0 ? &r->root[r->nodes[i].c] : &r->nodes[at].child;
+
+	while (*p != i)
+		p = &r->nodes[*p].sibling;
+	*p = at == 0 ? 0 : r->nodes[i].sibling;
+	while (i != 0) {
+		uint32_t below = r->nodes[i].child;
+
+		hga_wipe(&r->nodes[i], sizeof(r->nodes[i]));
+		r->nodes[i].sibling = r->unused;
+		r->unused = i;
+		r->n_unused++;
+		i = below;
+	}
+	r->epoch++;
+}
+
+/* The node where the pattern ends, 0 when there is none. */
+static uint32_t end_of(const struct hga_redact *r, struct hga_str s)
+{
+	uint32_t at = 0;
+
+	for (size_t i = 0; i < s.n; i++) {
+		at = find_child(r, at, (uint8_t)s.s[i]);
+		if (at == 0)
+			return 0;
+	}
+	return r->nodes[at].ends > 0 ? at : 0;
+}
+
+static void drop_pattern(struct hga_redact *r, struct hga_str s)
+{
+	uint32_t at = 0, end = end_of(r, s);
+
+	if (end == 0)
+		return;
+	r->nodes[end].ends--;
+	r->dirty = true;
+	for (size_t i = 0; i < s.n; i++) {
+		uint32_t next = find_child(r, at, (uint8_t)s.s[i]);
+
+		if (--r->nodes[next].refs == 0) {
+			drop_line(r, at, next);
+			return;
+		}
+		at = next;
+	}
+}
+
+/* Adds one pattern, or takes it back. */
+static int add_pattern(struct hga_redact *r, struct hga_str s,
                        struct hga_err *err)
 {
 	uint32_t at = 0;
 
 	if (s.n < HGA_REDACT_MIN)
 		return 0;
+	if (r->dropping) {
+		drop_pattern(r, s);
+		return 0;
+	}
 	if (!room_for(r, s.n))
 		return hga_fail_mem(err);
 	for (size_t i = 0; i < s.n; i++) {
 		uint32_t next = find_child(r, at, (uint8_t)s.s[i]);
 
 		at = next != 0 ? next : add_child(r, at, (uint8_t)s.s[i]);
+		r->nodes[at].refs++;
 	}
-	if (is_new != NULL)
-		*is_new = !r->nodes[at].end;
-	r->nodes[at].end = true;
+	r->nodes[at].ends++;
 	r->dirty = true;
 	return 0;
 }
@@ -157,7 +232,7 @@ static int add_pattern(struct hga_redact *r, struct hga_str s, bool *is_new,
 static int add_buf(struct hga_redact *r, struct hga_buf *b, int built,
                    struct hga_err *err)
 {
-	int res = built < 0 ? built : add_pattern(r, hga_buf_str(b), NULL, err);
+	int res = built < 0 ? built : add_pattern(r, hga_buf_str(b), err);
 
 	hga_wipe(b->data, b->len);
 	hga_buf_clear(b);
@@ -298,7 +373,7 @@ static int add_utf16(struct hga_redact *r, struct hga_buf *tmp,
 	if (res == 0)
 		res = utf16(&wide, s, err);
 	if (res == 0)
-		res = add_pattern(r, hga_buf_str(&wide), NULL, err);
+		res = add_pattern(r, hga_buf_str(&wide), err);
 	if (res == 0)
 		res = add_all_b64(r, tmp, hga_buf_str(&wide), true, err);
 	hga_buf_release_secret(&wide);
@@ -396,31 +471,23 @@ static int add_lines(struct hga_redact *r, struct hga_str s,
 
 		from = to + 1;
 		if (line.n >= LINE_MIN && !hga_str_starts(line, "-----"))
-			res = add_pattern(r, line, NULL, err);
+			res = add_pattern(r, line, err);
 	}
 	return res;
 }
 
-int hga_redact_add(struct hga_redact *r, struct hga_str secret,
-                   struct hga_err *err)
+/* All spellings of a secret, into the tree or out of it. */
+static int each_pattern(struct hga_redact *r, struct hga_str secret,
+                        struct hga_err *err)
 {
 	struct hga_buf tmp;
-	bool is_new = false;
 	int res;
 
-	if (secret.n < HGA_REDACT_MIN)
-		return hga_fail(err, HGA_USAGE, 0, "TooShort",
-		                "a secret needs at least %d bytes to be "
-		                "recognised",
-		                HGA_REDACT_MIN);
-	if (secret.n > SECRET_MAX)
-		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
-		                "a secret may have at most 64 KiB");
 	hga_buf_init(&tmp, secret.n * 8 + 64);
 	/* the longest encoding, so that no copy is left by growing */
 	res = hga_buf_reserve(&tmp, secret.n * 7 + 32, err);
 	if (res == 0)
-		res = add_pattern(r, secret, &is_new, err);
+		res = add_pattern(r, secret, err);
 	if (res == 0)
 		res =
 		    add_all_b64(r, &tmp, secret, secret.n <= SECRET_LONG, err);
@@ -434,10 +501,40 @@ int hga_redact_add(struct hga_redact *r, struct hga_str secret,
 		res = add_rare(r, &tmp, secret, err);
 	if (res == 0)
 		res = add_lines(r, secret, err);
-	if (res == 0 && is_new)
-		r->secrets++;
 	hga_buf_release_secret(&tmp);
 	return res;
+}
+
+int hga_redact_add(struct hga_redact *r, struct hga_str secret,
+                   struct hga_err *err)
+{
+	bool known = end_of(r, secret) != 0;
+	int res;
+
+	if (secret.n < HGA_REDACT_MIN)
+		return hga_fail(err, HGA_USAGE, 0, "TooShort",
+		                "a secret needs at least %d bytes to be "
+		                "recognised",
+		                HGA_REDACT_MIN);
+	if (secret.n > SECRET_MAX)
+		return hga_fail(err, HGA_USAGE, 0, "TooLarge",
+		                "a secret may have at most 64 KiB");
+	res = each_pattern(r, secret, err);
+	if (res == 0 && !known)
+		r->secrets++;
+	return res;
+}
+
+void hga_redact_drop(struct hga_redact *r, struct hga_str secret)
+{
+	bool known = end_of(r, secret) != 0;
+
+	r->dropping = true;
+	/* Without memory for the spellings some of them stay. */
+	(void)!each_pattern(r, secret, NULL);
+	r->dropping = false;
+	if (known && end_of(r, secret) == 0)
+		r->secrets--;
 }
 
 /* ---- matching ---- */
@@ -459,7 +556,7 @@ static void link_child(struct hga_redact *r, uint32_t parent, uint32_t at)
 			break;
 		}
 	}
-	n->out = n->end ? n->depth : r->nodes[n->fail].out;
+	n->out = n->ends > 0 ? n->depth : r->nodes[n->fail].out;
 }
 
 /* Sets the fail links, level by level. */
@@ -509,6 +606,7 @@ void hga_redact_open(struct hga_redact_stream *s, struct hga_redact *r)
 {
 	memset(s, 0, sizeof(*s));
 	s->r = r;
+	s->epoch = r != NULL ? r->epoch : 0;
 	hga_buf_init(&s->held, TEXT_MAX);
 	hga_buf_init(&s->marks, TEXT_MAX);
 }
@@ -570,6 +668,15 @@ static int hold(struct hga_redact_stream *s, char c, struct hga_err *err)
 	return 0;
 }
 
+/* The state of the held bytes in a tree that has lost nodes. */
+static void find_state(struct hga_redact_stream *s)
+{
+	s->state = 0;
+	for (size_t i = 0; i < s->held.len; i++)
+		s->state = advance(s->r, s->state, (uint8_t)s->held.data[i]);
+	s->epoch = s->r->epoch;
+}
+
 int hga_redact_feed(struct hga_redact_stream *s, struct hga_str text,
                     struct hga_buf *out, struct hga_err *err)
 {
@@ -580,6 +687,11 @@ int hga_redact_feed(struct hga_redact_stream *s, struct hga_str text,
 	if (s->r == NULL)
 		return hga_buf_addstr(out, text, err);
 	res = prepare(s->r, err);
+	if (res == 0 && s->epoch != s->r->epoch) {
+		find_state(s);
+		from = s->held.len - s->r->nodes[s->state].depth;
+		res = give(s, 0, from, out, err);
+	}
 	while (i < text.n && res == 0) {
 		size_t ready;
 

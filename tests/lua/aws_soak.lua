@@ -3,9 +3,11 @@
 -- HGAUTO_SOAK=n: number of calls, default 800 (tests/slow has the long form).
 local async = require "hgauto.async"
 local aws = require "hgauto.aws"
+local crypto = require "hgauto.crypto"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local httpd = require "hgauto.httpd"
+local json = require "hgauto.json"
 local t = require "hg.tap"
 local time = require "hgauto.time"
 
@@ -100,6 +102,79 @@ t.test("a long life", function()
   t.ok(seen > done, "some needed another request")
   t.ok(fds2 <= fds + 2, ("descriptors: %d, then %d"):format(fds, fds2))
   t.ok(rss2 - rss < 1024, ("RSS: %d KiB, then %d"):format(rss, rss2))
+end)
+
+-- One client whose keys come from a container: some answers say they expire
+-- soon, and the service finds some expired before their time.
+t.test("keys that come anew", function()
+  local issued, expired, asked, refused, with = 0, {}, 0, 0, {}
+  local peer = httpd.new {
+    on_request = function(req)
+      if req.path == "/keys" then
+        issued = issued + 1
+        -- Nine minutes are too few to be used a second time.
+        local left = issued % 3 == 0 and 9 * 60 or 3600
+        req:respond { body = json.encode { AccessKeyId = ("ASIASOAK%08d"):format(issued),
+          SecretAccessKey = "soak-secret-" .. crypto.hex(crypto.random(20)),
+          Token = crypto.base64(crypto.random(600)),
+          Expiration = aws.time(math.floor(time.now()) + left) } }
+        return
+      end
+      asked = asked + 1
+      local id = req.headers.authorization:match("Credential=(%w+)")
+      with[id] = true
+      if asked % 97 == 0 then
+        expired[id] = true
+      end
+      if asked % 211 == 0 then
+        req:abort "rst"
+      elseif expired[id] then
+        refused = refused + 1
+        req:respond { status = 400, body = "<Response><Errors><Error><Code>RequestExpired</Code>"
+          .. "<Message>over</Message></Error></Errors></Response>" }
+      else
+        req:respond { body = GOOD, headers = asked % 53 == 0 and { Connection = "close" } or nil }
+      end
+    end,
+  }
+  local at = "http://127.0.0.1:" .. peer:listen { host = "127.0.0.1" }
+  fs.remove(home .. "/.aws/credentials")
+  host.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", at .. "/keys")
+  local ec2 = aws.client("ec2", { region = "us-west-2", endpoint_url = at, max_attempts = 4 })
+  local from, fds, rss = time.mono(), nil, nil
+  local calls, bad = 0, 0
+  while calls < CALLS do
+    async.scope(function(s)
+      for _ = 1, LANES do
+        s:spawn(function()
+          for _ = 1, 25 do
+            local ok, r = pcall(ec2.describe_instances, ec2, {})
+            if not ok or r.Reservations:count() ~= 20 then
+              bad = bad + 1
+              print("# " .. tostring(r))
+            end
+            calls = calls + 1
+          end
+        end)
+      end
+    end)
+    if not rss and calls >= CALLS / 2 then
+      fds, rss = descriptors(), rss_kib()
+    end
+  end
+  local fds2, rss2, used = descriptors(), rss_kib(), 0
+  for _ in pairs(with) do
+    used = used + 1
+  end
+  print(("# renewals: %d calls, %d requests, %d refused as expired, keys issued %d times, "
+    .. "%d used, %.1f s, descriptors %d -> %d, RSS %d -> %d KiB"):format(calls, asked, refused,
+    issued, used, time.mono() - from, fds, fds2, rss, rss2))
+  t.is(bad, 0, "every call succeeds")
+  t.ok(refused > 0 and issued > refused / LANES, "keys were refused, and got anew")
+  t.is(used, issued, "all of them were used")
+  t.ok(fds2 <= fds + 2, ("descriptors: %d, then %d"):format(fds, fds2))
+  t.ok(rss2 - rss < 2048, ("RSS: %d KiB, then %d"):format(rss, rss2))
+  peer:close()
 end)
 
 server:close()

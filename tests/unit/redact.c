@@ -204,9 +204,86 @@ static void test_memory(void)
 	ok(res == 0 && n > 5, "each failing allocation is told");
 }
 
+/* Another secret of 1,000 letters for each n. */
+static struct hga_str nth(unsigned n)
+{
+	static char text[1000];
+	uint32_t x = n * 2654435761u + 1;
+
+	for (size_t i = 0; i < sizeof(text); i++) {
+		x = x * 1664525 + 1013904223;
+		text[i] = (char)('a' + (x >> 24) % 26);
+	}
+	return hga_strn(text, sizeof(text));
+}
+
+static void test_drop(void)
+{
+	struct hga_redact_stream s;
+	struct hga_buf out;
+	struct hga_str t;
+	int failed = 0;
+
+	start("shared-beginning-one");
+	is_int(hga_redact_add(r, HGA_STR("shared-beginning-two"), NULL), 0,
+	       "another");
+	is_int(hga_redact_add(r, HGA_STR("shared-beginning-two"), NULL), 0,
+	       "twice");
+	hga_redact_drop(r, HGA_STR("shared-beginning-two"));
+	gives("shared-beginning-two", "***", "dropped once it is still known");
+	hga_redact_drop(r, HGA_STR("shared-beginning-two"));
+	gives("shared-beginning-two", "shared-beginning-two", "twice: no more");
+	gives("c2hhcmVkLWJlZ2lubmluZy10d28=", "c2hhcmVkLWJlZ2lubmluZy10d28=",
+	      "in no spelling");
+	gives("a shared-beginning-one c2hhcmVkLWJlZ2lubmluZy1vbmU=",
+	      "a *** ***U=", "the other one is");
+	is_int((long long)hga_redact_count(r), 1, "one is left");
+	hga_redact_drop(r, HGA_STR("never-added"));
+	is_int((long long)hga_redact_count(r), 1, "an unknown one is no harm");
+
+	/* With a stream in the middle of both. */
+	is_int(hga_redact_add(r, HGA_STR("shared-beginning-two"), NULL), 0,
+	       "again");
+	hga_buf_init(&out, 1000);
+	hga_redact_open(&s, r);
+	ok(hga_redact_feed(&s, HGA_STR("x shared-beginning-t"), &out, NULL) ==
+	       0,
+	   "a stream");
+	is_str(hga_buf_text(&out), "x ", "holds the beginning back");
+	hga_redact_drop(r, HGA_STR("shared-beginning-two"));
+	ok(hga_redact_feed(&s, HGA_STR("wo shared-beginning-o"), &out, NULL) ==
+	       0,
+	   "goes on without it");
+	is_str(hga_buf_text(&out), "x shared-beginning-two ", "gives it out");
+	is_int(hga_redact_add(r, HGA_STR("another secret"), NULL), 0, "more");
+	hga_redact_drop(r, HGA_STR("another secret"));
+	ok(hga_redact_feed(&s, HGA_STR("ne."), &out, NULL) == 0 &&
+	       hga_redact_flush(&s, &out, NULL) == 0,
+	   "to the end");
+	is_str(hga_buf_text(&out), "x shared-beginning-two ***.",
+	       "and knows the one that is left");
+	hga_redact_close(&s);
+	hga_buf_release(&out);
+
+	/* Far more than there would be room for. */
+	for (unsigned i = 0; i < 400; i++) {
+		if (hga_redact_add(r, nth(i), NULL) < 0)
+			failed++;
+		if (i > 0)
+			hga_redact_drop(r, nth(i - 1));
+	}
+	is_int(failed, 0, "room for ever new ones");
+	t = nth(399);
+	is_str(fed(t.s, t.n, 100), "***", "the last is known");
+	t = nth(398);
+	ok(strncmp(fed(t.s, t.n, 100), t.s, t.n) == 0, "the one before is not");
+	is_int((long long)hga_redact_count(r), 2, "two in all");
+}
+
 int main(void)
 {
 	test_encodings();
+	test_drop();
 	test_streams();
 	test_limits();
 	test_random();
