@@ -87,11 +87,11 @@ t.test("a proxy command", function()
     { code = "ProxyFailed", match = "code 127" }, "missing")
   local t0 = time.mono()
   t.raises(function()
-    ssh.connect("x", far:args { proxy_command = "sleep 600", timeout = { banner = 1 } })
+    ssh.connect("x", far:args { proxy_command = "sleep 60237", timeout = { banner = 1 } })
   end, { kind = "timeout" }, "silent")
   t.ok(time.mono() - t0 < 4, "in time")
   t.ok(t.eventually(function()
-    return not proc.run({ "pgrep", "-x", "-f", "sleep 600" }, { check = false }).ok
+    return not proc.run({ "pgrep", "-x", "-f", "sleep 60237" }, { check = false }).ok
   end), "nothing is left")
 end)
 

@@ -6,6 +6,10 @@ local sc = require "hgauto.ssh_config"
 local ssh = require "hgauto.ssh"
 local t = require "hg.tap"
 
+-- ssh knows the home directory from the password file alone.
+host.setenv("HOME", proc.run({ "sh", "-c",
+  "getent passwd $(id -u) | cut -d : -f 6" }).out:match("[^\n]+"))
+
 if not proc.which("ssh") then
   t.skip("needs ssh (openssh-client)")
 end
