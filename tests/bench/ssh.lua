@@ -1,4 +1,5 @@
--- One case of tests/bench/ssh.sh and ssh/*.sh: BENCH=case; HOST, PORT, DIR, PARALLEL, N, LIMIT from there.
+-- One case of tests/bench/ssh.sh and ssh/*.sh: BENCH=case; HOST, PORT, DIR, PARALLEL, N and
+-- LIMIT come from there.
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local ssh = require "hgauto.ssh"
