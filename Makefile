@@ -242,7 +242,7 @@ deps = $(if $(filter no,$(DEPS)),@:,@sh vendor/deps.sh)
 deps-build deps-check deps-lint deps-demo: deps-%:
 	$(deps) $*
 
-.PHONY: check check-built check-slow asan torture gcstress
+.PHONY: check check-built check-slow asan torture torture-tasks gcstress
 check: ## install what tests need, build, run the suite (TESTS=GLOB narrows)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build
@@ -257,10 +257,17 @@ asan: ## the suite under AddressSanitizer and UBSan
 	$(deps) build check
 	@$(SUB) MODE=asan -j$(JOBS) all tests-build
 	@$(SUB) MODE=asan check-built
-torture: ## every allocation fails once: no crash, no hang
+torture: ## every allocation fails once; tasks are killed at every request
 	$(deps) build check
 	@$(SUB) MODE=asan -j$(JOBS) all
 	@sh tests/torture/run.sh $(BUILD)/asan/hgauto
+	@$(SUB) torture-tasks
+torture-tasks: ## kill -9, lost state, lost answers, Ctrl-C at each request (T= TASKS= POINTS=)
+	$(deps) build check
+	@$(SUB) -j$(JOBS) all
+	@T='$(T)' TASKS='$(TASKS)' POINTS='$(POINTS)' \
+		STRIDE='$(STRIDE)' HGAUTO=$(abspath $(O)/hgauto) $(O)/hgauto test \
+		tests/torture/kill.lua
 gcstress: ## Lua tests with a full collection at each wait
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build

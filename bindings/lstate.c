@@ -1256,6 +1256,53 @@ static int ledger_forget(lua_State *L)
 	return 1;
 }
 
+/// Drops one entry after a person said so: it is gone from now on.
+// @param op string
+// @raise usage there is none
+static int ledger_forget_op(lua_State *L)
+{
+	struct hga_ledger *led = lstate_ledger(L, 1);
+	struct hga_err err;
+
+	if (hga_ledger_forget_op(led, lb_checkstr(L, 2), &err) < 0)
+		return lb_raise(L, &err);
+	return 0;
+}
+
+/// Looks at the whole file and at each entry's checksum.
+// @return table {ops=, open=, bad=}
+// @raise io (Damaged)
+static int ledger_check(lua_State *L)
+{
+	struct hga_ledger *led = lstate_ledger(L, 1);
+	struct hga_ledger_counts n;
+	struct hga_err err;
+
+	if (hga_ledger_check(led, &n, &err) < 0)
+		return lb_raise(L, &err);
+	lua_createtable(L, 0, 3);
+	lua_pushinteger(L, n.ops);
+	lua_setfield(L, -2, "ops");
+	lua_pushinteger(L, n.open);
+	lua_setfield(L, -2, "open");
+	lua_pushinteger(L, n.bad);
+	lua_setfield(L, -2, "bad");
+	return 1;
+}
+
+/// Makes the file anew from what can be read of it; open entries are unknown
+/// then.
+// @raise io
+static int ledger_rebuild(lua_State *L)
+{
+	struct hga_ledger *led = lstate_ledger(L, 1);
+	struct hga_err err;
+
+	if (hga_ledger_rebuild(led, &err) < 0)
+		return lb_raise(L, &err);
+	return 0;
+}
+
 /// Whether a write failed: nothing more may be created.
 // @return boolean
 static int ledger_poisoned(lua_State *L)
@@ -1314,6 +1361,9 @@ static void make_classes(lua_State *L)
 	    {"end_run", ledger_end_run},
 	    {"event", ledger_event},
 	    {"forget", ledger_forget},
+	    {"forget_op", ledger_forget_op},
+	    {"check", ledger_check},
+	    {"rebuild", ledger_rebuild},
 	    {"poisoned", ledger_poisoned},
 	    {"close", ledger_close},
 	    {NULL, NULL}};

@@ -291,7 +291,7 @@ char *hga_led_join(const char *dir, const char *name)
 	return hga_buf_move(&b);
 }
 
-static int take_lock(const struct hga_ledger *led, struct hga_err *err)
+int hga_led_take_lock(const struct hga_ledger *led, struct hga_err *err)
 {
 	int fd = hga_fs_lock_wait(led->lock, false, LOCK_MS, err);
 
@@ -321,7 +321,7 @@ int hga_ledger_open(const struct hga_state *st, struct hga_ledger **out,
 	    led->reserve == NULL)
 		r = hga_fail_mem(err);
 	if (r == 0)
-		r = lock = take_lock(led, err);
+		r = lock = hga_led_take_lock(led, err);
 	if (lock >= 0) {
 		r = hga_led_open_db(led, err);
 		if (hga_led_damaged(r, err))
@@ -346,7 +346,7 @@ void hga_ledger_close(struct hga_ledger *led)
 	if (led == NULL)
 		return;
 	if (led->db != NULL) {
-		lock = take_lock(led, NULL);
+		lock = hga_led_take_lock(led, NULL);
 		/* what is not checkpointed stays in the WAL */
 		if (lock >= 0 && !led->poisoned && led->newer == 0)
 			(void)!hga_db_checkpoint(led->db, NULL);
@@ -476,7 +476,7 @@ int hga_led_transact(struct hga_ledger *led, hga_led_tx fn, void *data,
 		                led->newer, SCHEMA);
 	if (led->poisoned)
 		return hga_led_failed(err);
-	lock = take_lock(led, err);
+	lock = hga_led_take_lock(led, err);
 	r = lock;
 	if (lock >= 0) {
 		r = locked_tx(led, fn, data, use_reserve, err);
@@ -525,7 +525,7 @@ static void daily_backup(struct hga_ledger *led)
 		hga_free(path);
 		return;
 	}
-	lock = take_lock(led, &err);
+	lock = hga_led_take_lock(led, &err);
 	if (lock < 0 || hga_db_backup(led->db, path, &err) < 0)
 		hga_log(HGA_LOG_WARN, "ledger", "no copy of ledger.db: %s",
 		        err.msg);

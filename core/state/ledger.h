@@ -196,4 +196,22 @@ int hga_ledger_event(struct hga_ledger *led, struct hga_str op,
 int hga_ledger_forget(struct hga_ledger *led, struct hga_str endpoint,
                       int64_t *n, struct hga_err *err) HGA_MUST_USE;
 
+/* Drops one entry after a person said so: it becomes gone, whatever it was.
+ * -HGA_USAGE when there is none. */
+int hga_ledger_forget_op(struct hga_ledger *led, struct hga_str op,
+                         struct hga_err *err) HGA_MUST_USE;
+
+struct hga_ledger_counts {
+	int64_t ops;  /* entries */
+	int64_t open; /* of them not gone or absent */
+	int64_t bad;  /* of them with a wrong checksum */
+};
+/* The file's integrity (-HGA_IO "Damaged") and every entry's checksum. */
+int hga_ledger_check(struct hga_ledger *led, struct hga_ledger_counts *n,
+                     struct hga_err *err) HGA_MUST_USE;
+/* What is done with a damaged file, on request; open entries are unknown
+ * then. */
+int hga_ledger_rebuild(struct hga_ledger *led,
+                       struct hga_err *err) HGA_MUST_USE;
+
 #endif

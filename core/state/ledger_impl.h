@@ -69,6 +69,9 @@ void hga_led_mem_drop(struct hga_ledger *led, struct hga_str op);
 
 /* Opens or makes ledger.db and checks it; the caller holds ledger.lock. */
 int hga_led_open_db(struct hga_ledger *led, struct hga_err *err) HGA_MUST_USE;
+/* The descriptor of ledger.lock, locked (close unlocks), or < 0. */
+int hga_led_take_lock(const struct hga_ledger *led,
+                      struct hga_err *err) HGA_MUST_USE;
 /* The error says that the file is damaged. */
 bool hga_led_damaged(int r, const struct hga_err *err);
 /* "DIR/NAME", NULL without memory. */

@@ -8,7 +8,7 @@ hgauto=$1
 case $hgauto in /*) ;; *) hgauto=$(pwd)/$hgauto ;; esac
 shift
 cd "$(dirname "$0")" || exit 1
-[ $# -gt 0 ] || set -- *.lua
+[ $# -gt 0 ] || set -- data.lua tasks.lua
 dir=$(mktemp -d "${TMPDIR:-/tmp}/hgauto-torture.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 export TORTURE_DIR="$dir"

@@ -338,6 +338,33 @@ static void test_reopen(void)
 	       "AWS cannot be forgotten");
 }
 
+static void test_admin(void)
+{
+	struct hga_ledger_filter open_rows = {.states = HGA_LEDGER_OPEN};
+	struct hga_ledger_counts n;
+	const char *a, *b;
+
+	fresh("admin");
+	a = new_op();
+	is_int(intend(a, "instance"), 0, "an intent");
+	b = new_op();
+	is_int(intend(b, "group"), 0, "another");
+	is_int(hga_ledger_set(led, hga_str(b), HGA_LEDGER_ABSENT, NULL, &err),
+	       0, "absent");
+	is_int(hga_ledger_check(led, &n, &err), 0, "the ledger is sound");
+	ok(n.ops == 2 && n.open == 1 && n.bad == 0, "2 entries, 1 open");
+	is_int(hga_ledger_rebuild(led, &err), 0, "made anew");
+	is_int(state_of(a), HGA_LEDGER_UNKNOWN, "what was open is unknown");
+	is_int(state_of(b), HGA_LEDGER_ABSENT, "what was final stays");
+	is_int(hga_ledger_forget_op(led, hga_str(a), &err), 0, "forgotten");
+	is_int(state_of(a), HGA_LEDGER_GONE, "is gone");
+	is_int(list(&open_rows), 0, "list");
+	is_int(rows, 0, "nothing is open");
+	is_int(hga_ledger_forget_op(led, hga_str(new_op()), &err), -HGA_USAGE,
+	       "what is not there cannot be forgotten");
+	ok(!hga_ledger_poisoned(led), "which does not poison the ledger");
+}
+
 static void test_bad_intents(void)
 {
 	struct hga_ledger_intent in;
@@ -712,6 +739,7 @@ int main(void)
 	test_recheck();
 	test_children();
 	test_reopen();
+	test_admin();
 	test_bad_intents();
 	test_run_lock();
 	test_fail_stop();

@@ -178,6 +178,22 @@ command {
   end,
 }
 
+command {
+  name = "purge", help = "remove everything of ours from the account, images too", args = {
+    arg.flag { name = "yes", help = "do not ask" },
+    arg.flag { name = "by-tag", help = "find things by tag alone: the state directory was lost" },
+    arg.flag { name = "all-states", help = "of every state directory (with --by-tag)" },
+    arg.string { name = "sid", multiple = true, metavar = "ID",
+      help = "of these state directories (with --by-tag)" },
+    arg.string { name = "also-region", multiple = true, metavar = "REGION",
+      help = "regions to look into besides those we know" },
+    arg.integer { name = "max", min = 1, metavar = "N", help = "at most so many [default: 50]" },
+  }, uses_cloud = true, example = "hgauto purge --yes",
+  run = function(args, opts)
+    return require("hg.purge").main(args, opts)
+  end,
+}
+
 -- ---- ssh, exec ----------------------------------------------------------------------
 
 local function remote_args(more)
@@ -281,6 +297,8 @@ local function group(name, module, help, example)
 end
 
 group("runs", "hg.runs", "records of runs: ls, show, log, cancel, rm", "hgauto runs ls")
+group("state", "hg.cli.state", "the state directory: ledger dump, check, rebuild, forget",
+  "hgauto state ledger check")
 group("local", "hg.cli.localcloud", "the cloud on this machine: up, down, status, ls, doctor, ...",
   "hgauto local status")
 

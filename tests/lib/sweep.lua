@@ -1,0 +1,318 @@
+--- Sweeps over the AWS requests of a task: its process ends at a chosen request.
+--
+-- Task processes talk to an api-only local cloud through a relay of ours, which
+-- counts their requests and ends or interrupts them before a request has an
+-- effect, after the effect but without an answer, or just after the answer.
+-- What exists is read from the cloud's database, never through our client.
+local async = require "hgauto.async"
+local client = require "localcloud.client"
+local fs = require "hgauto.fs"
+local host = require "hgauto.host"
+local http = require "hgauto.http"
+local json = require "hgauto.json"
+local proc = require "hgauto.proc"
+local time = require "hgauto.time"
+
+local M = {}
+
+local Rig = {}
+Rig.__index = Rig
+
+-- Where a request may be cut.
+M.MOMENTS = { "before", "after", "sent" }
+
+--- Words of the tasks that can be swept, by name.
+M.TASKS = {
+  ["build-linux"] = { "wheel", "--allow-cidr", "127.0.0.1/32", "--dist-path", "@dist" },
+  ["run-tests-linux"] = { "--allow-cidr", "127.0.0.1/32", "--results-path", "@results", "--shards",
+    "2", "--image", "base" },
+  ["bootstrap-linux-dev"] = { "--allow-cidr", "127.0.0.1/32", "--distros", "debian13" },
+  ["terminate-ec2-instances"] = {},
+  ["purge-ec2-resources"] = {},
+  status = {},
+}
+
+-- Tasks that need something to be there.
+local NEEDS_OBJECTS = { ["terminate-ec2-instances"] = true, ["purge-ec2-resources"] = true,
+  status = true }
+
+-- A hung process is one that is still there after this.
+local HUNG = 60
+
+-- ---- the relay ----
+
+local HOP = { connection = true, ["content-length"] = true, ["transfer-encoding"] = true,
+  ["keep-alive"] = true }
+
+local function end_to_end(raw)
+  local list = {}
+  for _, h in ipairs(raw) do
+    if not HOP[h[1]:lower()] then
+      list[#list + 1] = h
+    end
+  end
+  return list
+end
+
+-- What a repeat is told whose first try had an effect nobody heard of.
+local DENIED = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message>"
+  .. "</Error></Errors><RequestID>r</RequestID></Response>"
+
+local function action_of(req)
+  return req.body:match("^Action=(%w+)") or req.body:match("&Action=(%w+)")
+    or (req.headers["x-amz-target"] or ""):match("%.(%w+)$") or req.method
+end
+
+local function act(cut)
+  cut.done = true
+  if cut.signal then
+    cut.process:kill(cut.signal)
+  end
+end
+
+local function relay(rig, req)
+  rig.n = rig.n + 1
+  local n, action, cut = rig.n, action_of(req), rig.cut
+  rig.journal[n] = { action = action, body = req.body }
+  local fate = rig.refuse and rig.refuse(rig.journal[n])
+  if fate == "refuse" then
+    return req:respond { status = 403, headers = { ["Content-Type"] = "text/xml" }, body = DENIED }
+  end
+  local due = cut and not cut.done and (cut.n == n or cut.action == action)
+  if due and cut.when == "before" then
+    act(cut)
+    if cut.signal == "KILL" then
+      return req:abort("rst")
+    end
+  end
+  local r = http.request { method = req.method, url = rig.cloud.endpoint_url .. req.target,
+    headers = end_to_end(req.raw_headers), body = req.body, fresh = true }
+  if due and cut.when == "after" then
+    act(cut)
+  end
+  if fate == "lose" or due and cut.when == "after" and cut.signal == "KILL" then
+    return req:abort("rst")
+  end
+  req:respond { status = r.status, headers = end_to_end(r.raw_headers), body = r.body }
+  if due and cut.when == "sent" then
+    async.spawn(function()
+      -- From "not read yet" to "recorded and gone on".
+      async.sleep(({ 0, 0.002, 0.006 })[n % 3 + 1])
+      act(cut)
+    end)
+  end
+end
+
+-- ---- the rig ----
+
+--- A cloud and a relay; close() stops both.
+-- @param dir string directory for everything
+-- @return table
+-- @waits
+function M.new(dir)
+  local rig = setmetatable({ dir = dir, n = 0, journal = {}, states = 0 }, Rig)
+  rig.cloud_state = dir .. "/cloud"
+  fs.mkdir(rig.cloud_state, { parents = true, mode = 448 })
+  rig:start_cloud()
+  rig.server = require("hgauto.httpd").new { on_request = function(req)
+    relay(rig, req)
+  end }
+  rig.url = ("http://127.0.0.1:%d"):format(rig.server:listen {})
+  return rig
+end
+
+function Rig:start_cloud()
+  self.cloud = client.ensure { state = self.cloud_state, api_only = true, listen = "127.0.0.1:0",
+    delays = "pending=0.01,stopping=0.01,shutting-down=0.01", idle = "1h" }
+end
+
+--- Begins anew with an empty cloud.
+-- @waits
+function Rig:wipe()
+  client.stop { state = self.cloud_state }
+  require("localcloud.reaper").wipe(client.dir(self.cloud_state))
+  self:start_cloud()
+end
+
+--- Ends both; repeatable, and to be called before the test's files go.
+function Rig:close()
+  if not self.closed then
+    self.closed = true
+    self.server:close()
+    client.stop { state = self.cloud_state }
+  end
+end
+
+--- A new state directory.
+-- @return string
+function Rig:state()
+  self.states = self.states + 1
+  local state = ("%s/state%d"):format(self.dir, self.states)
+  fs.mkdir(state, { mode = 448 })
+  return state
+end
+
+local function environment(rig, more)
+  local env = {
+    AWS_ACCESS_KEY_ID = rig.cloud.access_key_id,
+    AWS_SECRET_ACCESS_KEY = rig.cloud.secret_access_key,
+    -- Another directory has the stubs over scripts that are not built yet.
+    HGAUTO_SCRIPTS = host.getenv "HGAUTO_TEST_SOURCE" or fs.realpath "tests/torture/stubs",
+    HGAUTO_GC_GRACE = "0.3", HGAUTO_POLL_MIN = "0.02", HGAUTO_GUARD = "0",
+    AWS_EC2_METADATA_DISABLED = "true", HOME = rig.dir, AWS_REGION = "us-west-2",
+  }
+  for k, v in pairs(more or {}) do
+    env[k] = v
+  end
+  return env
+end
+
+Rig.__close = Rig.close
+
+--- Starts the program under test against the relay.
+-- @param state string state directory
+-- @param words string[] "@name" is a path in the rig's directory
+-- @param[opt] env table more variables
+-- @return table process
+function Rig:start(state, words, env)
+  local argv = { M.program, "--state-path", state, "--endpoint-url", self.url, "--region",
+    "us-west-2" }
+  for _, word in ipairs(words) do
+    argv[#argv + 1] = word:gsub("^@", state .. ".")
+  end
+  self.n, self.journal = 0, {}
+  return proc.spawn(argv, { stderr = "merge", env = environment(self, env), timeout = HUNG,
+    cwd = self.dir })
+end
+
+local function finish(p)
+  local parts = {}
+  for bytes in function() return (p:read()) end do
+    parts[#parts + 1] = bytes
+  end
+  local ok, r = pcall(p.wait, p)
+  local text = table.concat(parts)
+  if not ok then
+    return { hung = true, text = text }
+  end
+  return { code = r.code, signal = r.signal, text = text, hung = r.timed_out }
+end
+
+--- Runs the program to its end.
+-- @return table {code, signal, text, hung, requests}
+-- @waits
+function Rig:run(state, words, env)
+  self.cut = nil
+  local p <close> = self:start(state, words, env)
+  local r = finish(p)
+  r.requests = self.n
+  return r
+end
+
+--- Runs a task and sends its process a signal at a request.
+-- @param state string
+-- @param words string[]
+-- @param cut table {n=, action=, when="before"|"after"|"sent", signal="KILL"|"INT"}
+-- @return table as run, with cut.done when the request came
+-- @waits
+function Rig:run_cut(state, words, cut, env)
+  self.cut = nil
+  local p <close> = self:start(state, words, env)
+  cut.process, self.cut = p, cut
+  local began = time.mono()
+  local r = finish(p)
+  r.seconds, self.cut = time.mono() - began, nil
+  return r
+end
+
+--- Words of a task, or nil when it is none that can be swept.
+-- @param name string
+-- @return string[]
+function M.words(name)
+  return { name, table.unpack(M.TASKS[name]) }
+end
+
+--- Whether a task acts on what others left; then `prepare` makes some.
+function M.needs_objects(name)
+  return NEEDS_OBJECTS[name] or false
+end
+
+--- Leaves a dead run's machine, key pair, group and image in the cloud.
+-- @waits
+function Rig:prepare(state)
+  self:run(state, M.words "bootstrap-linux-dev")
+  self:run_cut(state, M.words "build-linux", { action = "RunInstances", when = "sent",
+    signal = "KILL" })
+end
+
+-- ---- inventory ----
+
+local function counted(kind, o)
+  if kind == "instance" then
+    return o.state ~= "terminated"
+  elseif kind == "group" then
+    return o.name ~= "default"
+  elseif kind == "image" then
+    return (o.owner or "self") == "self" or o.owner == "123456789012"
+  end
+  return kind == "volume" or kind == "snapshot" or kind == "key" or kind == "role"
+    or kind == "profile" or kind == "address"
+end
+
+local KINDS = { "instance", "volume", "address", "image", "snapshot", "group", "key", "profile",
+  "role" }
+
+--- What the cloud's database holds of anybody's.
+-- @return table kind -> number
+function Rig:inventory()
+  local st = require("hgauto.state").open(self.cloud_state, {})
+  local db <close> = st:db "local/cloud"
+  local n = {}
+  for _, kind in ipairs(KINDS) do
+    n[kind] = 0
+  end
+  for _, row in ipairs(db:exec "SELECT kind, json FROM obj") do
+    if n[row.kind] and counted(row.kind, json.decode(row.json)) then
+      n[row.kind] = n[row.kind] + 1
+    end
+  end
+  return n
+end
+
+local EPHEMERAL = { "instance", "volume", "address" }
+
+--- Waits until no machine, volume or address is left.
+-- @param[opt] seconds number
+-- @return boolean
+-- @return string what is there
+-- @waits
+function Rig:no_ephemerals(seconds)
+  local limit = time.mono() + (seconds or 2)
+  while true do
+    local have, n = self:inventory(), 0
+    for _, kind in ipairs(EPHEMERAL) do
+      n = n + have[kind]
+    end
+    if n == 0 or time.mono() > limit then
+      return n == 0, M.text(have)
+    end
+    async.sleep(0.05)
+  end
+end
+
+--- An inventory as text.
+-- @param n table
+-- @return string
+function M.text(n)
+  local parts = {}
+  for _, kind in ipairs(KINDS) do
+    if n[kind] > 0 then
+      parts[#parts + 1] = ("%d %s"):format(n[kind], kind)
+    end
+  end
+  return parts[1] and table.concat(parts, ", ") or "nothing"
+end
+
+M.program = host.getenv "HGAUTO" or fs.readlink "/proc/self/exe"
+
+return M

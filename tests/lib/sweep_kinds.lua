@@ -1,0 +1,211 @@
+--- The sweeps: what is done at one request of a task, and how it must end.
+local sweep = dofile "tests/lib/sweep.lua"
+
+local M = { sweep = sweep }
+
+-- What one point found: text of the first thing that is wrong, by class.
+local function new_point()
+  local p = { leaked = nil, wrong = nil, hung = nil }
+  function p.fail(class, ...)
+    p[class] = p[class] or (...):format(select(2, ...))
+  end
+  return p
+end
+
+local function check_run(p, r, what, want)
+  if r.hung then
+    p.fail("hung", "%s hangs:\n%s", what, r.text)
+  elseif r.code ~= want then
+    p.fail("wrong", "%s ends with %s instead of %s:\n%s", what, tostring(r.code or r.signal),
+      tostring(want), r.text)
+  end
+end
+
+local function same(a, b)
+  return sweep.text(a) == sweep.text(b)
+end
+
+local function begin(rig, task)
+  local state = rig:state()
+  if sweep.needs_objects(task) then
+    rig:prepare(state)
+  end
+  return state
+end
+
+--- Runs a task undisturbed, twice, and purges.
+-- @param rig table
+-- @param task string
+-- @return table {requests=, inventory=}
+-- @waits
+function M.undisturbed(rig, task)
+  local state = begin(rig, task)
+  local r = rig:run(state, sweep.words(task))
+  if r.code ~= 0 then
+    error(("%s fails undisturbed (%s):\n%s"):format(task, tostring(r.code or r.signal), r.text), 0)
+  end
+  local result = { requests = r.requests, actions = {} }
+  for i = 1, r.requests do
+    result.actions[i] = rig.journal[i].action
+  end
+  rig:no_ephemerals()
+  result.inventory = rig:inventory()
+  rig:run(state, { "purge", "--yes" })
+  if sweep.text(rig:inventory()) ~= "nothing" then
+    error(task .. ": purge leaves " .. sweep.text(rig:inventory()), 0)
+  end
+  return result
+end
+
+-- The task again, then purge: as if nothing had been.
+local function again(rig, p, state, task, plain)
+  check_run(p, rig:run(state, sweep.words(task)), "the task again", 0)
+  local calm, left = rig:no_ephemerals()
+  if not calm then
+    p.fail("leaked", "after the task again: %s", left)
+  elseif not same(rig:inventory(), plain.inventory) then
+    p.fail("wrong", "after the task again %s instead of %s", sweep.text(rig:inventory()),
+      sweep.text(plain.inventory))
+  end
+end
+
+local function purge(rig, p, state, words)
+  check_run(p, rig:run(state, words or { "purge", "--yes" }), "purge", 0)
+  rig:no_ephemerals()
+  local left = sweep.text(rig:inventory())
+  if left ~= "nothing" then
+    p.fail("leaked", "after purge: %s", left)
+    rig:wipe()
+  end
+end
+
+--- kill -9 at a request; then gc, the task again, purge.
+function M.kill(rig, task, plain, n, when)
+  local p, state = new_point(), begin(rig, task)
+  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "KILL" })
+  if r.hung then
+    p.fail("hung", "not even killed")
+  end
+  check_run(p, rig:run(state, { "gc" }), "gc", 0)
+  local calm, left = rig:no_ephemerals()
+  if not calm then
+    p.fail("leaked", "after gc: %s", left)
+  end
+  again(rig, p, state, task, plain)
+  purge(rig, p, state)
+  return p
+end
+
+--- kill -9 at a request and the loss of the state directory; then purge by tag.
+function M.lost(rig, task, _, n, when)
+  local p, state = new_point(), begin(rig, task)
+  rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "KILL" })
+  require("hgauto.fs").remove(state, { tree = true })
+  purge(rig, p, rig:state(), { "purge", "--by-tag", "--all-states", "--yes" })
+  return p
+end
+
+--- SIGINT at a request: everything ephemeral goes without gc; then again, purge.
+function M.signal(rig, task, plain, n, when)
+  local p, state = new_point(), begin(rig, task)
+  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "INT" })
+  -- One that was all but done may end as if nothing had been.
+  if not (r.code == 0 and n == plain.requests) then
+    check_run(p, r, "the interrupted task", 130)
+  end
+  if r.seconds > 35 then
+    p.fail("hung", "it took %d s to end", r.seconds // 1)
+  end
+  local calm, left = rig:no_ephemerals()
+  if not calm and not sweep.needs_objects(task) then
+    p.fail("leaked", "after the signal: %s", left)
+  end
+  again(rig, p, state, task, plain)
+  purge(rig, p, state)
+  return p
+end
+
+--- Nothing but kill -9: the guard ends what is left within ten seconds.
+function M.guard(rig, task, _, n, when)
+  local p, state = new_point(), begin(rig, task)
+  rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "KILL" },
+    { HGAUTO_GUARD = "1" })
+  local calm, left = rig:no_ephemerals(10)
+  if not calm then
+    p.fail("leaked", "10 s later: %s", left)
+  end
+  purge(rig, p, state)
+  return p
+end
+
+--- The answer of a creation is lost, each repeat is refused; then gc, purge.
+function M.pair(rig, task, plain, n)
+  local p, state = new_point(), begin(rig, task)
+  local action, first = plain.actions[n], true
+  rig.refuse = function(entry)
+    if entry.action ~= action then
+      return nil
+    elseif first then
+      first = false
+      return "lose"
+    end
+    return "refuse"
+  end
+  rig:run(state, sweep.words(task))
+  rig.refuse = nil
+  check_run(p, rig:run(state, { "gc" }), "gc", 0)
+  local calm, left = rig:no_ephemerals()
+  if not calm then
+    p.fail("leaked", "after gc: %s", left)
+  end
+  purge(rig, p, state)
+  return p
+end
+
+local CREATES = { RunInstances = true, CreateImage = true, CreateSecurityGroup = true,
+  ImportKeyPair = true, CreateVolume = true, CreateRole = true, CreateInstanceProfile = true }
+
+--- The points of a sweep: {{n, when}, …}.
+-- @param kind string name of a function here
+-- @param plain table from undisturbed
+-- @return table[]
+function M.points(kind, plain)
+  local list = {}
+  for n = 1, plain.requests do
+    if kind ~= "pair" then
+      for _, when in ipairs(sweep.MOMENTS) do
+        list[#list + 1] = { n, when }
+      end
+    elseif CREATES[plain.actions[n]] then
+      list[#list + 1] = { n, "lost" }
+    end
+  end
+  return list
+end
+
+--- Runs points of a sweep.
+-- @param rig table
+-- @param kind string
+-- @param task string
+-- @param points table[] from points
+-- @param plain table
+-- @param tell function(text) about each failure
+-- @return table {points=, leaked=, wrong=, hung=}
+-- @waits
+function M.run(rig, kind, task, points, plain, tell)
+  local sum = { points = 0, leaked = 0, wrong = 0, hung = 0 }
+  for _, at in ipairs(points) do
+    local p = M[kind](rig, task, plain, at[1], at[2])
+    sum.points = sum.points + 1
+    for _, class in ipairs { "leaked", "wrong", "hung" } do
+      if p[class] then
+        sum[class] = sum[class] + 1
+        tell(("%s %s, request %d (%s) %s: %s: %s"):format(kind, task, at[1],
+          plain.actions[at[1]] or "?", at[2], class, p[class]))
+      end
+    end
+  end
+  return sum
+end
+
+return M

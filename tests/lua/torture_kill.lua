@@ -1,0 +1,57 @@
+-- A few points of the sweeps of tests/torture/kill.lua: a killed, interrupted
+-- or forgotten run leaves nothing behind.
+local t = require "hg.tap"
+local kinds = dofile "tests/lib/sweep_kinds.lua"
+local sweep = kinds.sweep
+
+local TASK = "build-linux"
+local rig <close> = sweep.new(t.tmpdir())
+local plain = kinds.undisturbed(rig, TASK)
+
+local function number_of(action)
+  for n, a in ipairs(plain.actions) do
+    if a == action then
+      return n
+    end
+  end
+end
+
+local function points(kind, list)
+  for i, at in ipairs(list) do
+    list[i] = { number_of(at[1]), at[2] }
+  end
+  local s = kinds.run(rig, kind, TASK, list, plain, t.diag)
+  t.is({ s.points, s.leaked, s.wrong, s.hung }, { #list, 0, 0, 0 },
+    ("%d points: nothing leaked, wrong, hung"):format(s.points))
+end
+
+t.test("the cloud's database is looked at, not our client's word", function()
+  local state = rig:state()
+  rig:run_cut(state, sweep.words(TASK), { action = "RunInstances", when = "sent",
+    signal = "KILL" })
+  t.is(rig:inventory().instance, 1, "a killed run leaves its machine")
+  t.is(rig:run(state, { "gc" }).code, 0, "gc")
+  t.ok(rig:no_ephemerals(), "ends it")
+  t.is(rig:run(state, { "purge", "--yes" }).code, 0, "purge")
+end)
+
+t.test("kill -9, then gc, the task again, purge", function()
+  points("kill", { { "ImportKeyPair", "after" }, { "CreateSecurityGroup", "sent" },
+    { "RunInstances", "before" }, { "RunInstances", "after" }, { "RunInstances", "sent" },
+    { "TerminateInstances", "after" } })
+end)
+
+t.test("kill -9 and the state directory is lost", function()
+  points("lost", { { "RunInstances", "after" }, { "CreateSecurityGroup", "after" } })
+end)
+
+t.test("Ctrl-C at a request: nothing is left without gc", function()
+  points("signal", { { "RunInstances", "after" }, { "CreateSecurityGroup", "before" } })
+end)
+
+t.test("an answer is lost, the repeats are refused", function()
+  points("pair", { { "ImportKeyPair" }, { "CreateSecurityGroup" }, { "RunInstances" } })
+end)
+
+rig:close()
+return t.done()
