@@ -21,6 +21,7 @@ local _d <close> = async.defer(function()
 end)
 local said = env.listen()
 local program = host.getenv "HGAUTO" or fs.readlink "/proc/self/exe"
+hg.runs.print_table = function() end
 local opts = { region = "us-west-2", endpoint_url = cloud.endpoint_url }
 local ami = ec2:describe_images({ Owners = { "136693071363" } }).Images[1].ImageId
 
