@@ -364,7 +364,7 @@ static int open_streams(struct hga_aws_call *c, struct hga_err *err)
 static int prepare(struct hga_aws_call *c, struct hga_err *err)
 {
 	char host[400];
-	int rc = check_params(c, err);
+	int rc = c->kept != NULL ? 0 : check_params(c, err);
 
 	if (rc == 0)
 		rc = aws_hidden_add(&c->hidden, c->op.svc, c->op.r->input,
@@ -396,16 +396,72 @@ static int prepare(struct hga_aws_call *c, struct hga_err *err)
 
 static void on_creds(struct hga_op *op);
 
+/* AWS_BEARER_TOKEN_<SIGNING NAME> or NULL. */
+static const char *env_token(const struct hga_aws_call *c)
+{
+	const struct hga_img_svc *r = c->op.svc->r;
+	char name[96] = "AWS_BEARER_TOKEN_";
+	size_t at = strlen(name);
+	struct hga_str s = hga_aws_text(c->op.svc, r->signing);
+
+	if (s.n >= sizeof(name) - at)
+		return NULL;
+	for (size_t i = 0; i < s.n; i++) {
+		char ch = s.s[i];
+
+		name[at++] = ch == '-' || ch == ' '   ? '_'
+		             : ch >= 'a' && ch <= 'z' ? (char)(ch - 32)
+		                                      : ch;
+	}
+	name[at] = '\0';
+	return hga_aws_env_get(&c->client->aws->env, name);
+}
+
+enum proof {
+	PROOF_SIGNATURE,
+	PROOF_ENV_TOKEN, /* text of the token follows */
+	PROOF_TOKEN
+};
+
+/* What the model lets us prove who we are with.  An operation's list stands
+ * for the service's. */
+static enum proof choose_proof(const struct hga_aws_call *c, const char **token)
+{
+	unsigned op = c->op.r->flags, svc = c->op.svc->r->flags;
+	bool own = (op & (HGA_OF_BEARER | HGA_OF_SIGV4)) != 0;
+	bool bearer =
+	    own ? (op & HGA_OF_BEARER) != 0 : (svc & HGA_VF_BEARER) != 0;
+	bool sigv4 = own ? (op & HGA_OF_SIGV4) != 0 : (svc & HGA_VF_SIGV4) != 0;
+
+	if (!bearer)
+		return PROOF_SIGNATURE;
+	*token = env_token(c);
+	if (*token != NULL)
+		return PROOF_ENV_TOKEN;
+	return sigv4 ? PROOF_SIGNATURE : PROOF_TOKEN;
+}
+
 /* 1: c->creds is set; 0: on_creds follows. */
 static int get_creds(struct hga_aws_call *c, struct hga_err *err)
 {
+	const char *token = NULL;
+	enum proof proof = choose_proof(c, &token);
 	int rc;
 
+	c->bearer = proof != PROOF_SIGNATURE;
+	if (proof == PROOF_ENV_TOKEN) {
+		hga_creds_free(c->creds);
+		c->creds = NULL;
+		rc = hga_creds_new_token(&c->creds, "environment",
+		                         hga_str_trim(hga_str(token)), err);
+		return rc < 0 ? rc : 1;
+	}
 	hga_creds_get_release(&c->get);
 	memset(&c->get, 0, sizeof(c->get));
 	c->get.base.done = on_creds;
 	c->get.base.task = c;
-	rc = hga_creds_get_start(&c->get, c->client, err);
+	rc = c->bearer ? hga_creds_bearer_start(&c->get, c->client, err)
+	               : hga_creds_get_start(&c->get, c->client, err);
 	if (rc == 1) {
 		hga_creds_free(c->creds);
 		c->creds = hga_creds_ref(c->get.creds);
@@ -442,22 +498,84 @@ static void fail_plain(struct hga_aws_call *c, const struct hga_err *err)
 
 static void again(struct hga_aws_call *c, int64_t delay_ms, const char *why);
 
+/* Copies what the caller lends until the start is over. */
+static int keep_args(struct hga_aws_call *c, struct hga_err *err)
+{
+	const struct hga_val both[] = {c->args.params, c->args.extra};
+	int rc;
+
+	c->kept = hga_vtape_new(NULL, AWS_REQUEST_MAX);
+	if (c->kept == NULL)
+		return hga_fail_mem(err);
+	hga_vt_open(c->kept, HGA_V_LIST, HGA_NO_NAME, HGA_NO_SHAPE);
+	for (size_t i = 0; i < 2; i++) {
+		if (hga_val_type(both[i]) == HGA_V_NONE)
+			hga_vt_null(c->kept, HGA_NO_NAME);
+		else
+			hga_vt_copy(c->kept, HGA_NO_NAME, both[i]);
+	}
+	hga_vt_close(c->kept);
+	rc = hga_vt_end(c->kept, err);
+	if (rc == 0 && c->args.to_path != NULL) {
+		c->kept_path = hga_strdup(c->args.to_path);
+		rc = c->kept_path != NULL ? 0 : hga_fail_mem(err);
+	}
+	return rc;
+}
+
+static void drop_kept(struct hga_aws_call *c)
+{
+	const struct hga_val none = {NULL, 0};
+
+	hga_vtape_free_secret(c->kept);
+	hga_free(c->kept_path);
+	c->kept = NULL;
+	c->kept_path = NULL;
+	c->args.params = none;
+	c->args.extra = none;
+	c->args.to_path = NULL; /* the sink has it */
+}
+
+static struct hga_val given(struct hga_val v)
+{
+	const struct hga_val none = {NULL, 0};
+
+	return hga_val_is(v, HGA_V_NULL) ? none : v;
+}
+
+/* What had to wait for the credentials. */
+static int prepare_kept(struct hga_aws_call *c, struct hga_err *err)
+{
+	struct hga_vit it = hga_val_first(hga_vtape_root(c->kept));
+	int rc;
+
+	c->args.params = given(hga_vit_val(it));
+	c->args.extra = given(hga_vit_val(hga_val_next(it)));
+	c->args.to_path = c->kept_path;
+	rc = prepare(c, err);
+	drop_kept(c);
+	return rc;
+}
+
 static void on_creds(struct hga_op *op)
 {
 	struct hga_aws_call *c = op->task;
 	bool first = c->creds == NULL;
 	struct hga_err err = op->err;
+	int rc = err.kind == HGA_OK ? 0 : -(int)err.kind;
 
-	if (err.kind != HGA_OK)
+	if (rc < 0)
 		(void)!hga_buf_addstr(&c->tried, hga_buf_str(&c->get.tried),
 		                      NULL);
-	if (err.kind == HGA_OK) {
+	if (rc == 0) {
 		hga_creds_free(c->creds);
 		c->creds = hga_creds_ref(c->get.creds);
 	}
-	if (err.kind == HGA_OK && first)
-		(void)!open_gate(c, &err);
-	if (err.kind != HGA_OK)
+	if (rc == 0 && first && c->kept != NULL)
+		rc = prepare_kept(c, &err);
+	if (rc == 0 && first)
+		rc = open_gate(c, &err);
+	if (rc < 0)
 		fail_plain(c, &err);
 	else
 		again(c, 0,
@@ -478,8 +596,8 @@ static bool is_anonymous(const struct hga_aws_call *c)
 	return c->client->anonymous || (c->op.r->flags & HGA_OF_UNSIGNED) != 0;
 }
 
-/* The first send, or what comes before it.  An account that is known only
- * after waiting does not choose the endpoint: parameters are gone by then. */
+/* The first send, or what comes before it.  Mistakes are told before
+ * credentials are waited for. */
 static int set_off(struct hga_aws_call *c, struct hga_err *err)
 {
 	int rc = hga_aws_client_ready(c->client, err);
@@ -489,8 +607,15 @@ static int set_off(struct hga_aws_call *c, struct hga_err *err)
 		rc = get_creds(c, err);
 		wait = rc == 0;
 	}
-	if (rc >= 0)
+	if (rc >= 0 && wait &&
+	    aws_wants_creds(c->client, c->op, c->args.params)) {
+		set_limits(c);
+		rc = check_params(c, err);
+		if (rc == 0)
+			rc = keep_args(c, err);
+	} else if (rc >= 0) {
 		rc = prepare(c, err);
+	}
 	if (rc == 0 && wait)
 		return watch_creds(c, err);
 	if (rc == 0)
@@ -557,6 +682,7 @@ void hga_aws_call_release(struct hga_aws_call *c)
 	hga_buf_release_secret(&c->hidden);
 	for (size_t i = 0; i < 4; i++)
 		hga_free(c->names[i]);
+	drop_kept(c);
 	hga_creds_free(c->creds);
 	hga_creds_get_release(&c->get);
 	hga_aws_client_free(c->client);
@@ -640,6 +766,30 @@ static int sign_traced(struct hga_aws_call *c, const struct hga_sign_args *a,
 	return rc;
 }
 
+/* The token goes as it is; headers are checked for line breaks when they are
+ * sent. */
+static int show_token(struct hga_aws_call *c, struct hga_err *err)
+{
+	const struct hga_secret *token = &c->creds->token;
+	struct hga_buf text;
+	int rc;
+
+	hga_buf_init(&text, token->n + 16);
+	rc = hga_buf_reserve(&text, token->n + 8, err);
+	if (rc == 0)
+		rc = hga_buf_adds(&text, "Bearer ", err);
+	if (rc == 0)
+		rc = hga_buf_add(&text, token->s, token->n, err);
+	if (rc == 0)
+		rc =
+		    hga_aws_pairs_set(&c->req.headers, HGA_STR("Authorization"),
+		                      hga_buf_str(&text), err);
+	hga_buf_release_secret(&text);
+	if (rc == 0 && hga_log_wants(HGA_LOG_TRACE))
+		aws_trace_request(c, NULL);
+	return rc;
+}
+
 static int sign(struct hga_aws_call *c, struct hga_err *err)
 {
 	struct hga_sign_args a;
@@ -654,6 +804,8 @@ static int sign(struct hga_aws_call *c, struct hga_err *err)
 		aws_trace_request(c, NULL);
 	if (rc < 0 || c->creds == NULL)
 		return rc;
+	if (c->bearer)
+		return show_token(c, err);
 	a = aws_sign_args(c->client, &c->endpoint, c->creds, c->host,
 	                  c->host->name);
 	if ((c->op.r->flags & HGA_OF_UNSIGNED_PAYLOAD) != 0)
@@ -1224,7 +1376,7 @@ static bool renew_creds(struct hga_aws_call *c, const struct finding *f)
 
 	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
 		over = over || hga_str_eqc(f->fact.code, codes[i]);
-	if (!over || f->error == NULL || c->renewed ||
+	if (!over || f->error == NULL || c->renewed || c->bearer ||
 	    !cred_refused(c->client, c->creds))
 		return false;
 	c->renewed = true;

@@ -172,6 +172,8 @@ struct hga_aws_call {
 	struct hga_creds *creds; /* of this call; replaced when they expired */
 	struct hga_creds_get get;
 	struct aws_host *host;
+	struct hga_vtape *kept; /* parameters until credentials are there */
+	char *kept_path;
 	char invocation[37];
 	char *names[4];        /* of the input, for later patience */
 	struct hga_buf hidden; /* texts that must not be shown, see trace.h */
@@ -180,7 +182,8 @@ struct hga_aws_call {
 	int last_cost;
 	bool gated, settled, in_slot, queued;
 	bool skew_fixed, renewed, resent_fresh, force_fresh, any_ambiguous;
-	bool paced; /* held back by the client's rate limiter */
+	bool bearer; /* creds hold a token that is sent as it is */
+	bool paced;  /* held back by the client's rate limiter */
 };
 
 /*

@@ -545,6 +545,22 @@ static bool is_text(struct hga_val params, const char *name)
 	return hga_val_is(hga_val_get(params, name), HGA_V_STR);
 }
 
+/* One that names the destination is about to be presigned itself. */
+static bool is_copy(struct hga_aws_op op, struct hga_val params)
+{
+	return hga_str_eqc(hga_aws_text(op.svc, op.svc->r->name), "ec2") &&
+	       hga_str_eqc(hga_aws_op_name(op), "CopySnapshot") &&
+	       is_text(params, "SourceRegion") &&
+	       !is_text(params, "DestinationRegion") &&
+	       !is_text(params, "PresignedUrl");
+}
+
+bool aws_wants_creds(const struct hga_aws_client *c, struct hga_aws_op op,
+                     struct hga_val params)
+{
+	return c->varies || is_copy(op, params);
+}
+
 /* *changed: parameters to send instead; the caller frees it, also after a
  * failure. */
 static int customise(struct hga_aws_client *c, struct hga_aws_op op,
@@ -557,11 +573,7 @@ static int customise(struct hga_aws_client *c, struct hga_aws_op op,
 		return 0;
 	if (hga_str_eqc(name, "RunInstances") && is_text(params, "UserData"))
 		return encode_user_data(params, changed, err);
-	/* one that names the destination is about to be presigned itself */
-	if (hga_str_eqc(name, "CopySnapshot") &&
-	    is_text(params, "SourceRegion") &&
-	    !is_text(params, "DestinationRegion") &&
-	    !is_text(params, "PresignedUrl"))
+	if (is_copy(op, params))
 		return presign_copy(c, op, params, changed, err);
 	return 0;
 }

@@ -97,6 +97,10 @@ void cred_source_free(struct cred_source *s);
 void cred_sso_forget(struct hga_aws *aws);
 /* What it has now or NULL. */
 struct hga_creds *cred_source_creds(const struct cred_source *s);
+/* True: the request is made with the credentials' help (the account may
+ * choose the endpoint, a URL inside is signed). */
+bool aws_wants_creds(const struct hga_aws_client *c, struct hga_aws_op op,
+                     struct hga_val params);
 /* A service refused these credentials as expired: true when others can be
  * got, which the next hga_creds_get_start does. */
 bool cred_refused(struct hga_aws_client *c, const struct hga_creds *used);

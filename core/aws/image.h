@@ -111,13 +111,15 @@ enum {
 	HGA_OF_CHECKSUM = 16u,        /* httpChecksum: one is required */
 	HGA_OF_GZIP = 32u,            /* requestcompression gzip */
 	HGA_OF_BEARER = 64u,          /* auth lists httpBearerAuth */
-	HGA_OF_MD5 = 128u             /* httpChecksumRequired: Content-MD5 */
+	HGA_OF_MD5 = 128u,            /* httpChecksumRequired: Content-MD5 */
+	HGA_OF_SIGV4 = 256u           /* auth lists sigv4 */
 };
 
 /* Flags of services. */
 enum {
 	HGA_VF_QUERY_COMPAT = 1u, /* awsQueryCompatible */
-	HGA_VF_BEARER = 2u        /* auth lists httpBearerAuth */
+	HGA_VF_BEARER = 2u,       /* auth lists httpBearerAuth */
+	HGA_VF_SIGV4 = 4u         /* auth lists sigv4 */
 };
 
 /* ---- records (fixed layout; all numbers little-endian) ---- */

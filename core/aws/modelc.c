@@ -241,6 +241,8 @@ static void svc_head(struct mc *k, struct hga_val meta, struct hga_img_svc *s)
 		s->flags |= HGA_VF_QUERY_COMPAT;
 	if (mc_lists_auth(meta, "#httpBearerAuth"))
 		s->flags |= HGA_VF_BEARER;
+	if (mc_lists_auth(meta, "#sigv4"))
+		s->flags |= HGA_VF_SIGV4;
 }
 
 static int svc_shapes(struct mc *k, struct hga_img_svc *s)

@@ -189,6 +189,8 @@ static uint16_t op_flags(struct mc *k, struct hga_str name, struct hga_val op)
 		f |= HGA_OF_GZIP;
 	if (mc_lists_auth(op, "#httpBearerAuth"))
 		f |= HGA_OF_BEARER;
+	if (mc_lists_auth(op, "#sigv4"))
+		f |= HGA_OF_SIGV4;
 	return f;
 }
 

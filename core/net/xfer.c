@@ -309,7 +309,8 @@ int hga_xfer_conn_err(struct hga_xfer *x, CURLcode rc, const char *what,
 		return hga_fail(err, HGA_AUTH, 0, "Pin",
 		                "%s: public key differs from the pin", what);
 	case CURLE_PROXY:
-		return hga_fail(err, HGA_NET, 0, "Proxy", "%s: %s", what,
+		return hga_fail(err, HGA_NET, 0, "Proxy",
+		                "%s: through the proxy: %s", what,
 		                reason(x, rc));
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_SSL_CIPHER:
@@ -319,7 +320,8 @@ int hga_xfer_conn_err(struct hga_xfer *x, CURLcode rc, const char *what,
 		                reason(x, rc));
 	}
 	if (proxy_refused(x))
-		return hga_fail(err, HGA_NET, 0, "Proxy", "%s: %s", what,
+		return hga_fail(err, HGA_NET, 0, "Proxy",
+		                "%s: refused by the proxy: %s", what,
 		                reason(x, rc));
 	return hga_fail(err, HGA_NET, 0, "Reset", "connect to %s: %s", what,
 	                reason(x, rc));

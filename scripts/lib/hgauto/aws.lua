@@ -481,6 +481,9 @@ function M.client(service, opts)
     end
     take_credentials(all)
     take_cache(all)
+    if all.region == "imds" then
+      all.region = require("hgauto.aws.imds").region(all)
+    end
     all.service = service
     p.opts, p.core = all, core.client(all)
     owners[p.core] = p
@@ -489,13 +492,14 @@ function M.client(service, opts)
     hooks = { before_call = {}, after_call = {} } }
   local c = setmetatable({}, client_meta)
   priv[c] = p
-  if host.loading() then
-    -- At the top of a task file: nothing is looked up, and the options that the
-    -- command line sets later count.
+  local region = opts and opts.region or defaults.region
+  if host.loading() or region == "imds" then
+    -- At the top of a task file nothing is looked up, and the options that the
+    -- command line sets later count; the metadata service is asked at first use.
     setmetatable(p, { __index = function(_, key)
       if key == "core" or key == "opts" then
-        setmetatable(p, nil)
         make(p)
+        setmetatable(p, nil)
         return p[key]
       end
     end })
@@ -611,11 +615,17 @@ function M.account(opts)
   return accounts[key]
 end
 
---- Every setting with its value and where it comes from.
+--- Every setting with its value and where it comes from; no passwords of URLs.
 -- @param[opt] opts table as for aws.client
 -- @return table name -> {value, origin}
 function M.config(opts)
-  return core.config(priv[M.client("sts", opts)].core)
+  local all = core.config(priv[M.client("sts", opts)].core)
+  for _, setting in pairs(all) do
+    if type(setting.value) == "string" then -- a proxy's password
+      setting.value = setting.value:gsub("^(%a[%w+.-]*://)[^/]*@", "%1***@")
+    end
+  end
+  return all
 end
 
 -- Error:decode(): what an UnauthorizedOperation says in its encoded part.

@@ -369,7 +369,11 @@ function M.apply_global(opts)
   if opts.color then
     term().color(opts.color)
   end
-  require("hgauto.log").level(opts.verbose and "debug" or "warn")
+  local log = require "hgauto.log"
+  log.level(opts.verbose and "debug" or "warn")
+  if opts.trace and not M.trace then
+    M.trace = log.file(opts.trace, { level = "trace" }) -- until the end of the process
+  end
   M.verbose = opts.verbose
 end
 

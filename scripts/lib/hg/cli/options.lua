@@ -13,6 +13,8 @@ M.global = {
   arg.path { name = "state-path", metavar = "DIR", env = "HGAUTO_STATE",
     help = "state directory [default: ~/.hgautomation]" },
   arg.enum { name = "color", "auto", "always", "never", default = "auto", help = "colour" },
+  arg.path { name = "trace", metavar = "FILE",
+    help = "append requests and answers to a file, without secrets" },
   arg.flag { name = "quiet", short = "q", help = "errors and results only" },
   arg.flag { name = "verbose", short = "v", help = "more detail; tracebacks" },
   arg.flag { name = "help", short = "h", help = "show this help" },
@@ -40,7 +42,7 @@ for _, list in ipairs { M.global, M.run } do
     end
   end
 end
-for _, name in ipairs { "version", "config", "output-format", "query", "trace", "yes", "no-input",
+for _, name in ipairs { "version", "config", "output-format", "query", "yes", "no-input",
   "plan", "detailed-exitcode", "resume", "from", "on-error", "max-cost", "output", "events" } do
   -- "version" is global only before the command, so tasks may declare it.
   if name ~= "version" then
