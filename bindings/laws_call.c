@@ -393,7 +393,7 @@ void laws_set_tried(lua_State *L, const struct hga_err *err,
 	set_text(L, "tried", hga_buf_text(tried));
 	set_text(L, "hint",
 	         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add the "
-	         "profile to ~/.aws/credentials");
+	         "profile to ~/.aws/credentials; -v tells what was tried");
 }
 
 static int raise_failed(lua_State *L, struct l_call *x)

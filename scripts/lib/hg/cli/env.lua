@@ -54,6 +54,19 @@ local function use_local(opts)
   session.region = opts.region or cloud.region
 end
 
+-- A wrong --endpoint-url is a mistake of the command line, not of the task.
+local function check_endpoint(aws)
+  local ok, err = pcall(function()
+    return aws.client("ec2").meta
+  end)
+  if not ok then
+    if type(err) == "table" and err.message then
+      err.message = err.message:gsub("^argument: ", "--endpoint-url: ")
+    end
+    error(err, 0)
+  end
+end
+
 local function use_aws(opts)
   local aws = require "hgauto.aws"
   local region = opts.region
@@ -66,6 +79,9 @@ local function use_aws(opts)
     require("hg.output").debug("no region configured: us-west-2")
   end
   aws.defaults { region = region, profile = opts.profile, endpoint_url = opts.endpoint_url }
+  if opts.endpoint_url then
+    check_endpoint(aws)
+  end
   session.region = region
 end
 

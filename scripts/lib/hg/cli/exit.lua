@@ -121,6 +121,11 @@ function M.report(err, opts)
       term.err("also: " .. term.filter(tostring(other)) .. "\n")
     end
   end
+  if opts.verbose and type(err) == "table" and type(err.tried) == "string" then
+    for line in err.tried:gmatch "[^\n]+" do
+      term.err("tried " .. term.filter(line) .. "\n")
+    end
+  end
   if trace and (opts.verbose or kind == "bug") then
     term.err(term.filter(trace) .. "\n")
   end
