@@ -330,7 +330,8 @@ static void renewed(struct cred_run *r, struct hga_val answer)
 	if (c->account_id[0] == '\0')
 		(void)snprintf(c->account_id, sizeof(c->account_id), "%.*s",
 		               HGA_STRF(account));
-	hga_log_secret(refresh);
+	/* Registers it; without memory it is in nobody's log either. */
+	(void)!hga_secret_set(&r->bearer_token, refresh, NULL);
 	keep(r, c, refresh);
 	yield(r, c);
 }
@@ -359,8 +360,10 @@ static int make_body(struct cred_run *r, struct hga_err *err)
 	struct hga_val doc = hga_vtape_root(r->doc);
 	struct hga_str refresh = hga_val_str(hga_val_get(doc, "refreshToken"));
 	struct hga_jw w;
+	int rc = hga_secret_set(&r->code, refresh, err);
 
-	hga_log_secret(refresh);
+	if (rc < 0)
+		return rc;
 	hga_buf_release_secret(&r->text);
 	hga_jw_init(&w, &r->text, 0);
 	hga_jw_object(&w);

@@ -397,6 +397,9 @@ void cred_run_release(struct cred_run *r)
 	drop_call(r);
 	forget(r);
 	hga_buf_release(&r->path);
+	/* Each run has others. */
+	hga_log_forget(hga_strn(r->bearer_token.s, r->bearer_token.n));
+	hga_log_forget(hga_strn(r->code.s, r->code.n));
 	hga_secret_release(&r->bearer_token);
 	hga_secret_release(&r->code);
 	hga_creds_free(r->creds);

@@ -251,8 +251,9 @@ void cred_web_start(struct cred_run *r)
 			    {"WebIdentityToken", trimmed.s},
 			};
 
-			hga_log_secret(trimmed);
-			rc = cred_params(&params, pairs, 3, &err);
+			rc = hga_secret_set(&r->bearer_token, trimmed, &err);
+			if (rc == 0)
+				rc = cred_params(&params, pairs, 3, &err);
 		}
 	}
 	hga_buf_release_secret(&token);
