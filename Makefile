@@ -199,6 +199,8 @@ unit_bin  := $(unit_src:tests/unit/%.c=$(O)/unit/%)
 vec_bin   := $(vec_src:tests/vectors/%.c=$(O)/vectors/%)
 fuzz_bin  := $(fuzz_src:tests/fuzz/%.c=$(O)/fuzz/%)
 serv_bin  := $(serv_src:tests/servers/%.c=$(O)/servers/%)
+# Preloaded into programs under test; never under a sanitizer.
+failio    := $(O)/servers/failio.so
 bench_bin := $(bench_src:tests/bench/%.c=$(O)/bench/%)
 
 # Programs named b_* test the bindings and are linked with them.
@@ -216,6 +218,9 @@ $(O)/vectors/%: $(O)/tests/vectors/%.o $(O)/core.a $(O)/libssh2.a
 $(O)/servers/%: $(O)/tests/servers/%.o $(O)/core.a $(O)/libssh2.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(O)/core.a $(SSH2_LINK) $(CORE_LIBS)
+$(failio): tests/torture/failio.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -O1 -Wall -Wextra -Werror -fPIC -shared -o $@ $< -ldl
 $(O)/bench/%: $(O)/tests/bench/%.o $(O)/core.a $(O)/libssh2.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(O)/core.a $(SSH2_LINK) $(CORE_LIBS)
@@ -227,7 +232,7 @@ $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(fuzz_main) $(O)/core.a $(O)/libssh2.a
 		$(O)/core.a $(SSH2_LINK) $(CORE_LIBS)
 
 .PHONY: tests-build unit/% fuzz-build
-tests-build: $(O)/hgauto $(unit_bin) $(vec_bin) $(fuzz_bin) $(serv_bin)
+tests-build: $(O)/hgauto $(unit_bin) $(vec_bin) $(fuzz_bin) $(serv_bin) $(failio)
 fuzz-build: $(fuzz_bin)
 unit/%: $(O)/unit/%
 	$<

@@ -8,6 +8,7 @@
 #include "aws/jmespath.h"
 #include "aws/ser.h"
 #include "aws/valid.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/time.h"
 #include "embed.h"
@@ -597,6 +598,49 @@ static int creds_k(lua_State *L, int status, lua_KContext ctx)
 	return 1;
 }
 
+/* [-0, +1, raises]: a secret with the JSON object of the credentials. */
+static int push_handed(lua_State *L, const struct hga_creds *cr)
+{
+	struct hga_err err = {0};
+	struct hga_buf b;
+	struct hga_jw w;
+
+	hga_buf_init(&b, 65536);
+	hga_jw_init(&w, &b, 0);
+	hga_jw_object(&w);
+	hga_jw_key(&w, hga_str("access_key_id"));
+	hga_jw_str(&w, hga_str(cr->access_key_id));
+	hga_jw_key(&w, hga_str("secret_access_key"));
+	hga_jw_str(&w, hga_strn(cr->secret.s, cr->secret.n));
+	if (cr->token.n > 0) {
+		hga_jw_key(&w, hga_str("session_token"));
+		hga_jw_str(&w, hga_strn(cr->token.s, cr->token.n));
+	}
+	hga_jw_close(&w);
+	if (hga_jw_end(&w, &err) < 0) {
+		hga_buf_release(&b);
+		return lb_raise(L, &err);
+	}
+	lb_pushbuf_secret(L, &b);
+	return 1;
+}
+
+static int handed_k(lua_State *L, int status, lua_KContext ctx)
+{
+	struct hga_creds_get *g = (struct hga_creds_get *)ctx;
+
+	if (!creds_there(L, status, g))
+		return sched_await(L, &g->base, "aws credentials", handed_k);
+	return push_handed(L, g->creds);
+}
+
+/* core.hand_over(client) -> secret; waits */
+static int l_hand_over(lua_State *L)
+{
+	lua_settop(L, 1);
+	return with_creds(L, "aws.hand_over", handed_k);
+}
+
 /* core.creds(client) -> {provider, access_key_id, ...}; never the secret;
  * waits */
 static int l_creds(lua_State *L)
@@ -1055,6 +1099,7 @@ int luaopen_hgauto_aws_core(lua_State *L)
 	    {"client", l_client},
 	    {"info", l_info},
 	    {"creds", l_creds},
+	    {"hand_over", l_hand_over},
 	    {"config", l_config},
 	    {"only", l_only},
 	    {"operation", l_operation},

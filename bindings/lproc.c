@@ -197,7 +197,7 @@ static const char *const *push_env(lua_State *L, int idx, bool clean)
 struct opts {
 	const char *cwd, *out, *err;
 	int has_env, has_stdin;
-	bool clean_env, foreground, inherit;
+	bool clean_env, foreground, inherit, session;
 	int64_t timeout_ms;
 };
 
@@ -251,6 +251,7 @@ static void read_args(lua_State *L, struct hga_proc_args *a)
 	    {"stderr", LB_CSTR, offsetof(struct opts, err)},
 	    {"timeout", LB_MS, offsetof(struct opts, timeout_ms)},
 	    {"foreground", LB_BOOL, offsetof(struct opts, foreground)},
+	    {"session", LB_BOOL, offsetof(struct opts, session)},
 	    {"inherit", LB_BOOL, offsetof(struct opts, inherit)},
 	    {NULL, LB_ANY, 0}};
 	struct opts o = {.out = "pipe", .err = "pipe", .timeout_ms = 3600000};
@@ -260,6 +261,7 @@ static void read_args(lua_State *L, struct hga_proc_args *a)
 	a->cwd = o.cwd;
 	a->timeout_ms = o.timeout_ms;
 	a->foreground = o.foreground;
+	a->session = o.session;
 	a->out = stream_mode(L, "stdout", o.out, false);
 	a->err = stream_mode(L, "stderr", o.err, true);
 	read_stdin(L, a, o.has_stdin);
@@ -286,6 +288,7 @@ static void read_args(lua_State *L, struct hga_proc_args *a)
 // @param[opt] opts.timeout number seconds, default 3600, 0 for none
 // @param[opt] opts.inherit boolean all three streams are ours
 // @param[opt] opts.foreground boolean stays in our process group
+// @param[opt] opts.session boolean gets a session of its own
 // @return process
 // @raise notfound (Spawn) no such program or directory, io, usage
 // @example local p <close> = proc.spawn({"ssh-agent", "-D"})

@@ -518,7 +518,9 @@ static int set_attr(posix_spawnattr_t *at, const struct hga_proc_args *a)
 	sigemptyset(&none);
 	sigemptyset(&reset);
 	sigaddset(&reset, SIGPIPE);
-	if (!a->foreground)
+	if (a->session)
+		flags |= POSIX_SPAWN_SETSID;
+	else if (!a->foreground)
 		flags |= POSIX_SPAWN_SETPGROUP;
 	return posix_spawnattr_setflags(at, flags) |
 	       posix_spawnattr_setpgroup(at, 0) |

@@ -38,6 +38,7 @@ struct hga_proc_args {
 	const int *keep;    /* pairs (our fd, child's fd), ended by -1 */
 	int64_t timeout_ms; /* 0: none (the caller has a deadline) */
 	bool foreground;    /* same process group and session as ours */
+	bool session;       /* a session of its own, not only a group */
 };
 
 struct hga_proc {

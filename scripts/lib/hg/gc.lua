@@ -33,7 +33,7 @@ local function in_scope(row, o)
     return false
   end
   if row.state == "kept" then
-    return o.run == row.run or (row.keep_until and row.keep_until > 0
+    return o.run == row.run and not o.spare_kept or (row.keep_until and row.keep_until > 0
       and row.keep_until < time.now())
   end
   return row.cls == "ephemeral" or row.state ~= "live"
@@ -319,7 +319,7 @@ local function by_tag(o, result)
 end
 
 --- `hgauto gc`.
--- @param args table run dry_run older no_wait by_tag
+-- @param args table run dry_run older no_wait by_tag spare_kept
 -- @param opts table global options
 -- @return integer exit code
 -- @waits
@@ -337,7 +337,7 @@ function M.main(args, opts)
   local _lock <close> = require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 60 })
   local result = delete.result()
   local o = { run = args.run and hg.runs.find(args.run, "gc"), dry_run = args.dry_run,
-    older = args.older, patience = args.no_wait and 5 or nil }
+    spare_kept = args.spare_kept, older = args.older, patience = args.no_wait and 5 or nil }
   collect(o, result)
   if args.by_tag then
     by_tag(o, result)

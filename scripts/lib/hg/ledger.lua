@@ -37,7 +37,9 @@ end
 function M.attach(session)
   require("hgauto.aws").ledger(session.ledger, session.run.id, function()
     return place_of(session)
-  end)
+  end, { before_ephemeral = function()
+    require("hg.guard").start()
+  end })
 end
 
 --- The place row of this process's account, region and endpoint.

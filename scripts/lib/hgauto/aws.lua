@@ -597,6 +597,16 @@ function M.credentials(opts)
   return core.creds(priv[M.client("sts", opts)].core)
 end
 
+--- The credentials in use, secret and all, for a process of ours.
+-- Only to be written to a pipe that process reads.
+-- @param[opt] opts table as for aws.client
+-- @return secret text of a JSON object: access_key_id, secret_access_key, session_token
+-- @raise auth NoCredentials and others
+-- @waits
+function M.hand_over(opts)
+  return core.hand_over(priv[M.client("sts", opts)].core)
+end
+
 local accounts = {}
 
 --- The account behind the credentials; asked once per credentials.

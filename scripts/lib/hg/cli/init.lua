@@ -21,7 +21,9 @@ local order = {}
 
 local function command(c)
   commands[c.name] = c
-  order[#order + 1] = c.name
+  if not c.hidden then
+    order[#order + 1] = c.name
+  end
 end
 
 -- What follows -C is looked for there: the task file, too.
@@ -175,6 +177,15 @@ command {
   }, uses_cloud = true, example = "hgauto gc --dry-run",
   run = function(args, opts)
     return require("hg.gc").main(args, opts)
+  end,
+}
+
+command {
+  name = "__guard", hidden = true, help = "ends what a killed run left", args = {
+    arg.string { name = "run", positional = true, required = true, help = "run" },
+  },
+  run = function(args, opts)
+    return require("hg.guard").main(args, opts)
   end,
 }
 

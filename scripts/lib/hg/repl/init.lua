@@ -389,6 +389,7 @@ function M.main(args, opts)
   end)
   local rows = require("hg.ledger").open_rows(session, run.id)
   session.ledger:end_run(run.id)
+  require("hg.guard").done()
   run:finish()
   if #rows == 0 and not ok then
     error(code, 0)

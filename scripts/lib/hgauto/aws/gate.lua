@@ -36,7 +36,7 @@ end
 -- @param led userdata|nil
 -- @param run string
 -- @param place_fn function
--- @param[opt] opts table sid
+-- @param[opt] opts table sid, before_ephemeral=function() called before each such creation
 function M.set(led, run, place_fn, opts)
   if not led then
     active = nil
@@ -45,7 +45,8 @@ function M.set(led, run, place_fn, opts)
   if type(run) ~= "string" or type(place_fn) ~= "function" then
     usage("aws.ledger: expected ledger, run id and a function")
   end
-  active = { led = led, run = run, place_fn = place_fn, sid = sid_of(led, opts) }
+  active = { led = led, run = run, place_fn = place_fn, sid = sid_of(led, opts),
+    before_ephemeral = opts and opts.before_ephemeral }
 end
 
 -- ---- operations that are not followed ---------------------------------------
@@ -193,6 +194,9 @@ function M.prepare(aws, p, op, params, opts)
   g.cls = opts.keep and "durable" or row.cls
   if g.cls == "ephemeral" then
     g.expires = opts.expires or math.floor(time.now()) + MAX_AGE
+    if active.before_ephemeral then
+      active.before_ephemeral()
+    end
   end
   if opts.detail then
     g.detail = json.encode(opts.detail)
