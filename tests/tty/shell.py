@@ -47,6 +47,7 @@ with tempfile.TemporaryDirectory(prefix="hgauto-shell.") as top:
     hg(repo, "init", repo)
     hg(repo, "commit", "-q", "-A", "-m", "x")
     hg(repo, "tag", "7.9")
+    hg(repo, "update", "-q", "7.9")
     try:
         r = subprocess.run([HGAUTO, "--state-path", state, "run", "--local",
                             "shell", "--source", repo], stdin=subprocess.DEVNULL,
@@ -56,9 +57,9 @@ with tempfile.TemporaryDirectory(prefix="hgauto-shell.") as top:
         c = pexpect.spawn(HGAUTO, ["--state-path", state, "run", "--local",
                                    "shell", "--image", "base", "--source", repo],
                           timeout=180, encoding="utf-8")
-        ok(c.expect(["is yours", pexpect.EOF]) == 0, "the machine is there", c.before)
+        ok(c.expect(["is yours", pexpect.EOF, pexpect.TIMEOUT]) == 0, "the machine is there", c.before)
         c.sendline('cd /hgdev/src; echo at-$(hg log -r . -T "{tags}")-$(tty)')
-        ok(c.expect(["at-7.9-/dev/pts/", pexpect.EOF]) == 0,
+        ok(c.expect(["at-7.9-/dev/pts/", pexpect.EOF, pexpect.TIMEOUT]) == 0,
            "a shell on a terminal, the source beside it", c.before)
         c.sendline("exit 0")
         c.expect(pexpect.EOF)
