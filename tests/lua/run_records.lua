@@ -177,4 +177,5 @@ t.test("prices", function()
     "the user's own")
 end)
 
+client.stop { state = state }
 return t.done()

@@ -221,5 +221,5 @@ t.test("state ledger check and rebuild", function()
   t.is(r.code, 0, "after damage it is usable: " .. r.err)
 end)
 
-env.stop()
+require("localcloud.client").stop { state = cloud_state }
 return t.done()
