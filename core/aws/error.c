@@ -340,11 +340,12 @@ static int set_message(struct hga_aws_error *e, struct hga_aws_op op,
 	enum slot s = S_MESSAGE;
 
 	hga_buf_clear(&e->message);
-	while (s < S_MESSAGE3 && f->v[s].len == 0)
+	/* a message of blanks says nothing */
+	while (s < S_MESSAGE3 && slot_text(f, s).n == 0)
 		s++;
-	if (f->v[s].len > 0)
+	if (slot_text(f, s).n > 0)
 		return hga_buf_addstr(&e->message, slot_text(f, s), err);
-	if (f->v[S_OAUTH_TEXT].len > 0 && speaks_oauth(op))
+	if (slot_text(f, S_OAUTH_TEXT).n > 0 && speaks_oauth(op))
 		return hga_buf_addstr(&e->message, slot_text(f, S_OAUTH_TEXT),
 		                      err);
 	if (e->status >= 300 && e->status < 400 && location.n > 0)

@@ -31,13 +31,13 @@ end
 -- @param state string state directory
 -- @param method string
 -- @param path string below /_hgauto/
--- @param timeout number|nil seconds, default 10
+-- @param timeout number|nil seconds, default 60: a busy disk holds the daemon up
 -- @param value any|nil sent as JSON with POST
 -- @return table decoded answer
 -- @raise net when it does not answer, usage when it refuses what it was sent
 -- @waits
 function M.ask(state, method, path, timeout, value)
-  local r = require("hgauto.http").request { method = method, timeout = timeout or 10,
+  local r = require("hgauto.http").request { method = method, timeout = timeout or 60,
     url = "http://localhost/_hgauto/" .. path, unix = M.dir(state) .. "/ctl.sock",
     body = method == "POST" and (value ~= nil and json.encode(value) or "") or nil }
   if r.status == 400 then

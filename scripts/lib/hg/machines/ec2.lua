@@ -161,7 +161,8 @@ function M.launch(ec2, o)
   local r = ec2:run_instances(launch_params(o, expires), { expires = expires, op = op })
   id = r.Instances[1].InstanceId
   hg.ledger.count_open(session)
-  local instance = with_news(M.wait_running, ec2, id, 600)
+  -- The first local instance waits for its base image to be built, too.
+  local instance = with_news(M.wait_running, ec2, id, session.local_cloud and 4200 or 600)
   undo:keep()
   return instance, expires
 end
