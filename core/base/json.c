@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define STRING_MAX (32u * 1024 * 1024)
+#define SMALL (64u * 1024)
 #define NUMBER_MAX 1000
 #define WRITE_DEPTH 128
 
@@ -520,7 +521,10 @@ int hga_json_parse(struct hga_str text, size_t max, struct hga_vtape **out,
 		hga_vtape_free(t);
 		return hga_fail_mem(err);
 	}
-	r = hga_json_feed(p, text.s, text.n, err);
+	/* Documents of secrets are small: none is left behind by growing. */
+	r = hga_buf_reserve(&p->tok, text.n < SMALL ? text.n : 0, err);
+	if (r == 0)
+		r = hga_json_feed(p, text.s, text.n, err);
 	if (r == 0)
 		r = hga_json_end(p, err);
 	hga_json_free(p);
