@@ -552,7 +552,10 @@ int hga_khosts_check(struct hga_khosts *const *files, size_t n,
 		rc = look_up(files, n, hga_buf_str(&name), blob, &again, &other,
 		             err);
 	hga_buf_release(&name);
-	if (rc == 0 && again == HGA_KH_TRUSTED) {
+	/* Another key for the plain name says nothing about this port, but a
+	 * key that was revoked is so wherever it turns up. */
+	if (rc == 0 &&
+	    (again == HGA_KH_TRUSTED || again == HGA_KH_IS_REVOKED)) {
 		*out = again;
 		*found = other;
 	}

@@ -81,7 +81,7 @@ struct hga_kh_found {
 /*
  * Compares a server's key (raw blob) with what the files know, first file
  * first.  As in OpenSSH a line for the plain name also trusts the same key on
- * another port, but says nothing about other keys.
+ * another port or revokes it, but says nothing about other keys.
  */
 int hga_khosts_check(struct hga_khosts *const *files, size_t n,
                      const struct hga_kh_host *host, struct hga_str blob,
