@@ -129,9 +129,10 @@ local function tell_kept(kept, run)
   local hg, where = require "hg", session.local_cloud and " --local" or ""
   for _, m in ipairs(kept) do
     local ends = m.expires and m.expires - time.now()
-    out.note(("kept %s at %s%s%s; hgauto ssh %s"):format(m.id, m.address or "?",
+    out.note(("kept %s at %s%s%s; hgauto ssh%s %s"):format(m.id, m.address or "?",
       m.usd_per_hour and (", USD %.4f/h"):format(m.usd_per_hour) or "",
-      ends and (", ends itself in " .. hg.format.duration(math.max(0, ends))) or "", m.id))
+      ends and (", ends itself in " .. hg.format.duration(math.max(0, ends))) or "", where,
+      m.id))
   end
   if #kept > 0 then
     out.note(("hgauto gc %s%s ends what is kept"):format(run.id, where))

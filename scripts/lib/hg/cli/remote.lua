@@ -100,7 +100,7 @@ local function machine(id, args, opts)
   end
   return ssh.connect(i.PublicIpAddress, {
     user = args.user or user_of(ec2, i), port = port, label = i.InstanceId, agent = false,
-    keys = { session.state:vault():key("automation") }, host_key_alias = i.InstanceId,
+    keys = { (session.state:vault():key("automation")) }, host_key_alias = i.InstanceId,
     known_hosts = { session.state.path .. "/known_hosts" },
   })
 end
@@ -129,9 +129,17 @@ local function connect(args, opts)
   return plain_host(args.host, args, opts)
 end
 
+-- What is started ends with fn, which has opts.timeout seconds if that is given.
+local function limited(opts, fn)
+  if opts.timeout then
+    return async.timeout(opts.timeout, async.scope, fn)
+  end
+  return async.scope(fn)
+end
+
 -- Our own failures must not look like the command's.
-local function or_255(fn, ...)
-  local ok, r = pcall(fn, ...)
+local function or_255(...)
+  local ok, r = pcall(limited, ...)
   if not ok and type(r) == "table" and r.kind ~= "cancelled" and r.kind ~= "usage" then
     r.exit = 255
   end
@@ -149,20 +157,14 @@ end
 local function attached(s, args, words, command)
   local term = require "hgauto.term"
   local tty = args.tty or not command and term.isatty(0)
-  local p
-  if not command then
-    p = s:shell { pty = tty }
-  else
-    p = s:spawn(words, { stdin = true, pty = tty or nil, check = false })
-  end
+  -- Ended before the session is: over it what was started there is killed.
+  local p <close> = command
+    and s:spawn(words, { stdin = true, pty = tty or nil, check = false })
+    or s:shell { pty = tty }
   -- Nothing is read from a terminal that the command has not got.
   local input = tty or not term.isatty(0)
   local left = p:console(tty and term.isatty(0) or false, input, not tty and term.isatty(1))
-  if left then
-    p:close()
-    return 255
-  end
-  return end_of(p)
+  return left and 255 or end_of(p)
 end
 
 --- A login shell of a session on this terminal, until it ends.
@@ -179,7 +181,7 @@ end
 -- @return integer the remote status, 255 for a failure of ours
 -- @waits
 function M.ssh(args, opts)
-  return or_255(async.scope, function()
+  return or_255(opts, function()
     local s <close> = connect(args, opts)
     local words = args.rest and #args.rest > 0 and table.concat(args.rest, " ") or nil
     return attached(s, args, words, words ~= nil)
@@ -197,15 +199,13 @@ function M.exec(args, opts)
     hg.fail { kind = "usage", message = "exec: missing <command>", hint = "hgauto exec ID -- CMD" }
   end
   local function go()
-    return async.scope(function()
-      local s <close> = connect(args, opts)
-      return attached(s, args, words, true)
-    end)
+    local s <close> = connect(args, opts)
+    return attached(s, args, words, true)
   end
   if args.remote_exit then
-    return or_255(go)
+    return or_255(opts, go)
   end
-  local code = go()
+  local code = limited(opts, go)
   if code ~= 0 then
     require("hg.output").note(("%s: exited with code %d"):format(args.host, code))
   end
@@ -221,6 +221,11 @@ local function remote_path(word)
   return host, path ~= "" and path or "."
 end
 
+-- As with cp a target of dots is the directory to put into, not another name for the source.
+local function target(path)
+  return path:find("^%.%.?$") and path .. "/" or path:find("/%.%.?$") and path .. "/" or path
+end
+
 --- `hgauto cp [HOST:]FROM [HOST:]TO`: a file or a whole directory, one way.
 -- @param args table from, to, user, resume, retry, newer, verify
 -- @param opts table global options
@@ -234,13 +239,14 @@ function M.cp(args, opts)
       hint = "hgauto cp i-0123:/hgwork/dist/ dist" }
   end
   args.host = from_host or to_host
-  return async.scope(function()
+  to = target(to_host and to or args.to)
+  return limited(opts, function()
     local s <close> = connect(args, opts)
     local o = {
       resume = args.resume or nil, retry = args.retry, newer = args.newer or nil,
       verify = args.verify and "sha256" or nil,
     }
-    local r = to_host and s:put(args.from, to, o) or s:get(from, args.to, o)
+    local r = to_host and s:put(args.from, to, o) or s:get(from, to, o)
     local left = #(r.skipped or {})
     require("hg.output").note(("%d file%s, %d bytes in %.1f s%s"):format(r.files,
       r.files == 1 and "" or "s", r.bytes, r.seconds,
