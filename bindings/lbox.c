@@ -281,11 +281,34 @@ static void read_disks(lua_State *L, struct hga_box_args *a)
 	a->disks = disks;
 }
 
+static void read_host_ports(lua_State *L, struct hga_box_args *a)
+{
+	uint16_t *ports =
+	    list_room(L, "host_ports", sizeof(*ports), &a->n_host_ports);
+	int list = lua_gettop(L) - 1;
+
+	if (a->n_host_ports > 32)
+		(void)lb_fail(L, HGA_USAGE, NULL, "box host_ports: at most 32");
+	for (size_t i = 1; i <= a->n_host_ports; i++) {
+		lua_Integer v;
+
+		lua_rawgeti(L, list, (lua_Integer)i);
+		v = lua_tointeger(L, -1); /* 0 for what is no number */
+		if (v < 1 || v > 65535)
+			(void)lb_fail(L, HGA_USAGE, NULL,
+			              "box host_ports: ports are numbers of 1 "
+			              "to 65535");
+		ports[i - 1] = (uint16_t)v;
+		lua_pop(L, 1);
+	}
+	a->host_ports = ports;
+}
+
 /* ---- start ---- */
 
 struct start_opts {
 	struct hga_box_args args;
-	int layers, files, users, ports, disks;
+	int layers, files, users, ports, disks, host_ports;
 };
 
 static const struct lb_opt start_defs[] = {
@@ -303,6 +326,9 @@ static const struct lb_opt start_defs[] = {
     {"users", LB_TABLE, offsetof(struct start_opts, users)},
     {"ports", LB_TABLE, offsetof(struct start_opts, ports)},
     {"disks", LB_TABLE, offsetof(struct start_opts, disks)},
+    {"redirect", LB_BOOL, offsetof(struct start_opts, args.redirect)},
+    {"dns", LB_CSTR, offsetof(struct start_opts, args.dns)},
+    {"host_ports", LB_TABLE, offsetof(struct start_opts, host_ports)},
     {NULL, LB_ANY, 0},
 };
 
@@ -346,6 +372,7 @@ static int l_start(lua_State *L)
 	read_files(L, &o.args);
 	read_users(L, &o.args);
 	read_disks(L, &o.args);
+	read_host_ports(L, &o.args);
 	rules = list_room(L, "ports", sizeof(*rules), &n);
 	o.args.n_rules = read_rules(L, rules, n);
 	o.args.rules = rules;
@@ -724,9 +751,11 @@ static int l_info(lua_State *L)
 	static const char *const states[] = {"new", "starting", "up", "ended"};
 	const struct hga_box_info *i = hga_box_get_info(check_box(L));
 
-	lua_createtable(L, 0, 5);
+	lua_createtable(L, 0, 6);
 	lua_pushstring(L, states[i->state]);
 	lua_setfield(L, -2, "state");
+	lua_pushstring(L, i->net ? "redirect" : "none");
+	lua_setfield(L, -2, "net");
 	lua_pushinteger(L, (lua_Integer)i->keeper);
 	lua_setfield(L, -2, "pid");
 	if (i->ssh_port != 0) {
@@ -744,7 +773,21 @@ static int l_info(lua_State *L)
 	return 1;
 }
 
-/// Other ports and listeners inside are not supported yet.
+/// Descriptor of a socket that listens inside, for hgauto.httpd's adopt.
+// @param name string "imds": where 169.254.169.254:80 leads
+static int l_listener(lua_State *L)
+{
+	struct hga_box *box = check_box(L);
+	struct hga_err err;
+	int fd = hga_box_listener(box, luaL_checkstring(L, 2), &err);
+
+	if (fd < 0)
+		return lb_raise(L, &err);
+	lua_pushinteger(L, fd);
+	return 1;
+}
+
+/// Connections to other ports inside are not supported yet.
 static int l_unsupported(lua_State *L)
 {
 	(void)check_box(L);
@@ -753,20 +796,13 @@ static int l_unsupported(lua_State *L)
 }
 
 static const luaL_Reg box_methods[] = {
-    {"exec", l_exec},
-    {"ports", l_ports},
-    {"poweroff", l_poweroff},
-    {"reboot", l_reboot},
-    {"kill", l_kill},
-    {"wait", l_wait},
-    {"info", l_info},
-    {"connect", l_unsupported},
-    {"attach", l_attach},
-    {"detach", l_detach},
-    {"listener", l_unsupported},
-    {"keep", l_keep},
-    {"close", l_close},
-    {NULL, NULL},
+    {"exec", l_exec},         {"ports", l_ports},
+    {"poweroff", l_poweroff}, {"reboot", l_reboot},
+    {"kill", l_kill},         {"wait", l_wait},
+    {"info", l_info},         {"connect", l_unsupported},
+    {"attach", l_attach},     {"detach", l_detach},
+    {"listener", l_listener}, {"keep", l_keep},
+    {"close", l_close},       {NULL, NULL},
 };
 
 static const luaL_Reg program_methods[] = {

@@ -42,6 +42,7 @@ struct hga_box {
 	struct hga_box_info info;
 	int ctl, life;           /* life: our end of the lifeline */
 	int keeper_fd, guest_fd; /* pidfds */
+	int imds;                /* listener made inside; -1: taken, none */
 	struct hga_watch ctl_w, keeper_w, guest_w;
 	bool keeper_gone;
 	bool killed; /* we asked for it */
@@ -319,6 +320,7 @@ static void close_all(struct hga_box *box)
 	close_fd(&box->ctl);
 	close_fd(&box->keeper_fd);
 	close_fd(&box->guest_fd);
+	close_fd(&box->imds); /* it would keep the namespace alive */
 }
 
 static void boot_error(struct hga_box *box, struct hga_err *err)
@@ -423,6 +425,7 @@ static void on_booted(struct hga_box *box, struct hga_box_rd *r)
 
 	box->info.state = HGA_BOX_UP;
 	box->info.ssh_port = hga_box_rd_u16(r);
+	box->info.net = hga_box_rd_u8(r) != 0;
 	while ((op = find_op(box, OP_START)) != NULL)
 		finish_op(op);
 }
@@ -465,6 +468,30 @@ static void on_error(struct hga_box *box, struct hga_box_in *in)
 	fail_op(op, &err);
 }
 
+static void on_listen(struct hga_box *box, struct hga_box_in *in)
+{
+	struct hga_box_text tag = hga_box_rd_text(&in->body);
+
+	if (in->n_fds != 1 || box->imds >= 0 || tag.n != 4 ||
+	    memcmp(tag.s, "imds", 4) != 0)
+		return; /* its descriptors are closed by the caller */
+	box->imds = in->fds[0];
+	in->n_fds = 0;
+}
+
+int hga_box_listener(struct hga_box *box, const char *name, struct hga_err *err)
+{
+	int fd = box->imds, r = hga_box_must_be_up(box, err);
+
+	if (r < 0)
+		return r;
+	if (strcmp(name, "imds") != 0 || fd < 0)
+		return hga_fail(err, HGA_NOTFOUND, 0, "NoListener",
+		                "the instance has no listener %.40s", name);
+	box->imds = -1;
+	return fd;
+}
+
 static void on_message(struct hga_box *box, struct hga_box_in *in)
 {
 	switch (in->type) {
@@ -480,6 +507,9 @@ static void on_message(struct hga_box *box, struct hga_box_in *in)
 		return;
 	case HGA_BOX_FAIL:
 		on_fail(box, &in->body);
+		return;
+	case HGA_BOX_LISTEN:
+		on_listen(box, in);
 		return;
 	case HGA_BOX_DOWN:
 		box->info.down = (enum hga_box_reason)hga_box_rd_u8(&in->body);
@@ -504,7 +534,7 @@ static void on_message(struct hga_box *box, struct hga_box_in *in)
 	case HGA_BOX_PORTS:
 	case HGA_BOX_POWER:
 	case HGA_BOX_SSH:
-	case HGA_BOX_LISTEN:
+	case HGA_BOX_NET:
 	case HGA_BOX_FD:
 	default:
 		/* nothing that we asked for */
@@ -559,6 +589,7 @@ struct hga_box *hga_box_new(struct hga_loop *loop, struct hga_err *err)
 	}
 	box->loop = loop;
 	box->ctl = box->life = box->keeper_fd = box->guest_fd = -1;
+	box->imds = -1;
 	box->out_end = &box->out;
 	box->ctl_w.fn = on_ctl;
 	box->keeper_w.fn = on_keeper;

@@ -68,13 +68,17 @@ struct hga_box_disk {
 struct hga_box_args {        /* borrowed during the start call only */
 	const char *program; /* path of hga_box_program */
 	const char *hostname;
-	const char *images_dir;    /* absolute, exists */
-	const char *const *layers; /* names below images_dir, top first */
-	size_t n_layers;           /* 1 to HGA_BOX_LAYERS */
-	const char *upper, *work;  /* relative to images_dir, exist */
-	const char *log;           /* appended to; NULL: discarded */
-	const char *address;       /* 127.x.y.z for SSH; NULL: none */
-	const char *private_ip;    /* NULL: none */
+	const char *images_dir;     /* absolute, exists */
+	const char *const *layers;  /* names below images_dir, top first */
+	size_t n_layers;            /* 1 to HGA_BOX_LAYERS */
+	const char *upper, *work;   /* relative to images_dir, exist */
+	const char *log;            /* appended to; NULL: discarded */
+	const char *address;        /* 127.x.y.z for SSH; NULL: none */
+	const char *private_ip;     /* NULL: none */
+	bool redirect;              /* outbound TCP and names; needs one */
+	const char *dns;            /* resolver, IPv4[:port]; NULL: none */
+	const uint16_t *host_ports; /* of our loopback, inside 172.31.0.1 */
+	size_t n_host_ports;        /* at most 32 */
 	const struct hga_box_file *files;
 	size_t n_files;
 	const struct hga_box_user *users;
@@ -100,6 +104,7 @@ struct hga_box_info {
 	int status;                 /* of waitpid for pid 1 */
 	pid_t keeper;
 	uint16_t ssh_port; /* 22, 2222, or 0: not listening */
+	bool net;          /* the redirect works (not without nf_tables) */
 };
 
 /* Start, rules or wait: which one is the function's business. */
@@ -132,6 +137,14 @@ int hga_box_start(struct hga_box *box, struct hga_box_op *op,
 const struct hga_box_info *hga_box_get_info(const struct hga_box *box);
 /* "off", "reboot", "crash", "killed", or "" while it runs. */
 const char *hga_box_reason_name(enum hga_box_reason reason);
+
+/*
+ * Hands out a socket that listens inside: "imds", where 169.254.169.254:80
+ * leads.  Returns the descriptor, the caller's; -HGA_NOTFOUND when there is
+ * none or it was taken.  While it is open it keeps the instance's network.
+ */
+int hga_box_listener(struct hga_box *box, const char *name,
+                     struct hga_err *err) HGA_MUST_USE;
 
 /* Replaces the inbound rules. */
 int hga_box_ports(struct hga_box *box, struct hga_box_op *op,

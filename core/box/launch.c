@@ -139,8 +139,14 @@ static int put_disk(struct hga_buf *b, const struct hga_box_disk *d,
 static int put_lists(struct hga_buf *b, const struct hga_box_args *a,
                      struct hga_err *err)
 {
+	char port[8];
 	int r = 0;
 
+	for (size_t i = 0; r == 0 && i < a->n_host_ports; i++) {
+		(void)snprintf(port, sizeof(port), "%u",
+		               (unsigned)a->host_ports[i]); /* fits */
+		r = put_record(b, HGA_BOX_TAG_HOST_PORT, port, err);
+	}
 	for (size_t i = 0; r == 0 && i < a->n_layers; i++)
 		r = put_record(b, HGA_BOX_TAG_LAYER, a->layers[i], err);
 	for (size_t i = 0; r == 0 && i < a->n_users; i++)
@@ -164,7 +170,11 @@ static int build_spec(struct hga_buf *b, const struct hga_box_args *a,
 	        0 ||
 	    (r = put_record(b, HGA_BOX_TAG_UPPER, a->upper, err)) < 0 ||
 	    (r = put_record(b, HGA_BOX_TAG_WORK, a->work, err)) < 0 ||
-	    (r = put_record(b, HGA_BOX_TAG_NET, "none", err)) < 0)
+	    (r = put_record(b, HGA_BOX_TAG_NET,
+	                    a->redirect ? "redirect" : "none", err)) < 0)
+		return r;
+	if (a->dns != NULL &&
+	    (r = put_record(b, HGA_BOX_TAG_DNS, a->dns, err)) < 0)
 		return r;
 	if (a->address != NULL &&
 	    (r = put_record(b, HGA_BOX_TAG_ADDRESS, a->address, err)) < 0)

@@ -60,9 +60,12 @@ enum hga_box_msg {
 	HGA_BOX_POWER,      /* u8 enum hga_box_power */
 	/* keeper -> agent */
 	HGA_BOX_SSH = 32, /* one connected socket */
+	/* agent -> keeper, before BOOTED: sockets made inside for TCP, name
+	 * queries by UDP and by TCP; not sent: there is no network */
+	HGA_BOX_NET,
 	/* to the daemon */
 	HGA_BOX_BORN = 64, /* pidfd of pid 1 */
-	HGA_BOX_BOOTED,    /* u16 port of SSH (0: not listening) */
+	HGA_BOX_BOOTED,    /* u16 port of SSH (0: not listening), u8 has net */
 	HGA_BOX_FAIL,      /* step, i32 errno, text */
 	HGA_BOX_LISTEN,    /* tag; one listening socket */
 	HGA_BOX_DOWN,      /* u8 enum hga_box_reason: an orderly end began */
@@ -95,12 +98,12 @@ enum hga_box_tag {
 	HGA_BOX_TAG_WORK,
 	HGA_BOX_TAG_ADDRESS,    /* dotted, 127.77.h.l */
 	HGA_BOX_TAG_PRIVATE_IP, /* dotted */
-	HGA_BOX_TAG_NET,        /* "none" */
-	HGA_BOX_TAG_DNS,
-	HGA_BOX_TAG_HOST_PORT,
-	HGA_BOX_TAG_FILE, /* u32 mode, owner, path, rest: data; repeated;
-	                     a path that ends in / is a directory */
-	HGA_BOX_TAG_USER, /* name, shell, groups (comma list); repeated */
+	HGA_BOX_TAG_NET,        /* "none", "redirect" */
+	HGA_BOX_TAG_DNS,        /* resolver: dotted[:port] */
+	HGA_BOX_TAG_HOST_PORT,  /* decimal; repeated */
+	HGA_BOX_TAG_FILE,       /* u32 mode, owner, path, rest: data; repeated;
+	                           a path that ends in / is a directory */
+	HGA_BOX_TAG_USER,       /* name, shell, groups (comma list); repeated */
 	HGA_BOX_TAG_DISK, /* path (absolute; empty: names of the root volume),
 	                     names (comma list, below /dev); repeated */
 	HGA_BOX_TAG_RULE, /* hga_box_rule; repeated */

@@ -107,6 +107,12 @@ local function arguments(opts)
       out[#out + 1] = tostring(opts[name])
     end
   end
+  if opts.net then
+    out[#out + 1] = "--net"
+  end
+  for _, port in ipairs(opts.host_port or {}) do
+    out[#out + 1] = "--host-port=" .. port
+  end
   if opts.api_only then
     out[#out + 1] = "--api-only"
   end

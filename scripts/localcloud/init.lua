@@ -180,7 +180,8 @@ local function add_machines(d, opts, s)
     delays[name] = opts.delays and opts.delays[name] or seconds
   end
   d.machines = machines.new { S = d.S, dir = d.dir, pool = network.pool(time.mono),
-    api_only = d.api_only, delays = delays, faults = d.faults,
+    api_only = d.api_only, delays = delays, faults = d.faults, host_ports = opts.host_ports,
+    net = opts.net or #(opts.host_ports or {}) > 0,
     spawn = function(fn)
       return s:spawn(guarded(fn))
     end,
@@ -251,6 +252,9 @@ end
 -- @param opts.page_size integer|nil default page size
 -- @param opts.idle number|nil seconds after which an unused daemon leaves
 -- @param opts.delays table|nil seconds per state in api-only mode
+-- @param opts.net boolean|nil instances reach the network through this host
+-- @param opts.host_ports integer[]|nil ports of the host's loopback that instances
+--   reach at 172.31.0.1
 -- @param opts.on_ready function(d)|nil called once everything listens
 -- @raise exists (Running) when another daemon has the directory
 -- @waits

@@ -17,6 +17,9 @@ local userdata = require "localcloud.userdata"
 
 local M = {}
 
+--- The resolver that machines ask.
+M.resolver = "169.254.169.253"
+
 --- State codes of the API.
 M.codes = { pending = 0, running = 16, ["shutting-down"] = 32, terminated = 48, stopping = 64,
   stopped = 80 }
@@ -50,6 +53,7 @@ Machines.__index = Machines
 -- @param opts.pool table public addresses
 -- @param opts.api_only boolean
 -- @param opts.delays table|nil seconds per state in api-only mode
+-- @param opts.host_ports integer[]|nil ports of the host that machines reach
 -- @param opts.spawn function(fn) starts a task that lives as long as the daemon
 -- @param opts.progress function(text) told of slow preparations
 -- @return Machines
@@ -169,7 +173,7 @@ local function plan_of(self, instance, first)
   local image = images.of_instance(self.S, instance)
   return userdata.plan { text = instance.user_data and crypto.unbase64(instance.user_data),
     first = first, user = image.user, public_key = instance.public_key,
-    private_ip = instance.private_ip,
+    private_ip = instance.private_ip, dns = self.net and M.resolver or nil,
     make_host_key = make_host_key(userdata.hostname(instance.private_ip)) }, image
 end
 
@@ -221,7 +225,9 @@ local function start_box(self, instance, run, stack, plan)
     local ok, b = pcall(box.start, { name = instance.id, hostname = plan.hostname,
       layers = stack, images_dir = self.dir .. "/images",
       dir = ("%s/instances/%s"):format(self.dir, instance.id), address = run.address,
-      private_ip = instance.private_ip, net = "none", files = plan.files,
+      private_ip = instance.private_ip, net = self.net and "redirect" or "none",
+      host_ports = self.host_ports,
+      files = plan.files,
       users = table.move(plan.users, 1, #plan.users, 2,
         { { name = image.user, shell = "/bin/bash" } }), disks = run.disks,
       ports = self:rules(instance) })
@@ -293,6 +299,12 @@ local function announce(self, instance, plan)
   end
 end
 
+local function warn_net(self, instance, b)
+  if self.net and b:info().net == "none" then
+    self:say(instance, "hgauto: this kernel has no nf_tables: the machine has no network")
+  end
+end
+
 local function note_ssh_port(instance, b)
   local port = b:info().ssh_port
   instance.tags["hgauto:ssh-port"] = port and port ~= 22 and tostring(port) or nil
@@ -328,6 +340,7 @@ local function power_on(self, instance, run)
   fs.mkdir(("%s/instances/%s"):format(self.dir, instance.id), { parents = true })
   local b <close> = start_box(self, instance, run, stack, plan)
   announce(self, instance, plan)
+  warn_net(self, instance, b)
   run_boot(self, instance, b, plan)
   run.box = b
   instance.public_ip, instance.configured = run.address, true

@@ -476,6 +476,7 @@ static bool on_message(struct agent *a, enum hga_box_power *end)
 		            "this version does not support it");
 		break;
 	case HGA_BOX_PORTS:
+	case HGA_BOX_NET:
 	case HGA_BOX_BORN:
 	case HGA_BOX_BOOTED:
 	case HGA_BOX_FAIL:

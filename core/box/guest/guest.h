@@ -38,7 +38,8 @@ bool text_copy(char *dst, size_t size, struct hga_box_text t);
 
 enum {
 	SPEC_FILES = 256,
-	SPEC_USERS = 16
+	SPEC_USERS = 16,
+	SPEC_PORTS = 32
 };
 
 struct spec_file {
@@ -72,6 +73,11 @@ struct spec { /* texts of files and users borrow the parsed bytes */
 	size_t n_layers;
 	char upper[512], work[512];
 	uint32_t address, private_ip; /* host order; 0: none */
+	bool redirect;                /* net.h; else lo only */
+	uint32_t dns;                 /* host order; 0: no resolver */
+	uint16_t dns_port;
+	uint16_t host_port[SPEC_PORTS]; /* of the host's loopback */
+	size_t n_host_ports;
 	struct spec_file files[SPEC_FILES];
 	size_t n_files;
 	struct spec_user users[SPEC_USERS];

@@ -4,7 +4,7 @@
  * guards the life of pid 1: when the lifeline or the control socket ends,
  * pid 1 is killed, and with it everything inside.
  */
-#include "box/guest/guest.h"
+#include "box/guest/net.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -30,6 +30,7 @@ struct keeper {
 	pid_t pid;
 	int listener;  /* -1: no rule admits SSH */
 	uint16_t port; /* of SSH; 0: not listening */
+	int net;       /* of proxy.c, to poll; -1: there is no network */
 	uint32_t address;
 	struct rules rules;
 	struct disk disks[HGA_BOX_DISKS]; /* names empty: a free slot */
@@ -342,6 +343,7 @@ static bool on_daemon(struct keeper *k)
 		good = on_power(k, &in);
 		break;
 	case HGA_BOX_SSH:
+	case HGA_BOX_NET:
 	case HGA_BOX_BORN:
 	case HGA_BOX_BOOTED:
 	case HGA_BOX_FAIL:
@@ -367,9 +369,26 @@ static bool on_daemon(struct keeper *k)
 	return good;
 }
 
+/* The sockets of the instance's network. */
+static void on_net(struct keeper *k, struct hga_box_in *in)
+{
+	struct net_socks s;
+
+	if (in->n_fds != 3 || k->net >= 0)
+		return;
+	s = (struct net_socks){.tcp = in->fds[0],
+	                       .dns_udp = in->fds[1],
+	                       .dns_tcp = in->fds[2],
+	                       .imds = -1};
+	in->n_fds = 0;
+	k->net = proxy_open(&spec, &s);
+	if (k->net < 0)
+		say("hgauto-box: network: %s", strerror(errno));
+}
+
 static void on_booted(struct keeper *k)
 {
-	uint8_t room[2];
+	uint8_t room[3];
 	struct hga_box_wr w = {room, 0, sizeof(room), false};
 
 	k->booted = true;
@@ -378,6 +397,7 @@ static void on_booted(struct keeper *k)
 		k->port = 0;
 	}
 	hga_box_wr_u16(&w, k->port);
+	hga_box_wr_u8(&w, k->net >= 0);
 	tell(HGA_BOX_BOOTED, 0, w.p, w.n);
 }
 
@@ -390,6 +410,8 @@ static bool on_agent(struct keeper *k)
 		return false;
 	if (in.type == HGA_BOX_BOOTED) {
 		on_booted(k);
+	} else if (in.type == HGA_BOX_NET) {
+		on_net(k, &in);
 	} else if (in.type >= HGA_BOX_FAIL) {
 		settle_disks(k, in.type, in.id);
 		(void)hga_box_send(HGA_BOX_FD_CTL, in.type, in.id, in.body.p,
@@ -407,6 +429,7 @@ enum {
 	W_CTL,
 	W_AGENT,
 	W_LISTEN,
+	W_NET,
 	W_N
 };
 
@@ -428,11 +451,13 @@ static void arm(const struct keeper *k, struct pollfd p[W_N])
 	p[W_LISTEN] = (struct pollfd){
 	    .fd = k->booted && !k->agent_full ? k->listener : -1,
 	    .events = POLLIN};
+	p[W_NET] = (struct pollfd){.fd = k->net, .events = POLLIN};
 	if (k->dying) { /* only its end counts */
 		p[W_LIFE].fd = -1;
 		p[W_CTL].fd = -1;
 		p[W_AGENT].fd = -1;
 		p[W_LISTEN].fd = -1;
+		p[W_NET].fd = -1;
 	}
 }
 
@@ -442,7 +467,7 @@ static bool turn(struct keeper *k)
 	struct pollfd p[W_N];
 
 	arm(k, p);
-	if (poll(p, W_N, -1) < 0)
+	if (poll(p, W_N, k->net < 0 || k->dying ? -1 : proxy_wait()) < 0)
 		return true; /* EINTR; the descriptors are valid */
 	if (p[W_PID].revents != 0)
 		return false;
@@ -450,6 +475,8 @@ static bool turn(struct keeper *k)
 		kill_guest(k);
 		return true;
 	}
+	if (p[W_NET].revents != 0)
+		proxy_turn();
 	if (p[W_CTL].revents & POLLOUT)
 		k->ctl_full = false;
 	if (p[W_AGENT].revents & POLLOUT)
@@ -516,6 +543,38 @@ static void forget_spec(void)
 	(void)munmap(spec_map, spec_size); /* cannot fail */
 }
 
+/* The sockets go to those who use them; here none stays open. */
+static int send_net(struct net_socks *s)
+{
+	int fds[3] = {s->tcp, s->dns_udp, s->dns_tcp};
+	uint8_t room[16];
+	struct hga_box_wr w = {room, 0, sizeof(room), false};
+	int r;
+
+	hga_box_wr_text(&w, "imds", 4);
+	r = hga_box_send(HGA_BOX_FD_CTL, HGA_BOX_NET, 0, NULL, 0, fds, 3);
+	if (r == 0)
+		r = hga_box_send(HGA_BOX_FD_CTL, HGA_BOX_LISTEN, 0, w.p, w.n,
+		                 &s->imds, 1);
+	for (int i = 0; i < 3; i++)
+		(void)close(fds[i]); /* the keeper has it */
+	(void)close(s->imds);        /* the daemon has it */
+	return r;
+}
+
+static int make_net(struct fault *f)
+{
+	struct net_socks s;
+
+	if (!spec.redirect)
+		return guest_net_none(spec.private_ip, f);
+	if (guest_net_redirect(spec.private_ip, &s, f) < 0)
+		return -1;
+	if (s.tcp >= 0 && send_net(&s) < 0)
+		return fault_set(f, "net", errno, "hand over the sockets");
+	return 0;
+}
+
 static int make_guest(struct fault *f)
 {
 	if (root_enter(&spec, f) < 0)
@@ -528,7 +587,7 @@ static int make_guest(struct fault *f)
 	for (size_t i = 0; i < spec.n_disks; i++)
 		if (disk_nodes(&spec.disks[i], f) < 0)
 			return -1;
-	if (guest_net_none(spec.private_ip, f) < 0)
+	if (make_net(f) < 0)
 		return -1;
 	return root_shims(f);
 }
@@ -571,6 +630,7 @@ static int start_guest(struct keeper *k, struct fault *f)
 	int pair[2];
 
 	k->listener = -1;
+	k->net = -1;
 	k->address = spec.address;
 	k->rules = spec.rules;
 	if (set_listener(k) < 0)

@@ -170,9 +170,45 @@ static bool hostname_ok(const char *s)
 	return n > 0 && s[n] == '\0' && s[0] != '-' && s[0] != '.';
 }
 
-static bool net_ok(struct hga_box_text t)
+static bool set_net(struct spec *s, struct hga_box_text t)
 {
-	return t.n == 4 && memcmp(t.s, "none", 4) == 0;
+	s->redirect = t.n == 8 && memcmp(t.s, "redirect", 8) == 0;
+	return s->redirect || (t.n == 4 && memcmp(t.s, "none", 4) == 0);
+}
+
+/* 1 to 65535 in decimal digits. */
+static bool port_of(const char *s, size_t n, uint16_t *out)
+{
+	uint32_t v = 0;
+
+	for (size_t i = 0; i < n && v <= 65535; i++) {
+		if (s[i] < '0' || s[i] > '9')
+			return false;
+		v = v * 10 + (uint32_t)(s[i] - '0');
+	}
+	*out = (uint16_t)v;
+	return n > 0 && v > 0 && v <= 65535;
+}
+
+/* ADDRESS or ADDRESS:PORT. */
+static bool set_dns(struct spec *s, struct hga_box_text t)
+{
+	const char *colon = t.n > 0 ? memchr(t.s, ':', t.n) : NULL;
+	struct hga_box_text ip = {t.s, colon ? (size_t)(colon - t.s) : t.n};
+
+	s->dns_port = 53;
+	return address(ip, &s->dns) &&
+	       (colon == NULL ||
+	        port_of(colon + 1, t.n - ip.n - 1, &s->dns_port));
+}
+
+static bool add_host_port(struct spec *s, struct hga_box_text t)
+{
+	if (s->n_host_ports == SPEC_PORTS ||
+	    !port_of(t.s, t.n, &s->host_port[s->n_host_ports]))
+		return false;
+	s->n_host_ports++;
+	return true;
 }
 
 enum verdict {
@@ -215,7 +251,11 @@ static enum verdict record(struct spec *s, unsigned tag, struct hga_box_rd *r)
 	case HGA_BOX_TAG_PRIVATE_IP:
 		return address(t, &s->private_ip) ? GOOD : BAD;
 	case HGA_BOX_TAG_NET:
-		return net_ok(t) ? GOOD : UNSUPPORTED;
+		return set_net(s, t) ? GOOD : UNSUPPORTED;
+	case HGA_BOX_TAG_DNS:
+		return set_dns(s, t) ? GOOD : BAD;
+	case HGA_BOX_TAG_HOST_PORT:
+		return add_host_port(s, t) ? GOOD : BAD;
 	case HGA_BOX_TAG_FILE:
 		return add_file(s, r) ? GOOD : BAD;
 	case HGA_BOX_TAG_USER:
@@ -224,8 +264,6 @@ static enum verdict record(struct spec *s, unsigned tag, struct hga_box_rd *r)
 		return add_rule(s, r) ? GOOD : BAD;
 	case HGA_BOX_TAG_DISK:
 		return add_disk(s, r) ? GOOD : BAD;
-	case HGA_BOX_TAG_DNS:
-	case HGA_BOX_TAG_HOST_PORT:
 	case HGA_BOX_TAG_CGROUP:
 	case HGA_BOX_TAG_LIMITS:
 	case HGA_BOX_TAG_IDMAP:
@@ -271,6 +309,8 @@ int spec_parse(const uint8_t *p, size_t n, struct spec *out, struct fault *f)
 	if (out->hostname[0] == '\0' || out->images_dir[0] == '\0' ||
 	    out->n_layers == 0 || out->upper[0] == '\0' || out->work[0] == '\0')
 		return fault_set(f, "spec", 0, "a required record is missing");
+	if (out->redirect && out->private_ip == 0)
+		return fault_set(f, "spec", 0, "a network needs an address");
 	return 0;
 }
 

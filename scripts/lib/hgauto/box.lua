@@ -33,18 +33,28 @@ local function relative(dir, images)
   return ("../%s/%s"):format(basename(dirname(dir)), basename(dir))
 end
 
-local UNSUPPORTED = { host_ports = "host ports", limits = "limits" }
+local NETS = { none = true, redirect = true }
 
 local function check_supported(opts)
-  if opts.net ~= nil and opts.net ~= "none" then
-    fail { kind = "io", code = "Unsupported",
-      message = ("box.start: network %s is not supported yet, only none"):format(
+  if opts.net ~= nil and not NETS[opts.net] then
+    fail { kind = "usage",
+      message = ("box.start: network %s is neither none nor redirect"):format(
         tostring(opts.net)) }
+  elseif opts.net == "redirect" and not opts.private_ip then
+    fail { kind = "usage", message = "box.start: the network redirect needs a private_ip" }
+  elseif opts.limits ~= nil and next(opts.limits) ~= nil then
+    fail { kind = "io", code = "Unsupported",
+      message = "box.start: limits are not supported yet" }
   end
-  for name, what in pairs(UNSUPPORTED) do
-    if opts[name] ~= nil and next(opts[name]) ~= nil then
-      fail { kind = "io", code = "Unsupported",
-        message = ("box.start: %s are not supported yet"):format(what) }
+end
+
+-- The host's first IPv4 resolver.
+local function resolver()
+  local ok, text = pcall(fs.read, "/etc/resolv.conf")
+  for line in (ok and text or ""):gmatch("[^\n]+") do
+    local ip = line:match("^%s*nameserver%s+(%d+%.%d+%.%d+%.%d+)%s*$")
+    if ip then
+      return ip
     end
   end
 end
@@ -60,8 +70,8 @@ local function users_of(list)
   return out
 end
 
-local OURS = { name = true, dir = true, net = true, host_ports = true,
-  limits = true, users = true, images_dir = true }
+local OURS = { name = true, dir = true, net = true, limits = true, users = true,
+  images_dir = true }
 
 -- Options of the core: what it knows passes through, so that it can name a
 -- misspelt one.
@@ -72,6 +82,9 @@ local function core_options(opts)
   local o = { images_dir = images, upper = place .. "/u", work = place .. "/w",
     log = dir .. "/box.log", hostname = opts.name, users = users_of(opts.users),
     program = core.program(dirname(images)) }
+  if opts.net == "redirect" then
+    o.redirect, o.dns = true, resolver()
+  end
   for k, v in pairs(opts) do
     if not OURS[k] then
       o[k] = v
@@ -105,7 +118,12 @@ end
 -- @param opts.layers string[] layer names, top first
 -- @param opts.address string 127.x.y.z, optional
 -- @param opts.private_ip string address on lo inside, optional
--- @param opts.net string only "none"
+-- @param opts.net string "none" (default) or "redirect": TCP over IPv4 and names
+--   reach what the host reaches, without the host itself; needs a private_ip.
+--   A kernel without nf_tables gives "none": see info().net
+-- @param opts.dns string resolver ADDRESS[:PORT], default the host's first one
+-- @param opts.host_ports integer[] ports of the host's loopback that the instance
+--   reaches at 172.31.0.1
 -- @param opts.files table[] {path=, mode=420, owner="root", data=}; a path
 --   that ends in / makes a directory
 -- @param opts.users table[] {name=, shell=, groups=}: added if missing

@@ -43,6 +43,9 @@ local UP_ARGS = {
     help = "how long a Describe by id waits for a change of state [default: 2]" },
   arg.integer { name = "page-size", min = 1, max = 1000,
     help = "items per page without MaxResults" },
+  arg.flag { name = "net", help = "instances reach the network (TCP, names) through this host" },
+  arg.integer { name = "host-port", min = 1, max = 65535, multiple = true, metavar = "PORT",
+    help = "port of this host's loopback that instances reach at 172.31.0.1 (repeatable)" },
   arg.duration { name = "idle", help = "leave after so long without use [default: 15m]" },
   arg.path { name = "local-path", metavar = "DIR",
     help = "keep images and instances there instead of in the state directory" },
@@ -74,7 +77,7 @@ end
 local function foreground(args, state)
   require("localcloud").run { state = state, listen = args.listen, api_only = args.api_only,
     hold = args.hold, page_size = args.page_size, idle = args.idle, delays = delays(args.delays),
-    on_ready = function(d)
+    host_ports = args.host_port, net = args.net, on_ready = function(d)
       note(("hgauto: local cloud %s%s, pid %d"):format(d.endpoint,
         d.api_only and " (api only)" or "", require("hgauto.host").pid()))
     end }
@@ -93,7 +96,7 @@ command { name = "up", help = "start the local cloud", args = UP_ARGS,
     local running = client().status { state = state }
     local c = client().ensure { state = state, listen = args.listen,
       api_only = args.api_only or nil, hold = args.hold, page_size = args.page_size,
-      idle = args.idle, delays = args.delays }
+      idle = args.idle, delays = args.delays, host_port = args.host_port, net = args.net }
     if running then
       note "the local cloud runs already"
     end
