@@ -517,6 +517,38 @@ static int l_pfx(lua_State *L)
 	return 1;
 }
 
+/// Certificate and key of a PKCS#12.
+// @param pfx string|secret its bytes
+// @param password string|secret
+// @return {cert=string, key=secret} PEM texts
+// @raise usage (Certificate) damaged, or another password
+static int l_pfx_read(lua_State *L)
+{
+	struct hga_str pfx, password;
+	struct hga_buf cert, key;
+	struct hga_err err;
+	int r;
+
+	if (!lb_tosecret(L, 1, &pfx) || !lb_tosecret(L, 2, &password))
+		return lb_usage(L, 1, "bytes and password expected");
+	hga_buf_init(&cert, 65536);
+	hga_buf_init(&key, 65536);
+	r = hga_cert_pfx_read(pfx, password.s, &cert, &key, &err);
+	if (r < 0) {
+		hga_buf_release(&cert);
+		hga_buf_release_secret(&key);
+		return lb_raise(L, &err);
+	}
+	lua_createtable(L, 0, 2);
+	lb_pushbuf(L, &cert);
+	lua_setfield(L, -2, "cert");
+	lb_pushbuf_secret(L, &key);
+	lb_pushsecret(L, lb_checkstr(L, -1));
+	lua_setfield(L, -3, "key");
+	lua_pop(L, 1);
+	return 1;
+}
+
 static const luaL_Reg crypto_fns[] = {{"sha256", l_sha256},
                                       {"sha1", l_sha1},
                                       {"md5", l_md5},
@@ -533,6 +565,7 @@ static const luaL_Reg crypto_fns[] = {{"sha256", l_sha256},
                                       {"certificate", l_certificate},
                                       {"certificate_pin", l_certificate_pin},
                                       {"pfx", l_pfx},
+                                      {"pfx_read", l_pfx_read},
                                       {"keypair", l_keypair},
                                       {"load_private", l_load_private},
                                       {"parse_private", l_parse_private},

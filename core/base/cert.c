@@ -226,3 +226,50 @@ int hga_cert_pfx(struct hga_str cert, struct hga_str key, const char *password,
 	EVP_PKEY_free(k);
 	return r;
 }
+
+static int write_pem(X509 *x, EVP_PKEY *k, struct hga_buf *cert,
+                     struct hga_buf *key, struct hga_err *err)
+{
+	BIO *c = BIO_new(BIO_s_mem()), *b = BIO_new(BIO_s_mem());
+	char *cp = NULL, *kp = NULL;
+	long cn = 0, kn = 0;
+	int r;
+
+	if (c != NULL && b != NULL && PEM_write_bio_X509(c, x) == 1 &&
+	    PEM_write_bio_PrivateKey(b, k, NULL, NULL, 0, NULL, NULL) == 1) {
+		cn = BIO_get_mem_data(c, &cp);
+		kn = BIO_get_mem_data(b, &kp);
+	}
+	r = cn <= 0 || kn <= 0 ? failed(err, "write PEM")
+	                       : hga_buf_add(cert, cp, (size_t)cn, err);
+	if (r == 0)
+		r = hga_buf_add(key, kp, (size_t)kn, err);
+	BIO_free(c);
+	BIO_free(b);
+	return r;
+}
+
+int hga_cert_pfx_read(struct hga_str pfx, const char *password,
+                      struct hga_buf *cert, struct hga_buf *key,
+                      struct hga_err *err)
+{
+	const unsigned char *at = (const unsigned char *)pfx.s;
+	PKCS12 *p = pfx.n <= 65536 ? d2i_PKCS12(NULL, &at, (long)pfx.n) : NULL;
+	X509 *x = NULL;
+	EVP_PKEY *k = NULL;
+	int r;
+
+	if (p == NULL || PKCS12_parse(p, password, &k, &x, NULL) != 1 ||
+	    x == NULL || k == NULL) {
+		ERR_clear_error();
+		r = hga_fail(err, HGA_USAGE, 0, "Certificate",
+		             "not a PKCS#12 of a certificate and its key, or "
+		             "another password");
+	} else {
+		r = write_pem(x, k, cert, key, err);
+	}
+	PKCS12_free(p);
+	X509_free(x);
+	EVP_PKEY_free(k);
+	return r;
+}

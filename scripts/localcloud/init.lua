@@ -172,7 +172,7 @@ local function new_daemon(opts, st, dir)
   return d
 end
 
-local DELAYS = { pending = 0.05, stopping = 0.05, ["shutting-down"] = 0.05 }
+local DELAYS = { pending = 0.05, stopping = 0.05, ["shutting-down"] = 0.05, windows = 1 }
 
 local function add_machines(d, opts, s)
   local delays = {}
@@ -251,7 +251,8 @@ end
 -- @param opts.hold number|nil seconds a Describe waits for a change, default 2
 -- @param opts.page_size integer|nil default page size
 -- @param opts.idle number|nil seconds after which an unused daemon leaves
--- @param opts.delays table|nil seconds per state in api-only mode
+-- @param opts.delays table|nil seconds per state in api-only mode, and "windows": seconds from
+--   running to ready of a simulated Windows, default 1
 -- @param opts.net boolean|nil instances reach the network through this host
 -- @param opts.host_ports integer[]|nil ports of the host's loopback that instances
 --   reach at 172.31.0.1

@@ -358,6 +358,40 @@ local function power_on(self, instance, run)
   return ended.reason
 end
 
+local function is_windows(self, instance)
+  return images.of_instance(self.S, instance).platform == "windows"
+end
+
+-- One power-on of a simulated Windows: an endpoint stands for the machine.
+local function windows_on(self, instance, run)
+  start_faults(self, instance)
+  async.sleep(self.delays.pending)
+  run.address = run.address or self.pool:take()
+    or errors.raise("InsufficientAddressCapacity", "no public address is free")
+  local root = ("%s/instances/%s/c"):format(self.dir, instance.id)
+  local sim <close> = require("localcloud.winmachine").start({
+    root = root, address = run.address, boot = self.delays.windows,
+    user_data = instance.user_data and crypto.unbase64(instance.user_data),
+    say = function(text)
+      self:say(instance, text)
+    end,
+    rules = function()
+      return self:rules(instance)
+    end,
+  }, self.spawn)
+  instance.tags["hgauto:simulated"] = "windows"
+  run.box = sim
+  instance.public_ip, instance.configured = run.address, true
+  settle(self, instance, "running")
+  death_fault(self, instance, function()
+    sim:kill()
+  end)
+  local how = sim:wait()
+  run.box = nil
+  self:say(instance, ("hgauto: machine ended: %s"):format(how))
+  return how == "killed" and "crash" or how
+end
+
 -- The same without a machine: waits until somebody wants another state.
 local function pretend(self, instance, run)
   async.sleep(self.delays.pending)
@@ -390,7 +424,7 @@ local function outcome(instance, run, ended)
 end
 
 local function live(self, instance, run)
-  local once = self.api_only and pretend or power_on
+  local once = self.api_only and pretend or is_windows(self, instance) and windows_on or power_on
   local ended
   repeat
     ended = once(self, instance, run)

@@ -12,7 +12,10 @@ function M.path(root, windows)
   if not root or not rest or rest:find("..", 1, true) then
     error("not simulated: path " .. windows, 0)
   end
-  return root .. "/" .. rest:lower()
+  -- Made by a build, a file keeps the case of its name.
+  local dir, last = rest:match("^(.-)([^/]*)$")
+  local exact = ("%s/%s%s"):format(root, dir:lower(), last)
+  return fs.exists(exact) and exact or root .. "/" .. rest:lower()
 end
 
 --- upload.ps1

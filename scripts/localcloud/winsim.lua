@@ -315,7 +315,7 @@ end
 local function run_pipeline(ep, pipe, spec)
   local cmd = spec.PowerShell.Cmds[1]
   local script, params, token = unwrap(cmd)
-  pipe.script, pipe.params, pipe.root = script, params, ep.root
+  pipe.script, pipe.params, pipe.root, pipe.machine = script, params, ep.root, ep.machine
   pipe:state_running()
   if not spec.NoInput then
     pipe.input_done:wait()
@@ -723,12 +723,13 @@ M.builtin = {
 -- @param opts.host string|nil default 127.0.0.1
 -- @param opts.port integer|nil default: any
 -- @param opts.fault function|nil (action, request) -> name of a fault, or "handled"
+-- @param opts.machine table|nil what rules that change the machine use
 -- @return endpoint with port, counts {requests, credentials, shells, commands}, shells, close
 function M.open(opts)
   local ep = {
     user = opts.user or "Administrator", password = opts.password, root = opts.root, shells = {},
     rules = {}, counts = { requests = 0, credentials = 0, shells = 0, commands = 0 },
-    fault = opts.fault,
+    fault = opts.fault, machine = opts.machine,
   }
   for _, list in ipairs { opts.rules or {}, M.builtin } do
     table.move(list, 1, #list, #ep.rules + 1, ep.rules)

@@ -69,7 +69,7 @@ end
 -- @raise protocol the bytes differ
 -- @waits
 function M.fetch(m, remote, dir)
-  local name = remote:match("[^/]+$")
+  local name = remote:match("[^/\\]+$")
   local there = m:sha256(remote)
   fs.mkdir(dir, { parents = true, mode = 493 })
   local path = dir .. "/" .. name

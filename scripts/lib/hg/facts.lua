@@ -26,6 +26,18 @@ M.images = {
   },
 }
 
+for _, year in ipairs { "2019", "2022", "2025" } do
+  M.images["windows" .. year] = {
+    owner = "801119661308", pattern = ("Windows_Server-%s-English-Full-Base-*"):format(year),
+    strict = ("^Windows_Server%%-%s%%-English%%-Full%%-Base%%-[%%d.]+$"):format(year),
+    ssm = ("/aws/service/ami-windows-latest/Windows_Server-%s-English-Full-Base"):format(year),
+    user = "Administrator", os = "windows", release = "Windows Server " .. year,
+  }
+end
+
+--- The base image of Windows tasks unless told otherwise.
+M.default_windows = "windows2022"
+
 --- The base image of Linux tasks unless told otherwise.
 M.default_image = "debian13"
 
@@ -68,6 +80,14 @@ M.artifacts = {
   wheel = "^mercurial%-([%w.+!_]+)%-cp%d+%-cp%d+%-%w*linux_[%d_]*x86_64%.whl$",
   sdist = "^mercurial%-([%w.+!_]+)%.tar%.gz$",
   deb = "^mercurial_([%w.+~]+)_%w+%.deb$",
+}
+
+--- File names of what Windows machines build: by kind, made from the build's values.
+-- The capture is the version.
+M.windows_artifacts = {
+  wheel = "^mercurial%-([%w.+!_]+)%-cp%d+%-cp%d+%-win[%w_]*%.whl$",
+  inno = "^Mercurial%-([%w.+_]+)%-x%d+%.exe$",
+  wix = "^mercurial%-([%w.+_]+)%-x%d+%.msi$",
 }
 
 --- Answers with the caller's public address as text.

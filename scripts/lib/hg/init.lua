@@ -7,6 +7,7 @@ local M = {}
 
 local LAZY = {
   arg = true, machines = true, facts = true, mercurial = true, artifacts = true, linux = true,
+  windows = true,
   network = true, keys = true, images = true, ledger = true, gc = true, tasks = true, pp = true,
   session = true, output = true, prices = true, resources = true,
   cost = true, events = true, runs = true, testrun = true,

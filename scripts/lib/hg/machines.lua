@@ -14,4 +14,14 @@ function M.linux(o)
   return require("hg.machines.linux").new(o)
 end
 
+--- A temporary Windows machine, armed and trusted.
+-- @param o table os= instance_type= max_age= label= base_image= allow_cidr= subnet= root_gb=
+-- @return table machine (hg.machines.windows)
+-- @raise what launching or logging in raises; nothing is left then
+-- @waits
+-- @example local m <close> = hg.machines.windows { os = "windows2022" }
+function M.windows(o)
+  return require("hg.machines.windows").new(o)
+end
+
 return M

@@ -560,6 +560,13 @@ local function remote_hg(m, args, o)
   })
 end
 
+-- Nodes there of a revision set; machines that run no commands of ours ask themselves.
+local function nodes_there(m, revset)
+  local r = m.hg_nodes and m:hg_nodes(revset)
+    or remote_hg(m, { "log", "-r", revset, "-T", "{node}\n" })
+  return r.out
+end
+
 local function lines(text)
   local list = {}
   for line in text:gmatch("[^\n]+") do
@@ -598,7 +605,7 @@ local function samples(source)
 end
 
 local function bases(m, source)
-  local there = lines(remote_hg(m, { "log", "-r", "head()", "-T", "{node}\n" }).out)
+  local there = lines(nodes_there(m, "head()"))
   if #there == 0 then
     return {}
   end
@@ -613,9 +620,7 @@ local function bases(m, source)
     for _, node in ipairs(samples(source)) do
       terms[#terms + 1] = ("present(%s)"):format(node)
     end
-    local r = remote_hg(m, { "log", "-r", ("heads(%s)"):format(table.concat(terms, "+")), "-T",
-      "{node}\n" })
-    for _, node in ipairs(lines(r.out)) do
+    for _, node in ipairs(lines(nodes_there(m, ("heads(%s)"):format(table.concat(terms, "+"))))) do
       list[#list + 1] = node
     end
   end
@@ -644,8 +649,12 @@ local function send_dirty(m, source)
   if r.out:match("%S") then
     local path = m.src .. "/.hg/hgauto.patch"
     m:write(path, r.out)
-    remote_hg(m, { "import", "--no-commit", "-q", path })
-    m:remove(path)
+    if m.hg_import then
+      m:hg_import(path)
+    else
+      remote_hg(m, { "import", "--no-commit", "-q", path })
+      m:remove(path)
+    end
   end
   local n = #split0(run_hg(source.hg, { "-R", source.repo, "status", "-un0" }, {}).out)
   if n > 0 then
@@ -672,7 +681,7 @@ function M.sync(m, source)
       m:put(file, there)
     end
     -- One script, since each start of hg there costs as much as small bundles.
-    local r = m:script("sync", { source.node, there },
+    local r = m:script(m.sync_script or "sync", { source.node, there },
       { cwd = m.src, quiet = true, timeout = 1800 })
     local at, changed = r.out:match("(%x+)(%+?)\n$")
     if at ~= source.node then

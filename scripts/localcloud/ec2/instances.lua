@@ -287,11 +287,7 @@ local function check_image(c, image)
   elseif image.unreal and not c.d.api_only then
     errors.raise("UnsupportedOperation", "hgauto local cloud: ec2:RunInstances parameter ImageId"
       .. " of %s is not emulated: it was made with --api-only and has no data", image.id)
-  elseif image.base or c.d.api_only then
-    return
   end
-  errors.raise("UnsupportedOperation", "hgauto local cloud: ec2:RunInstances parameter ImageId"
-    .. " of %s is not emulated: it is a Windows image", image.name)
 end
 
 local NO_TIER = "This host cannot start local instances (%s). Here only the API can be emulated"
@@ -450,7 +446,9 @@ local function check_launch(c, p)
   l.profile = profiles.of_launch(c.S, p.IamInstanceProfile)
   userdata.check(p.UserData)
   l.count = check_limit(c, p)
-  check_host(c)
+  if l.image.platform ~= "windows" then -- an endpoint stands for those, no box
+    check_host(c)
+  end
   return l
 end
 

@@ -2,6 +2,7 @@
 
 local describe = require "localcloud.ec2.describe"
 local errors = require "localcloud.errors"
+local images = require "localcloud.ec2.images"
 local instances = require "localcloud.ec2.instances"
 local state = require "localcloud.state"
 
@@ -94,7 +95,11 @@ ops.StartInstances = {
         errors.raise("IncorrectInstanceState", "The instance '%s' is being imaged.", instance.id)
       end
     end
-    instances.check_host(c)
+    for _, instance in ipairs(list) do
+      if images.of_instance(c.S, instance).platform ~= "windows" then
+        instances.check_host(c)
+      end
+    end
     c:checked()
     local m = c.d.machines
     return { StartingInstances = transition(c, list, { stopped = true }, function(instance)

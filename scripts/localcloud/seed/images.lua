@@ -31,4 +31,8 @@ return {
     release = "windows2019", user = "Administrator", root = "/dev/sda1", platform = "windows",
     description = "Microsoft Windows Server 2019 with Desktop Experience", size = 30,
     made = "2025-03-12T08:00:00Z" },
+  { name = "Windows_Server-2022-English-Full-Base-2025.03.12", owner = WINDOWS, alias = "amazon",
+    release = "windows2022", user = "Administrator", root = "/dev/sda1", platform = "windows",
+    description = "Microsoft Windows Server 2022 Full Locale English", size = 30,
+    made = "2025-03-12T08:10:00Z" },
 }

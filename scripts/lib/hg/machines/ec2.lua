@@ -52,7 +52,7 @@ local function launch_params(o, expires)
   return {
     ImageId = o.image.id, MinCount = 1, MaxCount = 1, InstanceType = o.instance_type,
     KeyName = o.key_name, SecurityGroupIds = { o.group }, SubnetId = o.subnet,
-    UserData = M.user_data(o.host_key, expires),
+    UserData = o.user_data and o.user_data(expires) or M.user_data(o.host_key, expires),
     InstanceInitiatedShutdownBehavior = "terminate",
     MetadataOptions = { HttpTokens = "required", HttpPutResponseHopLimit = 1 },
     BlockDeviceMappings = disks(o),
@@ -142,6 +142,7 @@ end
 -- that may have come into being is looked up by its token and terminated.
 -- @param ec2 table client
 -- @param o table image group key_name host_key instance_type name root_gb max_age subnet
+--   user_data=function(expires), instead of the one with host_key
 --   volume={device, size_gb}
 -- @return table instance as described
 -- @return integer expires, epoch seconds

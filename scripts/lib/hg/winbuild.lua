@@ -1,0 +1,139 @@
+--- The flow of all tasks that build on Windows: one machine, a list of artifacts.
+local hg = require "hg"
+local arg = hg.arg
+local tasks = require "hg.tasks"
+
+local M = {}
+
+--- Arguments of these tasks, besides which artifacts they make.
+-- @return table[]
+function M.args()
+  return {
+    arg.path { name = "dist-path", default = "dist", metavar = "DIR", help = "where artifacts go" },
+    arg.string { name = "base-image-name", metavar = "PATTERN", help = "another base image" },
+    arg.enum { name = "os", "2019", "2022", "2025", default = "2022",
+      help = "release of Windows Server" },
+    arg.instance_type { name = "instance-type", default = "m6i.large",
+      help = "EC2 instance type" },
+    arg.duration { name = "max-age", default = "4h", help = "the machine ends itself after this" },
+    arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
+      help = "who may log in [default: this machine's address]" },
+    arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
+  }
+end
+
+--- Which CPU architectures.
+function M.arch_arg(default)
+  return arg.enum { name = "arch", "x86", "x64", multiple = true, default = default,
+    help = "CPU architecture" }
+end
+
+--- The installers' version.
+function M.version_arg()
+  return arg.string { name = "version", metavar = "VERSION",
+    help = "version of installers [default: the revision's tag]" }
+end
+
+--- What the tasks ask of AWS.
+M.needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",
+  "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
+  "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" }
+
+--- The list of artifacts of kinds, Pythons and architectures.
+-- @param kinds string[] "wheel", "inno", "wix"
+-- @param pythons string[]
+-- @param archs string[]
+-- @return table[] {kind, arch, python}
+-- @raise usage a Python version that is none
+function M.plan(kinds, pythons, archs)
+  local list = {}
+  for _, kind in ipairs(kinds) do
+    for _, python in ipairs(kind == "wheel" and pythons or { false }) do
+      if python and not python:match("^3%.%d+$") then
+        hg.fail { kind = "usage", message = ("Python %s: a version like 3.13"):format(python) }
+      end
+      for _, arch in ipairs(archs) do
+        list[#list + 1] = { kind = kind, arch = arch, python = python or nil }
+      end
+    end
+  end
+  return list
+end
+
+local function prepare_version(list, source, given)
+  for _, o in ipairs(list) do
+    if o.kind ~= "wheel" then
+      o.version = given or source.tag
+      if not o.version then
+        hg.fail { kind = "usage", message = "--version is needed: the revision has no release tag" }
+      elseif not o.version:match("^%d[%w.+]*$") then
+        hg.fail { kind = "usage", message = ("--version %s: not a version"):format(o.version) }
+      end
+    end
+    o.epoch = source.date:match("^%d+")
+  end
+end
+
+local function fetch(ctx, args, m, source, built)
+  for _, a in ipairs(built) do
+    local file = hg.artifacts.fetch(m, a.path, args.dist_path)
+    ctx:artifact(file.path, { sha256 = file.sha256 })
+    ctx:log("%s  %s%s", file.sha256, file.name, m.simulated and "  (simulated)" or "")
+    hg.artifacts.record(args.dist_path, { hg.artifacts.entry(file, {
+      kind = a.kind, version = a.version, node = source.node, branch = source.branch,
+      revision = args.revision, os = "windows", distro = m.distro, arch = a.arch,
+      python = a.python, image = m.image, base_image = m.base_image, run = ctx.run,
+      simulated = m.simulated,
+    }) })
+  end
+end
+
+--- Builds the list on one temporary machine and brings it home.
+-- @param ctx table
+-- @param args table parsed arguments
+-- @param list table[] from plan
+-- @return table {node, version, artifacts, simulated}
+-- @waits
+function M.run(ctx, args, list)
+  hg.artifacts.prepare(args.dist_path)
+  local source = ctx:step("source", hg.mercurial.resolve, {
+    source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,
+    version_hint = args.version_hint,
+  })
+  prepare_version(list, source, args.version)
+  local m <close> = ctx:step("machine", hg.machines.windows, {
+    os = "windows" .. args.os, base_image = args.base_image_name, label = "windows" .. args.os,
+    instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
+    subnet = args.subnet,
+  })
+  ctx:step("prepare", hg.windows.prepare, m)
+  ctx:step("sync", hg.mercurial.sync, m, source)
+  local built = {}
+  for _, o in ipairs(list) do
+    local name = o.python and ("%s-%s-%s"):format(o.kind, o.python, o.arch)
+      or ("%s-%s"):format(o.kind, o.arch)
+    built[#built + 1] = ctx:step(name, hg.windows.build, m, o)
+  end
+  ctx:step("fetch", fetch, ctx, args, m, source, built)
+  ctx:step("terminate", m.close, m)
+  if m.simulated then
+    hg.output.warn("the machine was simulated: these artifacts are no builds of Mercurial")
+  end
+  return { node = source.node, version = built[1] and built[1].version, artifacts = ctx.artifacts,
+    simulated = m.simulated }
+end
+
+--- A task of that flow.
+-- @param o table help= args= plan=function(args) -> list
+-- @return table task
+function M.task(o)
+  return hg.task {
+    help = o.help, args = tasks.join(o.args, M.args(), tasks.source_args()), needs = M.needs,
+    example = o.example,
+    run = function(ctx, args)
+      return M.run(ctx, args, o.plan(args))
+    end,
+  }
+end
+
+return M

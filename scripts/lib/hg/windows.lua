@@ -1,0 +1,196 @@
+--- Windows machines: what arms them, our PowerShell sources, steps on them.
+local crypto = require "hgauto.crypto"
+local embed = require "hgauto.embed"
+local hg = require "hg"
+
+local M = {}
+
+--- User data that EC2 takes, in bytes.
+M.max_user_data = 16000
+
+local CLASSES = { "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789",
+  "!#%+=_.-" }
+
+-- A number below n, each equally likely.
+local function below(n)
+  local limit = 256 - 256 % n
+  local byte
+  repeat
+    byte = crypto.random(1):byte()
+  until byte < limit
+  return byte % n + 1
+end
+
+--- A password as Windows' complexity rules want it: 24 characters, each class.
+-- @return secret
+function M.password()
+  local all = table.concat(CLASSES)
+  local text
+  repeat
+    local parts = {}
+    for i = 1, 24 do
+      local at = below(#all)
+      parts[i] = all:sub(at, at)
+    end
+    text = table.concat(parts)
+    local complete = text:find "%u" and text:find "%l" and text:find "%d" and text:find "[^%w]"
+  until complete
+  return crypto.secret(text)
+end
+
+--- What a machine will show and know; made here, before it is launched.
+-- @return table {password, cert, key, pin, pfx, pfx_password, host_key, token}
+-- @waits
+function M.identity()
+  local c = crypto.certificate { name = "hgauto" }
+  local pfx_password = M.password()
+  return { password = M.password(), cert = c.cert, key = c.key, pin = c.pin,
+    pfx = crypto.pfx(c.cert, c.key, pfx_password), pfx_password = pfx_password,
+    host_key = crypto.keypair("ed25519", "hgauto"), token = crypto.token() }
+end
+
+-- ---- PowerShell sources ----------------------------------------------------------------
+
+-- Names and order of the parameters of a source.
+local function params_of(text, name)
+  local block = text:match("^param%(\n(.-)\n%)\n")
+  if not block then
+    hg.fail { kind = "bug", message = name .. ".ps1 does not begin with its parameters" }
+  end
+  local known, order = {}, {}
+  for p in block:gmatch("%[[%w%[%]]+%]%$(%w+)") do
+    known[p], order[#order + 1] = true, p
+  end
+  return known, order
+end
+
+local sources = {}
+
+--- One of our PowerShell sources.
+-- @param name string file below scripts/windows without .ps1
+-- @return table {name, text, params=set, order=string[]} for s:ps
+-- @raise bug there is none
+function M.ps(name)
+  if not sources[name] then
+    local text = embed.read("windows/" .. name .. ".ps1")
+    if not text then
+      hg.fail { kind = "bug", message = ("no PowerShell source %s"):format(name) }
+    end
+    local params, order = params_of(text, name)
+    sources[name] = { name = name, text = text, params = params, order = order }
+  end
+  return sources[name]
+end
+
+--- Functions that all sources may use.
+-- @return string
+function M.library()
+  return embed.read("windows/lib.ps1")
+end
+
+-- ---- user data -----------------------------------------------------------------------
+
+local function reveal(v)
+  return type(v) == "string" and v or v:reveal()
+end
+
+-- No byte of a value can end such a literal.
+local function literal(v, is_bytes)
+  if math.type(v) == "integer" then
+    return tostring(v)
+  end
+  local form = is_bytes and "[Convert]::FromBase64String('%s')"
+    or "[Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('%s'))"
+  return form:format(crypto.base64(reveal(v)))
+end
+
+--- Renders the user data that arms a machine; values are data in it, never code.
+-- @param identity table from identity
+-- @param o table expires=epoch seconds authorized_keys=string
+-- @return string
+-- @raise usage too long
+function M.user_data(identity, o)
+  local lines = { "<powershell>", "# hgauto-userdata 1", "$hga = @{" }
+  for _, v in ipairs {
+    { "Password", identity.password }, { "Pfx", identity.pfx, true },
+    { "PfxPassword", identity.pfx_password }, { "Token", identity.token },
+    { "AuthorizedKeys", o.authorized_keys or "" }, { "HostKey", identity.host_key:private() },
+    { "Expires", math.tointeger(o.expires) },
+  } do
+    lines[#lines + 1] = ("  %s = %s"):format(v[1], literal(v[2], v[3]))
+  end
+  lines[#lines + 1] = "}\n& {\n" .. M.ps("arm").text .. "} @hga\n</powershell>\n"
+  local text = table.concat(lines, "\n")
+  if #text > M.max_user_data then
+    hg.fail { kind = "usage", message = ("user data of %d bytes; %d at most"):format(#text,
+      M.max_user_data), hint = "fewer authorized keys" }
+  end
+  return text
+end
+
+-- ---- steps ---------------------------------------------------------------------------
+
+--- Another password, known to nobody who can read the user data.
+-- @param m table machine
+-- @waits
+function M.rotate_password(m)
+  local new = M.password()
+  local ok, err = pcall(m.script, m, "rotate-password", { new }, { quiet = true, timeout = 120 })
+  -- The answer itself may be refused already: every request shows the password.
+  if not ok and (type(err) ~= "table" or err.code ~= "Unauthorized") then
+    error(err, 0)
+  end
+  m.identity.password = new
+  m.winrm:set_password(new)
+  m.winrm:ping()
+end
+
+--- Prepares the machine for building: its facts, the repository.
+-- @param m table machine
+-- @return table facts
+-- @waits
+function M.prepare(m)
+  m.facts = m:ps("facts", { params = { Root = "C:\\hgdev" } }).output[1]
+  m:script("hg-init", { m.src }, { timeout = 300 })
+  return m.facts
+end
+
+-- The name that exactly one build has.
+local function expected(o)
+  if o.kind == "wheel" then
+    return ("-cp%s-cp%s-%s.whl"):format(o.python:gsub("%.", ""), o.python:gsub("%.", ""),
+      o.arch == "x86" and "win32" or "win_amd64")
+  end
+  return ("-%s.%s"):format(o.arch, o.kind == "inno" and "exe" or "msi")
+end
+
+--- Builds one artifact and returns its path there.
+-- @param m table machine
+-- @param o table kind="wheel"|"inno"|"wix" arch="x86"|"x64" python="3.13" version= epoch=
+-- @return table {kind, path, name, version, arch, python, sha256, size}
+-- @raise remote the build failed; task not exactly one file of the right name
+-- @waits
+function M.build(m, o)
+  local label = o.python and o.kind == "wheel" and o.python .. "-" .. o.arch or o.arch
+  local out = ("%s\\out\\%s-%s"):format(m.work, o.kind, label)
+  m:script("hg-purge", { m.src }, { quiet = true, timeout = 600 })
+  local id = crypto.token():sub(1, 16)
+  local args = o.kind == "wheel" and { id, o.python, o.arch, out, tostring(o.epoch) }
+    or { id, o.arch, o.version, out }
+  m:script("build-" .. o.kind, args, { id = id, timeout = 7200 })
+  local files = m:ps("dist-hash", { params = { OutDir = out } }).output
+  local file, names, tail = files[1], {}, expected(o)
+  for i, f in ipairs(files) do
+    names[i] = f.Name
+  end
+  local version = file and file.Name:match(hg.facts.windows_artifacts[o.kind])
+  if #files ~= 1 or not version or file.Name:sub(-#tail) ~= tail then
+    hg.fail { kind = "task", message = ("%s: expected one file like mercurial-VERSION%s, found %s")
+      :format(o.kind, tail, names[1] and table.concat(names, ", ") or "nothing") }
+  end
+  return { kind = o.kind, path = out .. "\\" .. file.Name, name = file.Name, version = version,
+    arch = o.arch, python = o.kind == "wheel" and o.python or nil, sha256 = file.Sha256,
+    size = file.Size }
+end
+
+return M

@@ -1,0 +1,5 @@
+param(
+  [string]$Revset
+)
+$ErrorActionPreference = 'Stop'
+Invoke-Hg -Arguments @('log', '-r', $Revset, '-T', '{node}\n')

@@ -1,0 +1,5 @@
+param(
+  [string]$Path
+)
+$ErrorActionPreference = 'Stop'
+$null = New-Item -ItemType Directory -Force -Path $Path

@@ -1,0 +1,6 @@
+param(
+  [string]$Password
+)
+$ErrorActionPreference = 'Stop'
+$secure = ConvertTo-SecureString -String $Password -AsPlainText -Force
+Set-LocalUser -Name 'Administrator' -Password $secure

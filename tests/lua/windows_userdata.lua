@@ -1,0 +1,59 @@
+-- User data of Windows machines, and what the local cloud understands of it.
+local t = require "hg.tap"
+local crypto = require "hgauto.crypto"
+local embed = require "hgauto.embed"
+local windows = require "hg.windows"
+local winmachine = require "localcloud.winmachine"
+
+t.test("passwords", function()
+  local seen = {}
+  for _ = 1, 50 do
+    local p = windows.password():reveal()
+    t.ok(#p == 24 and p:find("%l") and p:find("%u") and p:find("%d") and p:find("[!#%%+=_.-]")
+      and not p:find("[^%w!#%%+=_.-]") and not seen[p], "complex, of the alphabet, new")
+    seen[p] = true
+  end
+end)
+
+t.test("values are data, whatever is in them", function()
+  local id = windows.identity()
+  local hostile = "it's \"$(calc)\" `n\n@} </powershell>\0\xff"
+  id.password, id.token = crypto.secret(hostile), hostile
+  local text = windows.user_data(id, { expires = 1800000000, authorized_keys = hostile })
+  t.ok(#text <= 16000, ("%d bytes fit"):format(#text))
+  t.ok(not text:find("calc", 1, true), "the value is not in the text")
+  local _, ends = text:gsub("</powershell>", "")
+  t.is(ends, 1, "the script ends once")
+  local v = winmachine.parse(text)
+  t.is({ v.Password, v.Token, v.AuthorizedKeys, v.Expires },
+    { hostile, hostile, hostile, 1800000000 }, "they come out as they went in")
+  local read = crypto.pfx_read(v.Pfx, v.PfxPassword)
+  t.is(read.cert, id.cert, "certificate out of the PFX")
+  t.is(crypto.certificate_pin(read.cert), id.pin, "its pin")
+  t.raises(function() crypto.pfx_read(v.Pfx, "wrong") end, { kind = "usage", match = "password" },
+    "wrong password")
+  t.raises(function() crypto.pfx_read(v.Pfx:sub(1, -9), v.PfxPassword) end, { kind = "usage" },
+    "cut PFX")
+  t.raises(function()
+    windows.user_data(id, { expires = 1, authorized_keys = ("k"):rep(12000) })
+  end, { kind = "usage", match = "16000 at most" }, "too long")
+  local _, why = winmachine.parse((text:gsub("  Token = [^\n]*\n", "")))
+  t.like(why, "no Token", "a missing value closes the machine")
+  t.like(select(2, winmachine.parse("<powershell>\nls\n</powershell>")), "not made by hgauto",
+    "any other script, too")
+end)
+
+t.test("sources: parameters first, ASCII", function()
+  local n = 0
+  for _, file in ipairs(embed.list("windows/")) do
+    local text, name = embed.read(file), file:match("([^/]+)%.ps1$")
+    t.ok(not text:find("[^\n\32-\126]") and text:sub(-1) == "\n", name .. ": ASCII, LF, final LF")
+    if name ~= "lib" then
+      t.ok(#windows.ps(name).order > 0, name .. ": parameters")
+      n = n + 1
+    end
+  end
+  t.ok(n >= 20, ("%d sources"):format(n))
+end)
+
+return t.done()
