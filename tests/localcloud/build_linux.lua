@@ -33,9 +33,17 @@ local function snapshot(dir)
   return lines
 end
 
+-- The names of runs tell the minute only.
 local function last_run()
-  local runs = fs.list(state .. "/runs")
-  return state .. "/runs/" .. runs[#runs]
+  local best, newest = nil, ""
+  for _, id in ipairs(fs.list(state .. "/runs")) do
+    local dir = state .. "/runs/" .. id
+    local started = json.decode(fs.read(dir .. "/run.json")).started
+    if started > newest then
+      best, newest = dir, started
+    end
+  end
+  return best
 end
 
 local function bytes_sent(r)
