@@ -269,9 +269,9 @@ struct hga_sftp_job {
 	enum hga_job_state state;
 	bool resume, keep; /* keep: the part stays behind */
 	bool keep_cancelled;
-	bool asked;        /* put: a part may be there, known or not */
-	bool left;         /* and the connection is gone */
-	bool checked;      /* get: the source is still the same */
+	bool asked;   /* put: a part may be there, known or not */
+	bool left;    /* and the connection is gone */
+	bool checked; /* get: the source is still the same */
 	uint64_t resumed, contiguous, src_time;
 	bool put, hold, need_atomic, atomic, fsync, mtime, sync_local;
 	bool check_target; /* put: a directory there is an error */

@@ -23,9 +23,13 @@ function M.args()
 end
 
 --- Which CPU architectures.
-function M.arch_arg(default)
-  return arg.enum { name = "arch", "x86", "x64", multiple = true, default = default,
-    help = "CPU architecture" }
+-- @param default string[]
+-- @param[opt] greedy boolean also takes the words that follow: for tasks without
+--   positional words
+-- @return table argument
+function M.arch_arg(default, greedy)
+  return arg.enum { name = "arch", "x86", "x64", multiple = true, greedy = greedy,
+    default = default, help = "CPU architecture" }
 end
 
 --- The installers' version.
@@ -121,6 +125,25 @@ function M.run(ctx, args, list)
   end
   return { node = source.node, version = built[1] and built[1].version, artifacts = ctx.artifacts,
     simulated = m.simulated }
+end
+
+--- A task of one kind of installer, as the predecessor had them.
+-- @param kind string "inno" or "wix"
+-- @param name string what users call it
+-- @param command string the task's name
+-- @return table task
+function M.installer_task(kind, name, command)
+  return M.task {
+    help = ("Build Mercurial's %s on a Windows machine."):format(name),
+    args = {
+      M.arch_arg({ "x64" }, true), M.version_arg(),
+      arg.enum { name = "python-version", "3", hidden = true, help = "accepted, without meaning" },
+    },
+    example = ("hgauto %s --arch x86 x64 --version 7.0.1"):format(command),
+    plan = function(args)
+      return M.plan({ kind }, {}, args.arch)
+    end,
+  }
 end
 
 --- A task of that flow.
