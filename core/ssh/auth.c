@@ -912,8 +912,8 @@ static int refused(struct hga_ssh *ssh, struct hga_err *err)
 		return -(int)err->kind;
 	}
 	return hga_fail(err, HGA_AUTH, 0, "AuthRejected",
-	                "ssh %s: login as %.64s refused (tried %.300s; server "
-	                "allows %s)%s%.80s",
+	                "ssh %s: login as %.64s refused (tried %.220s; server "
+	                "allows %s)%s%.200s",
 	                ssh->name, ssh->user, *tried ? tried : "nothing",
 	                a->methods[0] ? a->methods : "nothing",
 	                a->sign_err.kind ? ": " : "",
