@@ -117,7 +117,7 @@ static void serve(int fd, const char *mode)
 		return;
 	}
 	if (strcmp(mode, "slow") == 0) {
-		for (i = 0; BANNER[i] != '\0' && put(fd, BANNER + i, 1) == 0;
+		for (i = 0; BANNER[i] != '\0' && put(fd, &BANNER[i], 1) == 0;
 		     i++)
 			usleep(700000);
 		return;

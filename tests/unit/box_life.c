@@ -447,9 +447,9 @@ static void test_bad_start(void)
 
 static void test_output(void)
 {
-	const char *argv[] = {"/bin/sh", "-c",
-	                      "dd if=/dev/zero bs=1000 count=900 2>&-; "
-	                      "sleep 100"};
+	static const char flood[] =
+	    "dd if=/dev/zero bs=1000 count=900 2>&-; sleep 100";
+	const char *argv[] = {"/bin/sh", "-c", flood};
 	struct hga_box_args a = {0};
 	struct hga_box_exec_args x_args = {
 	    .argv = argv, .argc = 3, .timeout_ms = 700};

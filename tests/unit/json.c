@@ -96,42 +96,14 @@ static void test_parse(void)
 
 static void test_refused(void)
 {
-	static const char *const wrong[] = {"",
-	                                    "{",
-	                                    "[1,]",
-	                                    "{\"a\":1,}",
-	                                    "[1 2]",
-	                                    "{\"a\" 1}",
-	                                    "{a:1}",
-	                                    "[1}",
-	                                    "01",
-	                                    "1.",
-	                                    ".5",
-	                                    "-",
-	                                    "1e",
-	                                    "+1",
-	                                    "tru",
-	                                    "truex",
-	                                    "nul",
-	                                    "\"abc",
-	                                    "\"\\x\"",
-	                                    "\"\\u12g4\"",
-	                                    "\"a\nb\"",
-	                                    "[1]]",
-	                                    "1 2",
-	                                    "{\"a\"}",
-	                                    "[,1]",
-	                                    "\"\xff\"",
-	                                    "\"\xc3\"",
-	                                    "NaN",
-	                                    "Infinity",
-	                                    "'a'",
-	                                    "]",
-	                                    "//x\n1",
-	                                    "1e999",
-	                                    "{1:2}",
-	                                    "\xef\xbb\xbf"
-	                                    "1"};
+	static const char *const wrong[] = {
+	    "",          "{",        "[1,]",  "{\"a\":1,}", "[1 2]",
+	    "{\"a\" 1}", "{a:1}",    "[1}",   "01",         "1.",
+	    ".5",        "-",        "1e",    "+1",         "tru",
+	    "truex",     "nul",      "\"abc", "\"\\x\"",    "\"\\u12g4\"",
+	    "\"a\nb\"",  "[1]]",     "1 2",   "{\"a\"}",    "[,1]",
+	    "\"\xff\"",  "\"\xc3\"", "NaN",   "Infinity",   "'a'",
+	    "]",         "//x\n1",   "1e999", "{1:2}",      "\xef\xbb\xbf[]"};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		char label[64];
