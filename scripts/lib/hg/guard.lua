@@ -121,7 +121,16 @@ local function become(said, opts)
   end
 end
 
+-- Instances of a local cloud end with its daemon; nobody wants it back for that.
+local function nothing_there(opts)
+  return opts["local"]
+    and not require("localcloud.client").status { state = session.state.path }
+end
+
 local function collect(run, opts)
+  if nothing_there(opts) then
+    return
+  end
   local ok, err = pcall(require("hg.gc").main, { run = run, no_wait = true, spare_kept = true },
     opts)
   if not ok then
@@ -146,6 +155,10 @@ function M.main(args, opts)
   end
   become(said, opts)
   collect(args.run, opts)
+  -- The state directory may go with a local cloud that is taken down.
+  if nothing_there(opts) then
+    return 0
+  end
   async.sleep(AGAIN)
   collect(args.run, opts)
   return 0
