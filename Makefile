@@ -233,6 +233,7 @@ $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(fuzz_main) $(O)/core.a $(O)/libssh2.a
 
 .PHONY: tests-build unit/% fuzz-build
 tests-build: $(O)/hgauto $(unit_bin) $(vec_bin) $(fuzz_bin) $(serv_bin) $(failio)
+	@:
 fuzz-build: $(fuzz_bin)
 unit/%: $(O)/unit/%
 	$<

@@ -448,7 +448,7 @@ void cred_login_start(struct cred_run *r)
 		cred_fail(r, &err);
 		return;
 	}
-	if (lasts(r, c) && !r->stale) {
+	if (c != NULL && lasts(r, c) && !r->stale) {
 		yield(r, c);
 		return;
 	}

@@ -377,7 +377,7 @@ static void unknown(struct vctx *c, const struct hga_img_shape *s,
                     struct hga_str name)
 {
 	struct hga_str best = hga_aws_suggest_member(c->svc, s, name);
-	const struct hga_img_member *outer, *inner;
+	const struct hga_img_member *outer = NULL, *inner = NULL;
 
 	problem(c, "Unknown parameter in ");
 	add(c, ": \"");

@@ -117,7 +117,7 @@ static void io_end(struct io *io)
 		op->more = io->more;
 	}
 	hga_sftp_file_free(io->opening ? io->file : NULL);
-	if (!io->opening)
+	if (!io->opening && io->file != NULL)
 		file_unref(io->file);
 	hga_free(io);
 	if (open != NULL)

@@ -388,6 +388,7 @@ t.test("a code is asked for on a terminal only", function()
   local r = proc.run({ "setsid", "-w", host.getenv "HGAUTO" or fs.readlink "/proc/self/exe", "run",
     "--local", "--state-path", HOME .. "/state", task },
     { check = false, stdin = "", timeout = 60, env = { AWS_ENDPOINT_URL_STS = url } })
+  require("localcloud.client").stop { state = HOME .. "/state" }
   t.is(r.code, 3, "without one the run ends with 3")
   t.like(r.err, "mfa_serial wants a code for arn:aws:iam::1:mfa/me: there is no terminal to ask on",
     "and says why")

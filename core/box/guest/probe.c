@@ -106,7 +106,9 @@ static int probe_namespaces(const char *dir)
 	pid_t pid;
 
 	(void)snprintf(s.hostname, sizeof(s.hostname), "probe");
-	(void)snprintf(s.images_dir, sizeof(s.images_dir), "%s/i", dir);
+	if (snprintf(s.images_dir, sizeof(s.images_dir), "%s/i", dir) >=
+	    (int)sizeof(s.images_dir))
+		return 1;
 	(void)snprintf(s.layer[0], sizeof(s.layer[0]), "base");
 	s.n_layers = 1;
 	(void)snprintf(s.upper, sizeof(s.upper), "../u");
