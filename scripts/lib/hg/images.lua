@@ -3,6 +3,7 @@
 local crypto = require "hgauto.crypto"
 local embed = require "hgauto.embed"
 local hg = require "hg"
+local json = require "hgauto.json"
 local out = require "hg.output"
 local time = require "hgauto.time"
 
@@ -71,24 +72,6 @@ local RECIPE = 1
 -- Seconds after which a prepared image's packages are worth renewing.
 local OLD = 90 * 86400
 
--- One text for one value: keys sorted, nothing optional.
-local function canonical(v)
-  if type(v) ~= "table" then
-    return type(v) == "string" and ("%q"):format(v) or tostring(v)
-  end
-  local keys, parts = {}, {}
-  for k in pairs(v) do
-    keys[#keys + 1] = k
-  end
-  table.sort(keys, function(a, b)
-    return tostring(a) < tostring(b)
-  end)
-  for i, k in ipairs(keys) do
-    parts[i] = canonical(k) .. "=" .. canonical(v[k])
-  end
-  return "{" .. table.concat(parts, ",") .. "}"
-end
-
 --- What a prepared image consists of; the base's AMI id does not count, since
 --- the publisher renews it every few weeks.
 -- @param distro string
@@ -106,7 +89,7 @@ function M.dev_spec(distro, o)
   for _, name in ipairs { "bootstrap-debian.sh", "seal.sh" } do
     files[name] = crypto.sha256(embed.read("linux/" .. name))
   end
-  local fingerprint = crypto.sha256(canonical {
+  local fingerprint = crypto.sha256(json.encode {
     v = RECIPE, os = "linux", name = distro, packages = packages, files = files,
     base = { owner = fact.owner, pattern = o.pattern or fact.pattern },
     root = { size = 16, type = "gp3" },

@@ -306,43 +306,15 @@ function Machine:reboot()
   return { seconds = time.mono() - start, boot_time = now }
 end
 
---- The machine outlives the run (until its max_age).
-function Machine:keep()
-  self.kept = true
-  async.disown(self)
-  ec2m.keep(self.id)
-  self.record.state = "kept"
-  hg.events.emit("resource", { kind = "instance", id = self.id, action = "kept" })
-end
-
---- Ends the machine and confirms it; a second call does nothing.
--- Not stopped by cancellation.  When it fails, the end of the scope tries again.
--- @waits
-function Machine:close()
-  if self.closed or self.kept then
-    return
-  end
-  if self.winrm then
-    local s = self.winrm
-    self.winrm = nil
+-- Its session goes, which takes a request of its own.
+function Machine:disconnect()
+  local s = self.winrm
+  self.winrm = nil
+  if s then
     pcall(async.shield, 10, s.close, s)
   end
-  local state = async.shield(60, ec2m.terminate, self.ec2, self.id)
-  self.closed = true
-  async.disown(self)
-  self.record.state, self.record.ended = "terminated", time.iso(time.now(), { ms = true })
-  hg.events.emit("resource", { kind = "instance", id = self.id, action = "gone" })
-  out.note(("%s %s"):format(self.id, state == "terminated" and state or "terminating"))
 end
 
--- The end of the block that made it; with --on-error keep a failure leaves it.
-function Machine:__close(err)
-  local failed = err ~= nil and not (type(err) == "table" and err.kind == "cancelled")
-  if failed and session.on_error == "keep" and not self.closed then
-    self:keep()
-    return
-  end
-  self:close()
-end
+require("hg.machines.life").give(Machine)
 
 return M
