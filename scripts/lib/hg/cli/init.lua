@@ -287,10 +287,13 @@ local function group(name, module, help, example)
         fail { kind = "usage", message = name .. ": missing <command>",
           hint = "hgauto help " .. name }
       end
-      local names, width = {}, 1
+      local names, width, said = {}, 1, word
       for _, c in ipairs(load().commands) do
         names[#names + 1] = c.name
         local first, second = c.name:match("^(%S+) (%S+)$")
+        if first == word then
+          said = argv[next_at + 1] and word .. " " .. argv[next_at + 1] or word
+        end
         if c.name == word or (first == word and second == argv[next_at + 1]) then
           if second then
             width = 2
@@ -302,8 +305,8 @@ local function group(name, module, help, example)
         end
       end
       fail { kind = "usage", hint = "hgauto help " .. name,
-        message = ('%s: unknown command "%s"%s'):format(name, word,
-          require("hg.suggest").text(word, names)) }
+        message = ('%s: unknown command "%s"%s'):format(name, said,
+          require("hg.suggest").text(said, names)) }
     end }
 end
 
