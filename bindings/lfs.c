@@ -207,7 +207,7 @@ static int l_remove(lua_State *L)
 	                                     {NULL, LB_BOOL, 0}};
 	const char *path = check_path(L, 1);
 	bool tree = false;
-	struct hga_err err;
+	struct hga_err err = {0};
 
 	lb_opts(L, 2, "fs.remove", defs, &tree);
 	sched_check_effect(L, "fs.remove");

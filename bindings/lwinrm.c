@@ -447,7 +447,7 @@ static int session_call(lua_State *L)
 	struct copts o;
 	struct hga_winrs_req in;
 	struct hga_wsman_req q;
-	struct hga_err err;
+	struct hga_err err = {0};
 	struct lcall *x;
 
 	memset(&o, 0, sizeof(o));

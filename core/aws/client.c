@@ -378,7 +378,7 @@ static int make_agent(struct hga_aws_client *c, struct hga_err *err)
 	if (rc == 0)
 		rc = hga_aws_config_get(&c->config, HGA_SET_EXECUTION_ENV,
 		                        &where, err);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	hga_buf_init(&b, 1024);
 	rc = hga_buf_addf(&b, err, "%s cfg/retry-mode#%s", c->aws->agent,
@@ -623,7 +623,7 @@ static int finish_body(struct hga_aws_client *c, struct hga_aws_op op,
 
 	if (rc == 0)
 		rc = hga_aws_body_sum(op, params, req, &sum, err);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	req->sum = sum;
 	return hga_aws_body_set_sum(op, req, sum, err);

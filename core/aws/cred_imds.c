@@ -37,7 +37,7 @@ static int base_url(struct hga_aws_config *cfg, char *out, size_t size,
 
 	if (rc == 0)
 		rc = hga_aws_config_get(cfg, HGA_SET_IMDS_MODE, &mode, err);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	if (url.text != NULL) {
 		rc = hga_aws_endpoint_parse(hga_str_trim(hga_str(url.text)), &e,
@@ -84,7 +84,7 @@ int cred_plan_imds(struct hga_aws_config *cfg, struct cred_plan *p,
 	if (rc == 0)
 		rc = hga_aws_config_num(cfg, HGA_SET_IMDS_ATTEMPTS, 100,
 		                        &attempts, err);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	l->attempts = attempts >= 1 ? (unsigned)attempts : 1;
 	return 1;

@@ -516,7 +516,7 @@ static int add_properties(struct eval *e, const struct name *names,
 static int take_endpoint(struct eval *e, const struct name *names,
                          struct hga_val v)
 {
-	struct hga_str url;
+	struct hga_str url = {NULL, 0};
 	int rc = text_value(e, names, hga_val_get(v, "url"), &url);
 
 	if (rc == 0)
@@ -552,7 +552,7 @@ static int conditions(struct eval *e, const struct name **names,
 	     it = hga_val_next(it)) {
 		struct hga_val assign = hga_val_get(hga_vit_val(it), "assign");
 		struct name *n;
-		struct rv v;
+		struct rv v = {0};
 		int rc = call(e, *names, hga_vit_val(it), &v);
 
 		if (rc < 0)

@@ -240,7 +240,8 @@ static void say(struct hga_str text)
 }
 
 /* Hides in one go: no secret is cut in two. */
-static void say_hidden(const struct hga_buf *hidden, struct hga_str text)
+static void say_hidden(const struct hga_buf *hidden, struct hga_str text,
+                       bool whole)
 {
 	struct hga_buf out;
 
@@ -250,6 +251,9 @@ static void say_hidden(const struct hga_buf *hidden, struct hga_str text)
 	else
 		hga_log_text(HGA_LOG_TRACE, LABEL,
 		             HGA_STR("(not shown: out of memory)"));
+	if (!whole)
+		hga_log_text(HGA_LOG_TRACE, LABEL,
+		             HGA_STR("(the rest is too long to show)"));
 	hga_buf_release(&out);
 }
 
@@ -313,11 +317,11 @@ void aws_trace_request(const struct hga_aws_call *c,
 		                hga_str(h->v[i].value));
 	if (rc == 0)
 		rc = add_body(&b, hga_buf_str(&c->req.body));
-	say_hidden(&c->hidden, hga_buf_str(&b));
+	say_hidden(&c->hidden, hga_buf_str(&b), rc == 0);
 	hga_buf_clear(&b);
 	if (sign != NULL && hga_buf_addf(&b, NULL, "canonical request\n%s",
 	                                 hga_buf_text(&sign->canonical)) == 0)
-		say_hidden(&c->hidden, hga_buf_str(&b));
+		say_hidden(&c->hidden, hga_buf_str(&b), true);
 	hga_buf_release_secret(&b);
 }
 
@@ -396,7 +400,7 @@ void aws_trace_answer(struct hga_aws_call *c, bool whole)
 		rc = add_body(&b, hga_aws_out_kept(c->out));
 	else if (rc == 0)
 		rc = hga_buf_adds(&b, "\n(not shown: may hold secrets)", NULL);
-	say_hidden(&hidden, hga_buf_str(&b));
+	say_hidden(&hidden, hga_buf_str(&b), rc == 0);
 	hga_buf_release_secret(&b);
 	hga_buf_release_secret(&hidden);
 }

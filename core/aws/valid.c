@@ -354,7 +354,8 @@ static bool deeper(struct vctx *c, const struct hga_img_shape *s,
 			*inner = x;
 		}
 	}
-	return hga_suggest_best(&g).s != NULL;
+	return *outer != NULL && *inner != NULL &&
+	       hga_suggest_best(&g).s != NULL;
 }
 
 static void list_names(struct vctx *c, const struct hga_img_shape *s)

@@ -584,8 +584,8 @@ static int read_locked(const struct openssh_file *f,
 		                (int)(f->cipher.n < 40 ? f->cipher.n : 40),
 		                f->cipher.s);
 	r = derive(f, u, key,
-	           (size_t)(EVP_CIPHER_get_key_length(c) +
-	                    EVP_CIPHER_get_iv_length(c)),
+	           (size_t)EVP_CIPHER_get_key_length(c) +
+	               (size_t)EVP_CIPHER_get_iv_length(c),
 	           what, err);
 	if (r < 0)
 		return r;

@@ -33,8 +33,8 @@ enum hga_kind hga_kind_find(const char *name)
 	return HGA_OK;
 }
 
-int hga_vfail(struct hga_err *err, enum hga_kind kind, int sys,
-              const char *code, const char *fmt, va_list ap)
+int(hga_vfail)(struct hga_err *err, enum hga_kind kind, int sys,
+               const char *code, const char *fmt, va_list ap)
 {
 	int n;
 
@@ -50,8 +50,8 @@ int hga_vfail(struct hga_err *err, enum hga_kind kind, int sys,
 	return -(int)kind;
 }
 
-int hga_fail(struct hga_err *err, enum hga_kind kind, int sys, const char *code,
-             const char *fmt, ...)
+int(hga_fail)(struct hga_err *err, enum hga_kind kind, int sys,
+              const char *code, const char *fmt, ...)
 {
 	va_list ap;
 	int r;
@@ -62,7 +62,7 @@ int hga_fail(struct hga_err *err, enum hga_kind kind, int sys, const char *code,
 	return r;
 }
 
-int hga_fail_mem(struct hga_err *err)
+int(hga_fail_mem)(struct hga_err *err)
 {
 	return hga_fail(err, HGA_MEMORY, 0, "NoMemory", "out of memory");
 }

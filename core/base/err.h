@@ -62,6 +62,14 @@ int hga_vfail(struct hga_err *err, enum hga_kind kind, int sys,
 /* hga_fail for a failed allocation: kind memory, fixed text. */
 int hga_fail_mem(struct hga_err *err);
 
+/* A failure is negative: what an analyser that reads one source at a time
+   cannot know, and without which it follows paths that do not exist. */
+#ifdef __clang_analyzer__
+#define hga_fail(...) ((void)hga_fail(__VA_ARGS__), -1)
+#define hga_vfail(...) ((void)hga_vfail(__VA_ARGS__), -1)
+#define hga_fail_mem(err) ((void)hga_fail_mem(err), -1)
+#endif
+
 /* Puts "PREFIX: " before an error's message (truncating its end). */
 void hga_err_prefix(struct hga_err *err, const char *fmt, ...) HGA_PRINTF(2, 3);
 
