@@ -199,7 +199,7 @@ static int authorization(struct cred_run *r, struct hga_err *err)
 		return hga_fail(err, HGA_AUTH, 0, "CredentialProvider",
 		                "the authorization token of the container "
 		                "holds a line break");
-	hga_log_secret(v);
+	cred_hide(r, v);
 	return 0;
 }
 

@@ -128,6 +128,8 @@ struct cred_run {
 	struct hga_ask ask;
 	struct hga_aws_call call;
 	struct hga_secret bearer_token, code;
+	struct hga_secret seen[4]; /* others that passed: hidden till the end */
+	unsigned n_seen;
 	int64_t bearer_expires_us;
 	struct hga_buf path;   /* of a cache file */
 	struct hga_vtape *doc; /* what it held */
@@ -143,6 +145,9 @@ struct cred_run {
 int cred_run_start(struct cred_run *r, struct hga_err *err) HGA_MUST_USE;
 /* Stops everything and frees; safe on a zeroed struct. */
 void cred_run_release(struct cred_run *r);
+/* Keeps a secret that only passes through out of logs, as long as r lives;
+   one too many stays hidden for good. */
+void cred_hide(struct cred_run *r, struct hga_str secret);
 const struct cred_link *cred_link_of(const struct cred_run *r);
 int64_t cred_now_us(const struct cred_run *r);
 

@@ -384,6 +384,23 @@ int cred_run_start(struct cred_run *r, struct hga_err *err)
 	return hga_timer_start(r->aws->loop, &r->timer, 0, err);
 }
 
+static void drop_secret(struct hga_secret *s)
+{
+	hga_log_forget(hga_strn(s->s, s->n));
+	hga_secret_release(s);
+}
+
+void cred_hide(struct cred_run *r, struct hga_str secret)
+{
+	const unsigned max = sizeof(r->seen) / sizeof(*r->seen);
+
+	if (r->n_seen == max ||
+	    hga_secret_set(&r->seen[r->n_seen], secret, NULL) < 0)
+		hga_log_secret(secret);
+	else
+		r->n_seen++;
+}
+
 void cred_run_release(struct cred_run *r)
 {
 	if (r->aws == NULL)
@@ -398,10 +415,10 @@ void cred_run_release(struct cred_run *r)
 	forget(r);
 	hga_buf_release(&r->path);
 	/* Each run has others. */
-	hga_log_forget(hga_strn(r->bearer_token.s, r->bearer_token.n));
-	hga_log_forget(hga_strn(r->code.s, r->code.n));
-	hga_secret_release(&r->bearer_token);
-	hga_secret_release(&r->code);
+	drop_secret(&r->bearer_token);
+	drop_secret(&r->code);
+	while (r->n_seen > 0)
+		drop_secret(&r->seen[--r->n_seen]);
 	hga_creds_free(r->creds);
 	memset(r, 0, sizeof(*r));
 }

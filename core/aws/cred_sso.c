@@ -206,7 +206,7 @@ static void on_token(struct hga_op *op)
 		return;
 	}
 	r->bearer_expires_us = cred_now_us(r) + seconds * 1000000;
-	hga_log_secret(hga_val_str(hga_val_get(v, "refreshToken")));
+	cred_hide(r, hga_val_str(hga_val_get(v, "refreshToken")));
 	keep_token(r, v);
 	have_token(r);
 }
@@ -283,7 +283,7 @@ static void refresh(struct cred_run *r)
 			    hga_val_str(hga_val_get(doc, keys[i]));
 
 			if (i > 0)
-				hga_log_secret(v);
+				cred_hide(r, v);
 			put(t, keys[i], v);
 		}
 		put(t, "grantType", HGA_STR("refresh_token"));

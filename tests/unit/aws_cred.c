@@ -14,6 +14,7 @@
 #define SECRET "wJalrXUtnFEMI-canary-secret"
 
 static struct hga_buf tried;
+static int steps = -1; /* of the loop until a question is given up; -1: never */
 
 static void on_done(struct hga_op *op)
 {
@@ -43,7 +44,7 @@ static int find(struct fake_env *f, const char *profile, struct hga_creds **out,
 		rc = hga_aws_client_new(aws, &a, &client, err);
 	if (rc == 0)
 		rc = hga_creds_get_start(&g, client, err);
-	while (rc == 0 && !done)
+	for (int left = steps; rc == 0 && !done && left != 0; left--)
 		if (hga_loop_step(loop, 1000, err) < 0)
 			abort();
 	if (rc == 0 && g.base.err.kind != HGA_OK) {
@@ -202,6 +203,31 @@ static void test_secret(void)
 	ok(s.s == NULL, "a second release is harmless");
 }
 
+/* A process that lives for days sees many tokens. */
+static void test_tokens(void)
+{
+	struct fake_env f;
+	struct hga_creds *c;
+	struct hga_err err;
+	size_t before = hga_redact_count(hga_log_redact()), after;
+	char token[40];
+
+	steps = 1;
+	for (int i = 0; i < 24; i++) {
+		fake_init(&f);
+		(void)snprintf(token, sizeof(token), "Bearer token-%08d", i);
+		/* Nobody listens at port 1. */
+		fake_var(&f, "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+		         "http://127.0.0.1:1/");
+		fake_var(&f, "AWS_CONTAINER_AUTHORIZATION_TOKEN", token);
+		(void)!find(&f, "", &c, &err);
+	}
+	steps = -1;
+	after = hga_redact_count(hga_log_redact());
+	ok(after > before, "a token of late is hidden still");
+	ok(after < before + 20, "old tokens of a container are forgotten");
+}
+
 int main(void)
 {
 	hga_buf_init(&tried, 4096);
@@ -209,6 +235,7 @@ int main(void)
 	test_profile();
 	test_none();
 	test_secret();
+	test_tokens();
 	hga_buf_release(&tried);
 	hga_log_release();
 	return done();
