@@ -302,7 +302,8 @@ bench_goals := $(patsubst tests/bench/%.sh,bench-%,$(wildcard tests/bench/*.sh))
 bench: ## ratios against peers, each in one run (bench-aws, bench-ssh, ...)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all bench-build
-	@for b in tests/bench/*.sh; do MODE=$(MODE) BUILD=$(BUILD) sh $$b || exit 1; done
+	@rc=0; for b in tests/bench/*.sh; do \
+		MODE=$(MODE) BUILD=$(BUILD) sh $$b || rc=1; done; exit $$rc
 bench-build: $(O)/hgauto $(bench_bin) $(serv_bin)
 $(bench_goals): bench-%: tests/bench/%.sh
 	@$(SUB) -j$(JOBS) all bench-build
