@@ -11,6 +11,7 @@ return hg.task {
   needs = { "ec2:Describe*", "ec2:TerminateInstances", "ec2:DeleteSecurityGroup",
     "ec2:DeleteKeyPair", "ec2:DeleteVolume", "ec2:DeregisterImage", "ec2:DeleteSnapshot" },
   example = "hgauto purge-ec2-resources",
+  gc = false,
   run = function(_, args)
     return hg.gc.purge { keep_images = args.keep_images, legacy = args.legacy }
   end,

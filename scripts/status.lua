@@ -6,6 +6,7 @@ return hg.task {
   args = {},
   needs = { "ec2:Describe*", "sts:GetCallerIdentity" },
   example = "hgauto status",
+  gc = false,
   run = function()
     return require("hg.resources").show()
   end,

@@ -12,6 +12,7 @@ return hg.task {
   },
   needs = { "ec2:DescribeInstances", "ec2:TerminateInstances" },
   example = "hgauto terminate-ec2-instances",
+  gc = false,
   run = function(_, args)
     return hg.gc.terminate { run = args.run, older = args.older_than, legacy = args.legacy }
   end,

@@ -260,7 +260,7 @@ end
 
 local function collect(o, result)
   local locks <close> = setmetatable({}, { __close = M.close_all })
-  local cache = {}
+  local cache = { running_only = o.running_only }
   local open, work = sort_rows(M.dead_rows(o, locks), o, cache, result)
   decide(open, work, o, cache, result)
   if not o.dry_run and not o.run then
@@ -348,6 +348,34 @@ function M.main(args, opts)
     out.note("nothing to remove")
   end
   return code
+end
+
+-- Seconds that a start gives to what others left.
+local AT_START = 5
+
+--- What runs and sessions do at their start, beside everything else: ends what
+--- dead runs left, as far as that can be decided at once.  Whoever else collects
+--- goes first; nothing that happens here is an error of the run.
+-- @raise cancelled
+-- @waits
+function M.at_start()
+  if #hg.ledger.dead_runs(session) == 0 then
+    return
+  end
+  local result = delete.result()
+  local ok, err = pcall(function()
+    local _lock <close> = require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 0 })
+    require("hgauto.async").timeout(AT_START, collect, { patience = 0, running_only = true },
+      result)
+  end)
+  if not ok and type(err) == "table" and err.kind == "cancelled" then
+    error(err, 0)
+  elseif not ok then
+    out.debug("gc at the start: " .. tostring(err))
+  end
+  if #result.removed > 0 then
+    out.note(("removed %s that dead runs left"):format(M.count_text(result.removed)))
+  end
 end
 
 --- After a creation that did not end well: finds and ends what it made.

@@ -36,14 +36,15 @@ setmetatable(M, {
 
 local TASK_FIELDS = {
   help = true, description = true, args = true, needs = true, example = true, timeout = true,
-  hidden = true, aliases = true, run = true, name = true,
+  hidden = true, aliases = true, run = true, name = true, gc = true,
 }
 
 --- What marks a declared task; `hg.is_task` tests for it.
 local Task = { __name = "hg.task" }
 
 --- Declares an automation task.
--- @param decl table help description args needs example timeout hidden aliases run [name]
+-- @param decl table help description args needs example timeout hidden aliases run [name];
+--   gc=false: its start does not remove what dead runs left
 -- @return table the task, to be returned by the file
 -- @raise usage a field is unknown or wrong
 -- @see command line specification, section 5.1
@@ -121,6 +122,11 @@ function M.opts(given, known, what)
         message = ("%s: unknown option %s%s"):format(what, tostring(name),
           require("hg.suggest").text(tostring(name), names)),
       }
+    end
+    local default = known[name]
+    if default ~= M.none and type(v) ~= type(default) then
+      M.fail { kind = "usage", exit = 1,
+        message = ("%s: %s is a %s, not a %s"):format(what, name, type(default), type(v)) }
     end
     out[name] = v
   end

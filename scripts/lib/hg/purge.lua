@@ -47,6 +47,11 @@ local function without_live(list, seen)
   return out_list
 end
 
+-- Who collects holds the locks of dead runs, which makes these look alive.
+local function only_one()
+  return require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 60 })
+end
+
 local function refuse_beside_live_runs()
   for _, id in ipairs(session.state:runs()) do
     if not is_own_run(id) and session.state:run_alive(id) then
@@ -155,6 +160,7 @@ end
 -- @return table {removed=n}
 -- @waits
 function M.terminate(o)
+  local _lock <close> = only_one()
   return remove({ instance = true }, o, "nothing to terminate")
 end
 
@@ -163,6 +169,7 @@ end
 -- @return table {removed=n}
 -- @waits
 function M.everything(o)
+  local _lock <close> = only_one()
   refuse_beside_live_runs()
   local kinds = setmetatable({}, { __index = ALL })
   if o.keep_images then
@@ -276,7 +283,7 @@ function M.main(args, opts)
   if not args.by_tag and (args.all_states or args.sid and #args.sid > 0) then
     hg.fail { kind = "usage", message = "purge: --all-states and --sid go with --by-tag" }
   end
-  local _lock <close> = require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 60 })
+  local _lock <close> = only_one()
   refuse_beside_live_runs()
   local who = require("hgauto.aws").account {}
   places.same_account(who.Account)

@@ -258,10 +258,14 @@ function M.execute(task, name, args, opts)
   local ok, result = pcall(async.scope, function(s)
     local beat = s:spawn(out.heartbeat)
     local meter = opts.max_cost and s:spawn(cost.watch, ctx, opts.max_cost)
+    local tidy = task.gc ~= false and s:spawn(require("hg.gc").at_start)
     local good, value = pcall(async.scope, body)
     beat:cancel("done")
     if meter then
       meter:cancel("done")
+    end
+    if tidy then
+      tidy:cancel("done")
     end
     if not good then
       error(value, 0)

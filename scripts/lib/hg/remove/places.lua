@@ -25,10 +25,12 @@ function M.here(ec2, opts)
   return clients
 end
 
-local function of_local_cloud(row)
-  local cloud = session.local_cloud or require("localcloud.client").ensure {
-    state = session.state.path,
-  }
+local function of_local_cloud(row, running_only)
+  local client, state = require "localcloud.client", session.state.path
+  if running_only and not session.local_cloud and not client.status { state = state } then
+    return { why = "the local cloud does not run" }
+  end
+  local cloud = session.local_cloud or client.ensure { state = state }
   if "local:" .. cloud.id ~= row.endpoint then
     -- The local cloud was wiped: nothing of that place exists any more.
     return { wiped = true, why = "wiped" }
@@ -59,13 +61,14 @@ end
 
 --- The place of a row.
 -- @param row table ledger row
--- @param cache table kept by the caller, {} at first
+-- @param cache table kept by the caller, {} at first, or {running_only=true}: a local
+--   cloud that does not run is not started
 -- @return table {clients=, or why=text, err=, wiped=true}
 -- @waits
 function M.of(row, cache)
   if not cache[row.place] then
     if (row.endpoint or ""):sub(1, 6) == "local:" then
-      cache[row.place] = of_local_cloud(row)
+      cache[row.place] = of_local_cloud(row, cache.running_only)
     elseif session.local_cloud then
       cache[row.place] = { why = "it is not in the local cloud; run gc without --local" }
     else
