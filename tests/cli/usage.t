@@ -27,6 +27,9 @@ run 2 "bad duration" 'hgauto: --max-age: "2w": expected a duration such as 90s, 
 run 2 "bad enum" 'expected one of wheel, sdist, deb, all; did you mean wheel?' build-linux weel
 run 2 "missing task" 'run: missing <task>' run
 run 2 "unknown local command" 'local: unknown command "stauts"; did you mean status?' local stauts
+run 2 "two words, the first mistyped" 'state: unknown command "ledgr dump"; did you mean ledger dump?' state ledgr dump
+run 2 "two words, the second mistyped" 'state: unknown command "ledger dmp"; did you mean ledger dump?' state ledger dmp
+run 2 "two words, the second missing" 'state: ledger what? dump, check, rebuild, forget' state ledger
 run 2 "no such file" 'no such task file: ./nothing.lua' run ./nothing.lua
 printf 'return {\n' > "$tmp/syntax.lua"
 run 2 "syntax error" "syntax.lua:" run "$tmp/syntax.lua"

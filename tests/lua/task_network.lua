@@ -180,6 +180,10 @@ t.test("the base image: owner, name, newest", function()
   t.raises(function()
     hg.images.base(ec2, "debian31")
   end, { kind = "usage", match = "unknown base image" }, "an unknown one")
+  t.raises(function()
+    hg.images.base(ec2, "debian13", true)
+  end, { kind = "usage", match = "base_image is a name pattern or an AMI id, not a boolean" },
+    "a script's mistake")
   t.like(hg.images.base(ec2, "debian13").id, "^ami%-", "the local cloud has one")
 end)
 

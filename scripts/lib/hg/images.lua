@@ -34,6 +34,10 @@ end
 -- @waits
 function M.base(ec2, name, override)
   local fact = hg.facts.images[name] or M.unknown(name)
+  if override ~= nil and type(override) ~= "string" then
+    hg.fail { kind = "usage", exit = 1, message = ("base_image is a name pattern or an AMI id, not"
+      .. " a %s"):format(type(override)) }
+  end
   local params = { Owners = { fact.owner } }
   if override and override:match("^ami%-%x+$") then
     params.ImageIds = { override }

@@ -265,6 +265,26 @@ command {
 -- ---- local ------------------------------------------------------------------------
 
 -- A command with commands of its own; `module` has their table and a help line.
+-- Neither a command of the group nor the first word of one, or not its second.
+local function unknown_in_group(name, list, word, second)
+  local suggest, hint = require "hg.suggest", "hgauto help " .. name
+  local names, firsts, seconds = {}, {}, {}
+  for i, c in ipairs(list) do
+    local a, b = c.name:match("^(%S+) (%S+)$")
+    names[i] = c.name
+    firsts[#firsts + 1] = a
+    seconds[#seconds + 1] = a == word and b or nil
+  end
+  if seconds[1] and not second then
+    fail { kind = "usage", hint = hint, message = ("%s: %s what? %s"):format(name, word,
+      table.concat(seconds, ", ")) }
+  end
+  local two = second and (seconds[1] or suggest.near(word, firsts)[1])
+  local said = two and word .. " " .. second or word
+  fail { kind = "usage", hint = hint, message = ('%s: unknown command "%s"%s'):format(name, said,
+    suggest.text(said, names)) }
+end
+
 local function group(name, module, help, example)
   local function load()
     return require(module)
@@ -287,26 +307,16 @@ local function group(name, module, help, example)
         fail { kind = "usage", message = name .. ": missing <command>",
           hint = "hgauto help " .. name }
       end
-      local names, width, said = {}, 1, word
       for _, c in ipairs(load().commands) do
-        names[#names + 1] = c.name
         local first, second = c.name:match("^(%S+) (%S+)$")
-        if first == word then
-          said = argv[next_at + 1] and word .. " " .. argv[next_at + 1] or word
-        end
         if c.name == word or (first == word and second == argv[next_at + 1]) then
-          if second then
-            width = 2
-          end
           return M.run_command({
             name = name .. " " .. c.name, args = c.args, help = c.help, example = c.example,
             run = c.run, raw = true,
-          }, argv, next_at + width, early, early_given)
+          }, argv, next_at + (second and 2 or 1), early, early_given)
         end
       end
-      fail { kind = "usage", hint = "hgauto help " .. name,
-        message = ('%s: unknown command "%s"%s'):format(name, said,
-          require("hg.suggest").text(said, names)) }
+      unknown_in_group(name, load().commands, word, argv[next_at + 1])
     end }
 end
 
