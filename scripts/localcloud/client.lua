@@ -81,7 +81,7 @@ local function connection(state, s)
       hint = "hgauto local down --wipe" }
   return { endpoint_url = s.endpoint, access_key_id = keys.access_key_id,
     secret_access_key = keys.secret_access_key, region = M.region, pid = s.pid,
-    ctl = dir .. "/ctl.sock", id = s.id, api_only = s.api_only, state = state }
+    ctl = dir .. "/ctl.sock", id = s.id, api_only = s.api_only, net = s.net, state = state }
 end
 
 -- ---- starting ----
@@ -176,7 +176,7 @@ end
 -- @param opts.state string state directory
 -- @param opts.progress function(text)|nil told when a daemon is started
 -- @param opts.api_only boolean|nil further options as of `local up`
--- @return {endpoint_url, access_key_id, secret_access_key, region, pid, ctl, id, api_only}
+-- @return {endpoint_url, access_key_id, secret_access_key, region, pid, ctl, id, api_only, net}
 -- @waits
 function M.ensure(opts)
   local s = M.status { state = opts.state }

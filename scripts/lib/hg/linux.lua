@@ -3,6 +3,17 @@ local hg = require "hg"
 
 local M = {}
 
+-- Machines of the local cloud see a network only where that was asked for.
+local function no_network_hint()
+  local cloud = require("hg.session").local_cloud
+  if not cloud then
+    return nil
+  elseif cloud.net then
+    return "apt-get update must work on this machine, too"
+  end
+  return "hgauto local down, then hgauto local up --net gives machines a network"
+end
+
 --- Prepares the machine for building and logs in as user hg.
 -- @param m table machine
 -- @param o table packages=string[] optional=string[] extra=text of a shell script to run as root
@@ -19,7 +30,7 @@ function M.bootstrap(m, o)
     hg.fail {
       kind = "task", result = r,
       message = r.err:match("machine lacks[^\n]*") or "the machine lacks packages",
-      hint = m.simulated_network and "hgauto local image build debian13" or nil,
+      hint = no_network_hint(),
     }
   elseif not r.ok then
     hg.fail { kind = "remote", code = "ExitCode", result = r,

@@ -83,6 +83,20 @@ local function foreground(args, state)
     end }
 end
 
+-- Options that a running local cloud does not have and cannot take any more.
+local function too_late(args, running)
+  local list = {}
+  for _, name in ipairs { "api_only", "net", "listen", "hold", "page_size", "idle", "host_port" } do
+    local given = args[name]
+    local same = running[name] == given
+      or name == "listen" and given and running.endpoint == "http://" .. given
+    if given and not same and not (type(given) == "table" and #given == 0) then
+      list[#list + 1] = "--" .. name:gsub("_", "-")
+    end
+  end
+  return list
+end
+
 command { name = "up", help = "start the local cloud", args = UP_ARGS,
   example = "hgauto local up",
   run = function(args)
@@ -94,6 +108,11 @@ command { name = "up", help = "start the local cloud", args = UP_ARGS,
       return foreground(args, state)
     end
     local running = client().status { state = state }
+    local late = running and too_late(args, running) or {}
+    if late[1] then
+      hg.fail { kind = "exists", message = ("the local cloud runs already, without %s"):format(
+        table.concat(late, ", ")), hint = "hgauto local down first" }
+    end
     local c = client().ensure { state = state, listen = args.listen,
       api_only = args.api_only or nil, hold = args.hold, page_size = args.page_size,
       idle = args.idle, delays = args.delays, host_port = args.host_port, net = args.net }

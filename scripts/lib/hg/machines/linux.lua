@@ -86,7 +86,7 @@ function M.new(given)
     src = "/hgdev/src", work = "/hgwork", image = image.id,
     base_image = image.base_name or image.name, prepared = image.prepared or false,
     simulated = false, transport = "ssh", expires = expires, key = key.key, host_key = host_key,
-    uploaded = {}, ec2 = ec2, simulated_network = session.local_cloud ~= nil,
+    uploaded = {}, ec2 = ec2,
   }, Machine)
   for _, tag in ipairs(instance.Tags or {}) do
     if tag.Key == "hgauto:ssh-port" then
