@@ -272,8 +272,8 @@ torture-tasks: ## kill -9, lost state, lost answers, Ctrl-C at each request (T= 
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all
 	@T='$(T)' TASKS='$(TASKS)' POINTS='$(POINTS)' \
-		STRIDE='$(STRIDE)' HGAUTO=$(abspath $(O)/hgauto) $(O)/hgauto test \
-		tests/torture/kill.lua
+		STRIDE='$(STRIDE)' HGAUTO=$(abspath $(O)/hgauto) \
+		sh tests/tools/run-one.sh tests/torture/kill.lua
 gcstress: ## Lua tests with a full collection at each wait
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build

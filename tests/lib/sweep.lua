@@ -94,6 +94,7 @@ local function relay(rig, req)
     return req:abort("rst")
   end
   req:respond { status = r.status, headers = end_to_end(r.raw_headers), body = r.body }
+  rig.journal[n].status = r.status
   if due and cut.when == "sent" then
     async.spawn(function()
       -- From "not read yet" to "recorded and gone on".
@@ -139,7 +140,8 @@ function Rig:close()
   if not self.closed then
     self.closed = true
     self.server:close()
-    client.stop { state = self.cloud_state }
+    -- After an interrupt, too.
+    async.shield(60, client.stop, { state = self.cloud_state })
   end
 end
 
@@ -185,17 +187,27 @@ function Rig:start(state, words, env)
     cwd = self.dir })
 end
 
-local function finish(p)
+-- What a process that hangs asked last, and whether it was answered.
+local function last_words(rig)
+  local lines = {}
+  for n = math.max(1, rig.n - 4), rig.n do
+    local e = rig.journal[n]
+    lines[#lines + 1] = ("request %d %s: %s"):format(n, e.action, e.status or "no answer")
+  end
+  return table.concat(lines, "\n")
+end
+
+local function finish(rig, p)
   local parts = {}
   for bytes in function() return (p:read()) end do
     parts[#parts + 1] = bytes
   end
   local ok, r = pcall(p.wait, p)
   local text = table.concat(parts)
-  if not ok then
-    return { hung = true, text = text }
+  if not ok or r.timed_out then
+    return { hung = true, text = text .. last_words(rig) }
   end
-  return { code = r.code, signal = r.signal, text = text, hung = r.timed_out }
+  return { code = r.code, signal = r.signal, text = text }
 end
 
 --- Runs the program to its end.
@@ -204,7 +216,7 @@ end
 function Rig:run(state, words, env)
   self.cut = nil
   local p <close> = self:start(state, words, env)
-  local r = finish(p)
+  local r = finish(self, p)
   r.requests = self.n
   return r
 end
@@ -220,7 +232,7 @@ function Rig:run_cut(state, words, cut, env)
   local p <close> = self:start(state, words, env)
   cut.process, self.cut = p, cut
   local began = time.mono()
-  local r = finish(p)
+  local r = finish(self, p)
   r.seconds, self.cut = time.mono() - began, nil
   return r
 end
@@ -263,10 +275,11 @@ end
 local KINDS = { "instance", "volume", "address", "image", "snapshot", "group", "key", "profile",
   "role" }
 
---- What the cloud's database holds of anybody's.
+--- What the database of a state directory's local cloud holds of anybody's.
+-- @param state string
 -- @return table kind -> number
-function Rig:inventory()
-  local st = require("hgauto.state").open(self.cloud_state, {})
+function M.inventory_of(state)
+  local st = require("hgauto.state").open(state, {})
   local db <close> = st:db "local/cloud"
   local n = {}
   for _, kind in ipairs(KINDS) do
@@ -278,6 +291,12 @@ function Rig:inventory()
     end
   end
   return n
+end
+
+--- The same of the rig's cloud.
+-- @return table kind -> number
+function Rig:inventory()
+  return M.inventory_of(self.cloud_state)
 end
 
 local EPHEMERAL = { "instance", "volume", "address" }
