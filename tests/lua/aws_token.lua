@@ -147,6 +147,56 @@ t.test('region = "imds"', function()
   host.setenv("AWS_EC2_METADATA_DISABLED", "true")
 end)
 
+-- DynamoDB's way: the account is a part of the host, or of the path here.
+t.test("endpoints of an account", function()
+  local url, seen = serve(function() return "{}" end)
+  local function rule(conditions, more)
+    more.conditions = conditions
+    return more
+  end
+  local function is_set(name) return { fn = "isSet", argv = { { ref = name } } } end
+  local function mode(text)
+    return { is_set "Mode",
+      { fn = "stringEquals", argv = { { ref = "Mode" }, text } } }
+  end
+  model("accounts", { SIGV4 })
+  fs.write(HOME .. "/models/accounts/2020-01-01/endpoint-rule-set-1.json", json.encode {
+    version = "1.0",
+    parameters = {
+      Account = { builtIn = "AWS::Auth::AccountId", type = "String" },
+      Mode = { builtIn = "AWS::Auth::AccountIdEndpointMode", type = "String" },
+    },
+    rules = {
+      rule({ is_set "Account" },
+        { type = "endpoint", endpoint = { url = url .. "/of/{Account}" } }),
+      rule(mode "required", { type = "error", error = "no account id is known" }),
+      rule({ { fn = "not", argv = { is_set "Account" } } },
+        { type = "endpoint", endpoint = { url = url .. "/any" } }),
+    },
+  })
+  local function config(line)
+    fs.write(HOME .. "/.aws/config", "[default]\naws_access_key_id = AKIABASE\n"
+      .. "aws_secret_access_key = canary-base\n" .. line)
+  end
+  local function path()
+    aws.client("accounts", { region = "us-west-2" }):get_thing {}
+    return seen[#seen].path
+  end
+  config ""
+  t.is(path(), "/any/", "without one")
+  config "aws_account_id = 123456789012\n"
+  t.is(path(), "/of/123456789012/", "the one of the credentials")
+  host.setenv("AWS_ACCOUNT_ID_ENDPOINT_MODE", "disabled")
+  t.is(path(), "/any/", "unless that is disabled")
+  host.setenv("AWS_ACCOUNT_ID_ENDPOINT_MODE", "required")
+  t.is(path(), "/of/123456789012/", "required and there")
+  config ""
+  local n = #seen
+  t.raises(path, { kind = "usage", match = "no account id is known" }, "required and not there")
+  t.is(#seen, n, "nothing is sent then")
+  host.setenv("AWS_ACCOUNT_ID_ENDPOINT_MODE", nil)
+end)
+
 t.test("what is made with credentials waits for them", function()
   fs.write(HOME .. "/doc", json.encode { Version = 1, AccessKeyId = "AKIAPROC",
     SecretAccessKey = "canary-proc" })
