@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define WIPED_MAX ((size_t)256 << 10)
+
 void hga_buf_init(struct hga_buf *b, size_t max)
 {
 	memset(b, 0, sizeof(*b));
@@ -34,6 +36,23 @@ void hga_buf_clear(struct hga_buf *b)
 		b->data[0] = '\0';
 }
 
+/* Text often holds secrets before anybody knows it, so that growth leaves no
+   copy behind.  Larger blocks are moved by the kernel, page by page. */
+static char *grown(const struct hga_buf *b, size_t cap)
+{
+	char *p;
+
+	if (b->cap > WIPED_MAX)
+		return hga_realloc(b->data, cap);
+	p = hga_alloc(cap);
+	if (p == NULL || b->data == NULL)
+		return p;
+	memcpy(p, b->data, b->cap);
+	hga_wipe(b->data, b->cap);
+	hga_free(b->data);
+	return p;
+}
+
 int hga_buf_reserve(struct hga_buf *b, size_t n, struct hga_err *err)
 {
 	size_t need;
@@ -49,7 +68,7 @@ int hga_buf_reserve(struct hga_buf *b, size_t n, struct hga_err *err)
 	while (cap <= need)
 		if (!hga_size_add(cap, cap / 2 + 1, &cap))
 			return hga_fail_mem(err);
-	p = hga_realloc(b->data, cap);
+	p = grown(b, cap);
 	if (p == NULL)
 		return hga_fail_mem(err);
 	if (b->data == NULL)

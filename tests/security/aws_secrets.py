@@ -85,7 +85,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif act == "ami-garbled":
             text = "<html>" + ECHO
         elif act == "ami-wrong":
-            status, text = 500, ECHO
+            # Long enough for whatever holds it to grow several times.
+            status, text = 500, ECHO + " filler" * 6000
         elif act == "ami-json":
             status, text = 400, json.dumps({"__type": "Bad", "message": ECHO})
         self.send_response(status, "X")

@@ -1,4 +1,5 @@
 /* Views, numbers and coders of base/str. */
+#include "base/mem.h"
 #include "base/str.h"
 #include "tap.h"
 
@@ -167,6 +168,28 @@ static void test_distance(void)
 	       "from nothing");
 }
 
+/* What the allocator gives next is most likely the block that was left. */
+static void test_growth(void)
+{
+	struct hga_buf b;
+	size_t cap;
+	char *next;
+
+	hga_buf_init(&b, 1 << 20);
+	is_int(hga_buf_adds(&b, "a canary in a cage, sixteen and more", NULL),
+	       0, "a buffer is filled");
+	cap = b.cap;
+	is_int(hga_buf_reserve(&b, 4000, NULL), 0, "and grows");
+	is_str(hga_buf_text(&b), "a canary in a cage, sixteen and more",
+	       "keeping its text");
+	next = hga_alloc(cap);
+	ok(next != NULL && memmem(next, cap, "cage", 4) == NULL &&
+	       memmem(next, cap, "sixteen", 7) == NULL,
+	   "leaving no copy of it");
+	hga_free(next);
+	hga_buf_release(&b);
+}
+
 int main(void)
 {
 	hga_buf_init(&buf, 10000);
@@ -176,6 +199,7 @@ int main(void)
 	test_coders();
 	test_utf8();
 	test_distance();
+	test_growth();
 	hga_buf_release(&buf);
 	return done();
 }
