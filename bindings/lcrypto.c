@@ -11,6 +11,7 @@
 #include "base/cert.h"
 #include "base/crypto.h"
 #include "base/fs.h"
+#include "base/gzip.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -21,6 +22,7 @@
 #include <string.h>
 
 #define RANDOM_MAX ((lua_Integer)1 << 20)
+#define GUNZIP_MAX ((lua_Integer)1 << 30)
 
 /* ---- digests ---- */
 
@@ -549,6 +551,35 @@ static int l_pfx_read(lua_State *L)
 	return 1;
 }
 
+/// What one gzip member holds.
+// @param data string
+// @param max integer bytes at most
+// @return string
+// @raise protocol (Garbled, TooLarge); usage (NoZlib) built without zlib
+static int l_gunzip(lua_State *L)
+{
+	struct hga_str data = lb_checkstr(L, 1);
+	lua_Integer max = luaL_checkinteger(L, 2);
+	struct hga_buf b;
+	struct hga_err err;
+
+	if (max < 0 || max > GUNZIP_MAX)
+		return lb_usage(L, 2, "a size up to 1 GiB expected");
+	/* Its writer wants room beyond what it writes. */
+	hga_buf_init(&b, (size_t)max + 65536);
+	if (hga_gunzip(&b, data, &err) < 0) {
+		hga_buf_release(&b);
+		return lb_raise(L, &err);
+	}
+	if (b.len > (size_t)max) {
+		hga_buf_release(&b);
+		return lb_fail(L, HGA_PROTOCOL, "TooLarge",
+		               "more than %lld bytes", (long long)max);
+	}
+	lb_pushbuf(L, &b);
+	return 1;
+}
+
 static const luaL_Reg crypto_fns[] = {{"sha256", l_sha256},
                                       {"sha1", l_sha1},
                                       {"md5", l_md5},
@@ -566,6 +597,7 @@ static const luaL_Reg crypto_fns[] = {{"sha256", l_sha256},
                                       {"certificate_pin", l_certificate_pin},
                                       {"pfx", l_pfx},
                                       {"pfx_read", l_pfx_read},
+                                      {"gunzip", l_gunzip},
                                       {"keypair", l_keypair},
                                       {"load_private", l_load_private},
                                       {"parse_private", l_parse_private},

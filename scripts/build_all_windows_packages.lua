@@ -7,7 +7,7 @@ return winbuild.task {
   help = "Build all wheels and installers for Windows.",
   args = {
     arg.string { name = "python-version", multiple = true, greedy = true, metavar = "X.Y",
-      default = { "3.9", "3.10", "3.11", "3.12", "3.13" }, help = "Pythons of the wheels" },
+      default = hg.facts.windows_pythons, help = "Pythons of the wheels" },
     winbuild.version_arg(),
   },
   example = "hgauto build-all-windows-packages --version 7.0.1",

@@ -249,6 +249,98 @@ static int write_pem(X509 *x, EVP_PKEY *k, struct hga_buf *cert,
 	return r;
 }
 
+/* Rounds that one derivation of a key may ask for; we write 2048. */
+#define ROUNDS 20000
+
+/* A peer that names billions of rounds would stop the loop for hours. */
+static bool few(const ASN1_INTEGER *rounds)
+{
+	int64_t n = 0;
+
+	return rounds == NULL ||
+	       (ASN1_INTEGER_get_int64(&n, rounds) == 1 && n <= ROUNDS);
+}
+
+static bool cheap_pbkdf2(const X509_ALGOR *a)
+{
+	PBKDF2PARAM *p = NULL;
+	bool good;
+
+	if (a != NULL && OBJ_obj2nid(a->algorithm) == NID_id_pbkdf2)
+		p = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBKDF2PARAM),
+		                              a->parameter);
+	good = p != NULL && few(p->iter);
+	PBKDF2PARAM_free(p);
+	return good;
+}
+
+/* Whether a key of that scheme (RFC 8018) is derived in reasonable time. */
+static bool cheap(const X509_ALGOR *a)
+{
+	bool two = OBJ_obj2nid(a->algorithm) == NID_pbes2;
+	PBEPARAM *one = NULL;
+	PBE2PARAM *p = NULL;
+	bool good;
+
+	if (two)
+		p = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBE2PARAM),
+		                              a->parameter);
+	else
+		one = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBEPARAM),
+		                                a->parameter);
+	good = two ? p != NULL && cheap_pbkdf2(p->keyfunc)
+	           : one != NULL && few(one->iter);
+	PBE2PARAM_free(p);
+	PBEPARAM_free(one);
+	return good;
+}
+
+static bool cheap_bags(STACK_OF(PKCS12_SAFEBAG) * bags)
+{
+	bool good = bags != NULL && sk_PKCS12_SAFEBAG_num(bags) <= 4;
+
+	for (int i = 0; good && i < sk_PKCS12_SAFEBAG_num(bags); i++) {
+		PKCS12_SAFEBAG *bag = sk_PKCS12_SAFEBAG_value(bags, i);
+		int nid = PKCS12_SAFEBAG_get_nid(bag);
+		const X509_ALGOR *a = NULL;
+
+		if (nid == NID_pkcs8ShroudedKeyBag) {
+			X509_SIG_get0(PKCS12_SAFEBAG_get0_pkcs8(bag), &a, NULL);
+			good = cheap(a);
+		} else {
+			good = nid != NID_safeContentsBag; /* nobody nests */
+		}
+	}
+	sk_PKCS12_SAFEBAG_pop_free(bags, PKCS12_SAFEBAG_free);
+	return good;
+}
+
+/* Whether a PKCS#12 can be opened without an unreasonable number of rounds. */
+static bool cheap_pfx(const PKCS12 *p, const char *password)
+{
+	const ASN1_INTEGER *rounds = NULL;
+	STACK_OF(PKCS7) *safes = PKCS12_unpack_authsafes(p);
+	bool good = safes != NULL && sk_PKCS7_num(safes) <= 4;
+
+	PKCS12_get0_mac(NULL, NULL, NULL, &rounds, p);
+	good = good && few(rounds);
+	for (int i = 0; good && i < sk_PKCS7_num(safes); i++) {
+		PKCS7 *s = sk_PKCS7_value(safes, i);
+		const PKCS7_ENCRYPT *e =
+		    PKCS7_type_is_encrypted(s) ? s->d.encrypted : NULL;
+
+		if (PKCS7_type_is_data(s))
+			good = cheap_bags(PKCS12_unpack_p7data(s));
+		else
+			good = e != NULL && e->enc_data != NULL &&
+			       cheap(e->enc_data->algorithm) &&
+			       cheap_bags(
+			           PKCS12_unpack_p7encdata(s, password, -1));
+	}
+	sk_PKCS7_pop_free(safes, PKCS7_free);
+	return good;
+}
+
 int hga_cert_pfx_read(struct hga_str pfx, const char *password,
                       struct hga_buf *cert, struct hga_buf *key,
                       struct hga_err *err)
@@ -259,8 +351,9 @@ int hga_cert_pfx_read(struct hga_str pfx, const char *password,
 	EVP_PKEY *k = NULL;
 	int r;
 
-	if (p == NULL || PKCS12_parse(p, password, &k, &x, NULL) != 1 ||
-	    x == NULL || k == NULL) {
+	if (p == NULL || !cheap_pfx(p, password) ||
+	    PKCS12_parse(p, password, &k, &x, NULL) != 1 || x == NULL ||
+	    k == NULL) {
 		ERR_clear_error();
 		r = hga_fail(err, HGA_USAGE, 0, "Certificate",
 		             "not a PKCS#12 of a certificate and its key, or "

@@ -31,7 +31,9 @@ int hga_cert_pin(struct hga_str pem, struct hga_buf *out,
 int hga_cert_pfx(struct hga_str cert, struct hga_str key, const char *password,
                  struct hga_buf *out, struct hga_err *err) HGA_MUST_USE;
 
-/* Certificate and key of a PKCS#12, as PEM texts. */
+/* Certificate and key of a PKCS#12, as PEM texts; bytes of anybody.
+ * -HGA_USAGE "Certificate": none, another password, or one that asks for more
+ * rounds of derivation than anybody needs. */
 int hga_cert_pfx_read(struct hga_str pfx, const char *password,
                       struct hga_buf *cert, struct hga_buf *key,
                       struct hga_err *err);

@@ -16,7 +16,11 @@ local function copied(list)
 end
 
 -- The same stack, or, when it has become too long, one layer with all of it.
+-- A simulated Windows has no base and each of its layers is a whole disk.
 local function fit(m, stack, base)
+  if not base then
+    return { stack[1] }, nil
+  end
   if #stack + 1 <= layers.max then
     return stack, base
   end

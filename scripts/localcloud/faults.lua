@@ -25,7 +25,7 @@ local EFFECTS = {
   fin = "after", rst = "after", truncate = "after", garble = "after", slow = "after",
   stall = "after", eventual = "after",
   terminate = "guest", kill = "guest", impaired = "guest", slow_stop = "guest",
-  fail_image = "guest", ssm = "guest",
+  fail_image = "guest", ssm = "guest", winrm = "guest",
 }
 
 local KEYS = { id = "string", match = "table", when = "string", nth = "number", every = "number",
@@ -69,6 +69,10 @@ local function check_counts(rule)
   end
 end
 
+-- Of a simulated Windows: its request dies, waits, or is answered with a fault.
+local WINRM = { rst = true, fin = true, hang = true, reboot = true, unavailable = true,
+  timed_out = true, selectors = true, encoding = true, quota = true, shells = true, denied = true,
+  invalid = true }
 local GARBLE = { html = true, root = true, nul = true, empty = true }
 
 local function check_effect(effect)
@@ -86,6 +90,8 @@ local function check_effect(effect)
     fail("fault rule: effect error needs at least {\"code\": …}")
   elseif name == "garble" and not GARBLE[v] then
     fail("fault rule: effect garble is one of %s", names_of(GARBLE))
+  elseif name == "winrm" and not WINRM[v] then
+    fail("fault rule: effect winrm is one of %s", names_of(WINRM))
   elseif name == "slow" and (type(v) ~= "number" or v <= 0) then
     fail("fault rule: effect slow is a number of bytes per second")
   end

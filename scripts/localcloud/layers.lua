@@ -64,6 +64,16 @@ function M.copy_upper(dir, id, layer)
   fs.rename(target .. ".part", target)
 end
 
+--- Copies a layer to where no overlay can be: the disk of a simulated machine.
+-- @param dir string the local cloud's directory
+-- @param layer string
+-- @param target string new directory
+-- @waits
+function M.copy_layer(dir, layer, target)
+  copy(image_path(dir, layer), target .. ".part")
+  fs.rename(target .. ".part", target)
+end
+
 local MERGE = [[cd "$1" && mkdir "$3" "$4" && chmod 755 "$4" &&
 mount -t overlay overlay -o "ro,lowerdir=$2" "$3" && cp -a --reflink=auto "$3/." "$4"]]
 

@@ -362,13 +362,25 @@ local function is_windows(self, instance)
   return images.of_instance(self.S, instance).platform == "windows"
 end
 
+-- The directory that stands for C:, below the one that becomes a layer when an
+-- image is made; a layer holds all of it.
+local function windows_disk(self, instance)
+  local upper = ("%s/instances/%s/u"):format(self.dir, instance.id)
+  local layer = instance.layers and instance.layers[1]
+  if layer and not fs.exists(upper) then
+    fs.mkdir(upper:match("^(.*)/"), { parents = true })
+    layers.copy_layer(self.dir, layer, upper)
+  end
+  return upper .. "/c"
+end
+
 -- One power-on of a simulated Windows: an endpoint stands for the machine.
 local function windows_on(self, instance, run)
   start_faults(self, instance)
   async.sleep(self.delays.pending)
   run.address = run.address or self.pool:take()
     or errors.raise("InsufficientAddressCapacity", "no public address is free")
-  local root = ("%s/instances/%s/c"):format(self.dir, instance.id)
+  local root = windows_disk(self, instance)
   local sim <close> = require("localcloud.winmachine").start({
     root = root, address = run.address, boot = self.delays.windows,
     user_data = instance.user_data and crypto.unbase64(instance.user_data),
@@ -377,6 +389,9 @@ local function windows_on(self, instance, run)
     end,
     rules = function()
       return self:rules(instance)
+    end,
+    fault = function(action)
+      return self.faults:guest({ action = action, instance = instance.id }, "winrm")
     end,
   }, self.spawn)
   instance.tags["hgauto:simulated"] = "windows"

@@ -62,6 +62,42 @@ end
 local Sim = {}
 Sim.__index = Sim
 
+-- What a fault rule does to a request, when it is not the name of a fault.
+local EFFECTS = {}
+
+function EFFECTS.rst(_, req)
+  req:abort "rst"
+end
+
+function EFFECTS.fin(_, req)
+  req:abort "fin"
+end
+
+function EFFECTS.unavailable(_, req)
+  req:respond { status = 503, body = "" }
+end
+
+function EFFECTS.hang()
+  async.sleep(3600)
+end
+
+function EFFECTS.reboot(sim, req)
+  sim:finish "reboot"
+  req:abort "rst"
+end
+
+-- For winsim: the name of a fault, "handled", or nil.
+local function fault_of(sim)
+  return function(action, req)
+    local what = sim.fault and sim.fault(action or "")
+    if what and EFFECTS[what] then
+      EFFECTS[what](sim, req)
+      return "handled"
+    end
+    return what
+  end
+end
+
 local function covers(rules)
   for _, r in ipairs(rules) do
     if r.from <= M.port and r.to >= M.port then
@@ -78,6 +114,7 @@ function Sim:apply(rules)
     self.ep = winsim.open {
       password = self.password, root = self.root, host = self.address, port = M.port,
       tls = self.tls, rules = require "localcloud.winsim_rules", machine = self,
+      fault = fault_of(self),
     }
   elseif self.ep and not want then
     self.ep.close()
@@ -111,10 +148,12 @@ end
 
 --- Begins a power-on.
 -- @param o table root= address= user_data= boot=seconds say=function(text) rules=function()
+--   fault=function(action) what a rule wants of a request
 -- @param spawn function(fn) starts a task that outlives the call
 -- @return table closable; has of a box: wait, poweroff, reboot, kill, ports
 function M.start(o, spawn)
   local sim = setmetatable({ root = o.root, address = o.address, event = async.event(),
+    fault = o.fault,
     later = spawn, boot_time = require("hgauto.time").now() }, Sim)
   fs.mkdir(o.root, { parents = true, mode = 448 })
   local values, why = M.parse(o.user_data or "")
@@ -127,6 +166,14 @@ function M.start(o, spawn)
     o.say("hgauto: the certificate cannot be imported; the machine stays closed")
     return sim
   end
+  -- User data runs once in the life of a disk, unless it was sealed.
+  local once = o.root .. "/.armed"
+  if fs.exists(once) and fs.read(once) ~= values.Token then
+    o.say("hgauto: user data ran before on this disk and does not run again (the image was not"
+      .. " sealed); the machine stays closed")
+    return sim
+  end
+  fs.write(once, values.Token, { mode = 384 })
   -- The password outlives a restart, as an account's does.
   local kept = o.root .. "/.password"
   sim.password_file = kept
@@ -151,6 +198,16 @@ function Sim:set_password(text)
   self.password = text
   if self.ep then
     self.ep.password = text
+  end
+end
+
+--- Forgets whose machine it was, as sealing does: its image arms itself anew.
+function Sim:unarm()
+  for _, path in ipairs { self.root .. "/.armed", self.password_file,
+    self.root .. "/programdata/hgauto" } do
+    if fs.exists(path) then
+      fs.remove(path, { tree = true })
+    end
   end
 end
 

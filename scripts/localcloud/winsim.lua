@@ -34,6 +34,9 @@ local FAULTS = {
     "There is no such shell or command." },
   encoding = { 2150858817, "s:Sender", "w:EncodingLimit", "The request is larger than allowed." },
   quota = { 2150859174, "s:Receiver", "w:QuotaLimit", "Too many operations of this user." },
+  -- As sent without a code; "too many" is not the quota of operations.
+  shells = { nil, "s:Receiver", "w:QuotaLimit",
+    "This user has as many shells as the service allows." },
   denied = { 5, "s:Sender", "w:AccessDenied", "Access is denied." },
   invalid = { 87, "s:Sender", "w:InvalidParameter", "The request cannot be understood." },
 }
@@ -92,12 +95,13 @@ local function envelope(action, relates, body)
 end
 
 local function fault_body(name)
-  local code, sender, sub, message = table.unpack(FAULTS[name])
+  local code, sender, sub, message = table.unpack(FAULTS[name], 1, 4)
+  local detail = code and ('<f:WSManFault Code="%d" Machine="SIM"><f:Message>%s</f:Message>'
+    .. "</f:WSManFault>"):format(code, message) or ""
   return table.concat {
     "<s:Fault><s:Code><s:Value>", sender, "</s:Value><s:Subcode><s:Value>", sub,
     '</s:Value></s:Subcode></s:Code><s:Reason><s:Text xml:lang="en-US">', message,
-    '</s:Text></s:Reason><s:Detail><f:WSManFault Code="', ("%d"):format(code),
-    '" Machine="SIM"><f:Message>', message, "</f:Message></f:WSManFault></s:Detail></s:Fault>",
+    "</s:Text></s:Reason><s:Detail>", detail, "</s:Detail></s:Fault>",
   }
 end
 
@@ -426,6 +430,13 @@ local function open_pool(shell, list)
 end
 
 function ACTION.Create(ep, req)
+  local n = 0
+  for _ in pairs(ep.shells) do
+    n = n + 1
+  end
+  if n >= ep.max_shells then
+    return nil, "shells"
+  end
   local uri = text(req.tree, "ResourceURI")
   local shell = { env = {}, commands = {}, uri = uri, id = crypto.uuid():upper() }
   if uri:find(POWERSHELL, 1, true) then
@@ -723,13 +734,14 @@ M.builtin = {
 -- @param opts.host string|nil default 127.0.0.1
 -- @param opts.port integer|nil default: any
 -- @param opts.fault function|nil (action, request) -> name of a fault, or "handled"
+-- @param opts.max_shells integer|nil default 30, as a service allows one user
 -- @param opts.machine table|nil what rules that change the machine use
 -- @return endpoint with port, counts {requests, credentials, shells, commands}, shells, close
 function M.open(opts)
   local ep = {
     user = opts.user or "Administrator", password = opts.password, root = opts.root, shells = {},
     rules = {}, counts = { requests = 0, credentials = 0, shells = 0, commands = 0 },
-    fault = opts.fault, machine = opts.machine,
+    fault = opts.fault, machine = opts.machine, max_shells = opts.max_shells or 30,
   }
   for _, list in ipairs { opts.rules or {}, M.builtin } do
     table.move(list, 1, #list, #ep.rules + 1, ep.rules)

@@ -3,10 +3,13 @@
 -- Repositories are real ones of Mercurial below the directory that stands for C:.
 -- What is built says in its first line that it is simulated.
 local async = require "hgauto.async"
+local crypto = require "hgauto.crypto"
 local fs = require "hgauto.fs"
 local json = require "hgauto.json"
+local embed = require "hgauto.embed"
 local path_of = require("localcloud.winfiles").path
 local time = require "hgauto.time"
+local wintests = require "localcloud.wintests"
 
 --- Begin of every file that a simulated machine builds.
 local MARK = "HGAUTO SIMULATED ARTIFACT\n"
@@ -49,10 +52,110 @@ local function ready(pipe)
   return 0
 end
 
+-- What the simulated installation of tools leaves; a bare machine counts as one
+-- with two Pythons, for tasks that are told to use it.
+local function pythons(pipe)
+  local names, dir = {}, local_path(pipe, "C:/hgdev/x"):match("^(.*)/")
+  for _, name in ipairs(fs.exists(dir) and fs.list(dir) or {}) do
+    names[#names + 1] = name:match "^python%d+%-x%d+$"
+  end
+  table.sort(names)
+  return #names > 0 and names or { "python313-x64", "python313-x86" }
+end
+
 local function facts(pipe)
   pipe:output { Build = "20348", Caption = "SIMULATED Windows Server", Version = "5.1.20348.1",
     Boot = time.iso(pipe.machine.boot_time, { ms = true }), Processors = 2,
-    Pythons = "python313-x64 python313-x86" }
+    Pythons = table.concat(pythons(pipe), " ") }
+  return 0
+end
+
+-- ---- what bootstrap-windows-dev runs ----
+
+local TOOLS = "C:/hgdev/simulated-tools"
+
+-- Only the whole of our own sources is known, as everywhere here.
+local function is_source(text, name)
+  return text == embed.read("windows/" .. name .. ".ps1")
+end
+
+local function system_place(pipe)
+  return local_path(pipe, "C:/ProgramData/hgauto/system/" .. pipe.params.Id)
+end
+
+local function system_start(pipe)
+  local p, text = pipe.params, nil
+  if is_source(p.Script, "features") then
+    text = "(simulated) " .. p.Values.Features .. " is there\n"
+  elseif not is_source(p.Script, "seal") then
+    return nil, "not simulated: work as SYSTEM of an unknown source"
+  end
+  if text then
+    local place = system_place(pipe)
+    fs.mkdir(place, { parents = true })
+    fs.write(place .. "/out.txt", "\239\187\191" .. text)
+    fs.write(place .. "/exit.json", json.encode { exit = 0, why = "" })
+    return 0
+  end
+  pipe.machine.later(function()
+    async.sleep(0.3)
+    pipe.machine:unarm()
+    pipe.machine:finish "off"
+  end)
+  return 0
+end
+
+local function system_poll(pipe)
+  local place, at = system_place(pipe), pipe.params.Offset
+  local function read(name)
+    return fs.exists(place .. name) and fs.read(place .. name) or ""
+  end
+  local text = read("/out.txt"):sub(at + 1)
+  pipe:output { Text = crypto.base64(text), Next = at + #text, End = read "/exit.json" }
+  return 0
+end
+
+local function system_end(pipe)
+  if fs.exists(system_place(pipe)) then
+    fs.remove(system_place(pipe), { tree = true })
+  end
+  return 0
+end
+
+-- Runs nothing of the script: it leaves directories of the names in it.
+local function bootstrap_run(pipe)
+  local script = local_path(pipe, pipe.params.Script)
+  local settings = local_path(pipe, pipe.params.Script:gsub("[^\\]*$", "vs2022-settings.json"))
+  if not fs.exists(script) or not fs.exists(settings) then
+    return nil, "vs2022-settings.json is not beside the script"
+  end
+  local text = fs.read(script)
+  if ("\n" .. text):find "\n%s*Clone%-Mercurial%-Repo%f[^%w-]" then
+    return nil, "the script would clone a repository from the net"
+  end
+  pipe:output("(simulated) installing what " .. pipe.params.Script .. " names")
+  if text:find("simulate-slow", 1, true) then
+    async.sleep(600)
+  end
+  for name in text:gmatch "python3%d+%-x%d+" do
+    fs.mkdir(local_path(pipe, "C:/hgdev/" .. name), { parents = true })
+  end
+  if not text:find("simulate-incomplete", 1, true) then
+    fs.write(local_path(pipe, TOOLS), "HGAUTO SIMULATED ARTIFACT\n")
+  end
+  return 0
+end
+
+local function toolchain(pipe)
+  for name in pipe.params.Pythons:gmatch "%S+" do
+    if not fs.exists(local_path(pipe, "C:/hgdev/" .. name)) then
+      pipe:output("C:\\hgdev\\" .. name .. "\\python.exe")
+    end
+  end
+  if not fs.exists(local_path(pipe, TOOLS)) then
+    pipe:output "hg.exe"
+    pipe:output "pyoxidizer.exe on PATH"
+  end
   return 0
 end
 
@@ -147,6 +250,12 @@ end
 
 return {
   rule("ready", ready), rule("facts", facts), rule("hg-init", init),
+  rule("antivirus", function()
+    return 0
+  end),
+  rule("system-start", system_start), rule("system-poll", system_poll),
+  rule("system-end", system_end), rule("bootstrap-run", bootstrap_run),
+  rule("toolchain", toolchain), rule("run-tests", wintests.run),
   rule("hg-nodes", function(pipe)
     return lines(pipe, hg(pipe, { "log", "-r", pipe.params.Revset, "-T", "{node}\n" }))
   end),
@@ -163,6 +272,10 @@ return {
   rule("build-inno", build(installer "Mercurial-%s-%s.exe")),
   rule("build-wix", build(installer "mercurial-%s-%s.msi")),
   rule("dist-hash", dist_hash), rule("sha256", sha256),
+  rule("exists", function(pipe)
+    pipe:output(fs.exists(local_path(pipe, pipe.params.Path)))
+    return 0
+  end),
   rule("remove", function(pipe)
     local at = local_path(pipe, pipe.params.Path)
     if fs.exists(at) then

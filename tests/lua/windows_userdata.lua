@@ -43,13 +43,33 @@ t.test("values are data, whatever is in them", function()
     "any other script, too")
 end)
 
+t.test("damaged user data closes the machine, and nothing worse", function()
+  local seed = os.time()
+  math.randomseed(seed)
+  local text = windows.user_data(windows.identity(), { expires = 1, authorized_keys = "k" })
+  local bad = 0
+  for _ = 1, 2000 do
+    local at, n = math.random(#text), math.random(0, 40)
+    local noise = {}
+    for i = 1, math.random(0, 4) do
+      noise[i] = string.char(math.random(0, 255))
+    end
+    local ok, values, why = pcall(winmachine.parse,
+      text:sub(1, at) .. table.concat(noise) .. text:sub(at + n))
+    local fine = ok and (type(values) == "table" and type(values.Password) == "string"
+      or values == nil and type(why) == "string")
+    bad = bad + (fine and 0 or 1)
+  end
+  t.is(bad, 0, ("2000 damaged texts (seed %d)"):format(seed))
+end)
+
 t.test("sources: parameters first, ASCII", function()
   local n = 0
   for _, file in ipairs(embed.list("windows/")) do
     local text, name = embed.read(file), file:match("([^/]+)%.ps1$")
     t.ok(not text:find("[^\n\32-\126]") and text:sub(-1) == "\n", name .. ": ASCII, LF, final LF")
     if name ~= "lib" then
-      t.ok(#windows.ps(name).order > 0, name .. ": parameters")
+      t.ok(windows.ps(name).order and text:find("^param%(\n"), name .. ": begins with parameters")
       n = n + 1
     end
   end

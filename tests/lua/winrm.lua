@@ -241,6 +241,17 @@ t.test("what went out once is not sent again", function()
   local shells = ep.counts.shells
   t.is(s:cmd("echo again").stdout, "again\n", "a refused Command in a new shell")
   t.is({ ep.counts.shells - shells, open_shells() - (s.implicit and 1 or 0) }, { 2, 0 }, "one more")
+  local first = true
+  fault = function(action)
+    if action == "Command" and first then
+      first = false
+      return "quota"
+    end
+    return nil
+  end
+  local before = ep.counts.shells
+  t.is(s:ps("exit 3", { check = false }).output[1], "x", "a refused script in a new pool")
+  t.ok(ep.counts.shells > before and not first, "which was opened for it")
   fault = function(action) return action == "Command" and "denied" or nil end
   t.raises(function() s:cmd("true") end, { kind = "auth", code = "AccessDenied" }, "denied")
   fault = function(_, req)

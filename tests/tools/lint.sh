@@ -32,6 +32,13 @@ check_sh() {
 		case $(head -n 1 "$f") in *sh*) shellcheck -s sh "$f" || return 1 ;; esac
 	done
 }
+check_ps() {
+	lua5.4 tests/tools/pscheck/pscheck.lua --style scripts/windows/*.ps1
+}
+# The same once more by a grammar that is not ours, where npm has it.
+check_grammar() {
+	node tests/tools/pscheck/grammar.mjs "$modules" scripts/windows/*.ps1
+}
 werror() { # werror CC
 	make -s --no-print-directory WERROR=1 CC="$1" BUILD="$BUILD/lint-$1" DEPS=no \
 		-j"$(nproc)" all tests-build
@@ -66,6 +73,12 @@ step format check_format
 step layers sh tests/tools/layers.sh
 step shell check_sh
 step lua check_lua
+step powershell check_ps
+if modules=$(sh tests/tools/pscheck/install.sh "$BUILD/pscheck" 2> "$tmp/npm"); then
+	step "powershell grammar" check_grammar
+else
+	echo "lint: SKIP PowerShell's grammar: $(tail -n 1 "$tmp/npm")"
+fi
 step gcc werror gcc
 step clang werror clang
 step symbols sh tests/tools/layers.sh "$BUILD/lint-gcc/release"

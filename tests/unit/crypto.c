@@ -1,4 +1,5 @@
 /* Keys: made, written, read; compared with ssh-keygen and openssl. */
+#include "base/cert.h"
 #include "base/crypto.h"
 #include "base/fs.h"
 #include "base/hash.h"
@@ -347,6 +348,56 @@ static void test_random(void)
 	ok(strlen(t) == 32 && strspn(t, "0123456789abcdef") == 32, "32 hex");
 }
 
+/* A PKCS#12 of openssl that asks for so many rounds: 0, or the refusal. */
+static int read_pfx(const char *options)
+{
+	struct hga_buf pfx, cert, key;
+	struct hga_err err = {0};
+	int r;
+
+	hga_buf_init(&pfx, 1 << 16);
+	hga_buf_init(&cert, 1 << 16);
+	hga_buf_init(&key, 1 << 16);
+	ok(sh("openssl pkcs12 -export -inkey k.pem -in c.pem -passout "
+	      "pass:word -out p.pfx %s",
+	      options),
+	   "openssl writes one with %s", options);
+	r = hga_fs_read(path_of("p.pfx"), 1 << 16, &pfx, &err);
+	if (r == 0)
+		r = hga_cert_pfx_read(hga_buf_str(&pfx), "word", &cert, &key,
+		                      &err);
+	if (r == 0)
+		ok(hga_str_starts(hga_buf_str(&cert), "-----BEGIN CERT") &&
+		       hga_str_starts(hga_buf_str(&key), "-----BEGIN"),
+		   "both are PEM");
+	hga_buf_release(&pfx);
+	hga_buf_release(&cert);
+	hga_buf_release_secret(&key);
+	return r;
+}
+
+static void test_pfx(void)
+{
+	const char *sha1 = "-macalg sha1 -keypbe PBE-SHA1-3DES "
+	                   "-certpbe PBE-SHA1-3DES";
+	char options[200];
+
+	ok(sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout k.pem "
+	      "-out c.pem -subj /CN=x -days 2"),
+	   "a certificate");
+	is_int(read_pfx("-iter 2048"), 0, "AES, 2048 rounds");
+	is_int(read_pfx("-keypbe NONE -certpbe NONE"), 0, "not encrypted");
+	snprintf(options, sizeof(options), "%s -iter 2048", sha1);
+	is_int(read_pfx(options), 0, "as we write it");
+	snprintf(options, sizeof(options), "%s -iter 30000", sha1);
+	is_int(read_pfx(options), -HGA_USAGE, "too many rounds: refused");
+	is_int(read_pfx("-iter 30000"), -HGA_USAGE, "of PBKDF2, too");
+	is_int(read_pfx("-iter 30000 -nomaciter -keypbe NONE"), -HGA_USAGE,
+	       "for the certificate alone");
+	is_int(read_pfx("-iter 30000 -nomaciter -certpbe NONE"), -HGA_USAGE,
+	       "for the key alone");
+}
+
 int main(void)
 {
 	if (mkdtemp(dir) == NULL)
@@ -365,6 +416,7 @@ int main(void)
 	test_mutations();
 	test_pubinfo();
 	test_random();
+	test_pfx();
 	ok(hga_fs_rmtree(dir, NULL) == 0, "cleaned up");
 	return done();
 }

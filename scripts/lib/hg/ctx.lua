@@ -247,6 +247,23 @@ function Ctx:secret(text) -- luacheck: no self
   return text
 end
 
+--- Asks the user; with -y the answer is yes.
+-- @param question string
+-- @return boolean
+-- @raise usage nobody can be asked
+-- @waits
+function Ctx:confirm(question)
+  if self.yes then
+    return true
+  elseif not self.interactive then
+    require("hg").fail { kind = "usage", message = question .. " nobody can be asked",
+      hint = "-y answers yes" }
+  end
+  local reader <close> = require("hgauto.readline").open { prompt = question .. " [yes/no] ",
+    edit = false }
+  return (reader:read() or ""):match "^%s*yes%s*$" ~= nil
+end
+
 --- A line on screen and in the log.
 -- @param fmt string
 function Ctx:log(fmt, ...) -- luacheck: no self
@@ -280,7 +297,7 @@ local M = {}
 function M.new(o)
   return setmetatable({
     run = o.run.id, dir = o.run.dir, task = o.task, args = o.args, save = o.save,
-    plan = false, interactive = require("hgauto.term").isatty(0)
+    plan = false, yes = o.yes or false, interactive = require("hgauto.term").isatty(0)
       and require("hgauto.term").isatty(2),
     steps = { total = 0, ok = 0, failed = 0 }, timings = {}, artifacts = {}, machines = {},
     uses = {},

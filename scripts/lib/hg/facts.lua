@@ -90,6 +90,19 @@ M.windows_artifacts = {
   wix = "^mercurial%-([%w.+_]+)%-x%d+%.msi$",
 }
 
+--- Pythons that Windows wheels are published for.
+M.windows_pythons = { "3.9", "3.10", "3.11", "3.12", "3.13" }
+
+--- Where releases for Windows are published: on the web server, and for the world.
+M.release = { host = "mercurial-scm.org", directory = "/var/www/release/windows",
+  address = "https://mercurial-scm.org/release/windows/" }
+
+--- What Windows machines get from Windows Update: words separated by blanks.
+M.windows_features = { sshd = "OpenSSH.Server~~~~0.0.1.0", features = "Net-Framework-Core" }
+
+--- Tests that hang on Windows.
+M.windows_hanging_tests = { "test-clonebundles-autogen.t" }
+
 --- Answers with the caller's public address as text.
 M.address_service = "https://checkip.amazonaws.com/"
 

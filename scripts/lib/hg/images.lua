@@ -76,11 +76,29 @@ local RECIPE = 1
 -- Seconds after which a prepared image's packages are worth renewing.
 local OLD = 90 * 86400
 
---- What a prepared image consists of; the base's AMI id does not count, since
---- the publisher renews it every few weeks.
+local function launch_linux(spec)
+  return function(base, o)
+    return hg.machines.linux {
+      distro = spec.distro, base_image = base.id, instance_type = o.instance_type or "t3.large",
+      max_age = o.max_age or 7200, allow_cidr = o.allow_cidr, subnet = o.subnet,
+      label = spec.distro,
+    }
+  end
+end
+
+local function prepare_linux(spec)
+  return function(m)
+    hg.linux.bootstrap(m, { packages = spec.packages, extra = spec.extra })
+    m:script("seal", {}, { sudo = true, timeout = 300 })
+  end
+end
+
+--- What a prepared image of Linux consists of; the base's AMI id does not count,
+--- since the publisher renews it every few weeks.  Windows: hg.winimage.
 -- @param distro string
 -- @param[opt] o table extras=boolean extra=text of a script of the user's, pattern=base image
--- @return table spec for ensure: {distro, packages, extra, name, fingerprint}
+-- @return table spec for ensure: {distro, base_image, name, prefix, fingerprint,
+--   launch=function(base, o) makes the machine, prepare=function(m) fills and seals it}
 function M.dev_spec(distro, o)
   o = o or {}
   local fact = hg.facts.images[distro] or M.unknown(distro)
@@ -99,9 +117,11 @@ function M.dev_spec(distro, o)
     root = { size = 16, type = "gp3" },
     extra = o.extra and crypto.sha256(o.extra) or "",
   })
-  return { distro = distro, packages = packages, extra = o.extra, fingerprint = fingerprint,
+  local spec = { distro = distro, packages = packages, extra = o.extra, fingerprint = fingerprint,
     base_image = o.pattern, prefix = ("hg-linux-dev-%s-"):format(distro),
     name = ("hg-linux-dev-%s-%s"):format(distro, fingerprint:sub(1, 12)) }
+  spec.launch, spec.prepare = launch_linux(spec), prepare_linux(spec)
+  return spec
 end
 
 -- Images of this account by name pattern; only what hgauto made.
@@ -226,13 +246,8 @@ end
 
 local function build(ec2, spec, o)
   local base = M.base(ec2, spec.distro, spec.base_image)
-  local m <close> = hg.machines.linux {
-    distro = spec.distro, base_image = base.id, instance_type = o.instance_type or "t3.large",
-    max_age = o.max_age or 7200, allow_cidr = o.allow_cidr, subnet = o.subnet,
-    label = spec.distro,
-  }
-  hg.linux.bootstrap(m, { packages = spec.packages, extra = spec.extra })
-  m:script("seal", {}, { sudo = true, timeout = 300 })
+  local m <close> = spec.launch(base, o)
+  spec.prepare(m)
   local image = bake(ec2, spec, m, base)
   m:close()
   return image
@@ -267,7 +282,7 @@ end
 -- new one is there.
 local function forced(spec)
   local copy = setmetatable({ name = ("%s-%s"):format(spec.name,
-    time.format(time.now(), "%Y%m%d%H%M%S")) }, { __index = spec })
+    time.iso(math.floor(time.now())):gsub("%D", "")) }, { __index = spec })
   return copy
 end
 

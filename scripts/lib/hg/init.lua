@@ -10,7 +10,7 @@ local LAZY = {
   windows = true,
   network = true, keys = true, images = true, ledger = true, gc = true, tasks = true, pp = true,
   session = true, output = true, prices = true, resources = true,
-  cost = true, events = true, runs = true, testrun = true,
+  cost = true, events = true, runs = true, testrun = true, winimage = true,
 }
 
 local members = {}
@@ -171,6 +171,36 @@ function M.wait(o)
 end
 
 M.sh = {}
+
+--- Splits a text into words as a POSIX shell does, without expanding anything.
+-- @param text string
+-- @return string[]
+-- @raise usage a quote is not closed
+function M.sh.words(text)
+  local list, word, quote, i = {}, nil, nil, 1
+  while i <= #text do
+    local c, following = text:sub(i, i), text:sub(i + 1, i + 1)
+    local escapes = c == "\\" and quote ~= "'" and following ~= ""
+      and (not quote or following:find '[\\"$`]')
+    if escapes then
+      word, i = (word or "") .. following, i + 1
+    elseif c == quote then
+      quote = nil
+    elseif not quote and (c == "'" or c == '"') then
+      quote, word = c, word or ""
+    elseif not quote and c:find "%s" then
+      list[#list + 1], word = word, nil
+    else
+      word = (word or "") .. c
+    end
+    i = i + 1
+  end
+  if quote then
+    M.fail { kind = "usage", message = ("%s: the quote %s is not closed"):format(text, quote) }
+  end
+  list[#list + 1] = word
+  return list
+end
 
 --- Quotes words for a POSIX shell.
 -- @param words string|string[]

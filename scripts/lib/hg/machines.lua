@@ -15,7 +15,8 @@ function M.linux(o)
 end
 
 --- A temporary Windows machine, armed and trusted.
--- @param o table os= instance_type= max_age= label= base_image= allow_cidr= subnet= root_gb=
+-- @param o table os= instance_type= max_age= label= allow_cidr= subnet= root_gb=
+--   image=from hg.winimage.choose base_image=
 -- @return table machine (hg.machines.windows)
 -- @raise what launching or logging in raises; nothing is left then
 -- @waits

@@ -509,6 +509,25 @@ function M.resolve(o)
   return source
 end
 
+--- Files of a source's revision, never of its working directory.
+-- @param source table from resolve
+-- @param paths string[]
+-- @return table path -> contents of those it has
+-- @waits
+function M.cat(source, paths)
+  return cat({ hg = source.hg }, source.repo, source.node, paths)
+end
+
+--- The newest public changeset of a source's repository.
+-- @param source table from resolve
+-- @return table|nil as from resolve
+-- @waits
+function M.public_head(source)
+  local r = run_hg(source.hg, { "-R", source.repo, "log", "-r", "max(public())", "-T", "{node}" },
+    {})
+  return r.out ~= "" and { repo = source.repo, hg = source.hg, node = r.out } or nil
+end
+
 --- A changeset of a checkout, whatever Mercurial's version in it.
 -- @param o table source=directory revision hg
 -- @return table {repo, node, branch, user, description, phase, hg}

@@ -241,7 +241,7 @@ function M.execute(task, name, args, opts)
     local text = json.encode(record, { indent = 2 }) .. "\n"
     fs.write(run.dir .. "/run.json", require("hgauto.log").redact(text))
   end
-  ctx = require("hg.ctx").new { run = run, task = name, args = args, save = save }
+  ctx = require("hg.ctx").new { run = run, task = name, args = args, save = save, yes = opts.yes }
   session.ctx = ctx
   save()
   events.emit("run.start", { task = name, args = record.args, version = record.version,

@@ -1,5 +1,15 @@
---- The flow of run-tests-linux: one lane per shard, one wheel for all of them,
---- results that are brought home whatever the tests say.
+--- The flow of the tasks that run Mercurial's test suite: one lane per shard, one
+--- wheel for all of them, results that are brought home whatever the tests say.
+--
+-- What differs between systems is a kit: run-tests-linux's stands below,
+-- run-tests-windows's in hg.wintestrun.
+--   prepare(ctx, args, run) checks arguments and fills run: distro, what else it needs
+--   open(ctx, args, run, label) a machine
+--   setup(ctx, args, run, m) the source and an empty directory for results on it
+--   build(ctx, run, m) the wheel's path there
+--   wheel_path(m, name), out(m) where wheel and results are there
+--   has_runner(m) whether the revision has tests/run-tests.py
+--   suite(m, run, wheel, words) runs it: {code=, signal=, out=, err=}
 local async = require "hgauto.async"
 local fs = require "hgauto.fs"
 local hg = require "hg"
@@ -66,9 +76,16 @@ local function packages_for(filesystem)
   return list
 end
 
--- ---- one lane ------------------------------------------------------------------------
+-- ---- Linux -----------------------------------------------------------------------------
 
-local function machine(ctx, args, label)
+local linux = {}
+
+function linux.prepare(_, args, run)
+  run.python, run.packages = python_of(args.python_version), packages_for(args.filesystem)
+  run.distro, run.filesystem = args.distro, args.filesystem
+end
+
+function linux.open(ctx, args, _, label)
   local volume = not (args.filesystem == "default" or args.filesystem == "tmpfs")
     and hg.facts.test_volume or nil
   return ctx:step("machine", hg.machines.linux, {
@@ -78,30 +95,56 @@ local function machine(ctx, args, label)
   })
 end
 
+function linux.setup(ctx, args, run, m)
+  ctx:step("bootstrap", hg.linux.bootstrap, m,
+    { packages = run.packages, optional = hg.facts.packages.test })
+  ctx:step("fs", hg.linux.work_fs, m, args.filesystem)
+  ctx:step("sync", hg.mercurial.sync, m, run.source)
+  m:script("work-tree", {}, { quiet = true, timeout = 900 })
+end
+
+function linux.build(ctx, run, m)
+  return ctx:step("wheel", hg.linux.build, m, "wheel", { node = run.source.node }).path
+end
+
+function linux.wheel_path(m, name)
+  return m.work .. "/wheel/" .. name
+end
+
+function linux.out(m)
+  return m.work .. "/out"
+end
+
+function linux.has_runner(m)
+  return m:exec({ "test", "-e", m.work .. "/src/tests/run-tests.py" },
+    { check = false, quiet = true, timeout = 60 }).code == 0
+end
+
+function linux.suite(m, run, wheel, words)
+  return m:script("run-tests", { run.python, wheel, linux.out(m), table.unpack(words) },
+    { check = false, timeout = 86400 })
+end
+
+-- ---- one lane ------------------------------------------------------------------------
+
 -- The wheel under test: given, or built on the first lane's machine; the others
 -- wait for it.
 local function wheel_for(ctx, run, m, index)
   if not run.wheel and index == 1 then
-    local artifact = ctx:step("wheel", hg.linux.build, m, "wheel", { node = run.source.node })
-    run.wheel = hg.artifacts.fetch(m, artifact.path, ctx.dir).path
+    run.wheel = hg.artifacts.fetch(m, run.kit.build(ctx, run, m), ctx.dir).path
     run.wheel_ready:set(true)
   elseif not run.wheel then
     ctx:step("wait for the wheel", run.wheel_ready.wait, run.wheel_ready, 7200)
   end
-  local there = m.work .. "/wheel/" .. run.wheel:match("[^/]+$")
+  local there = run.kit.wheel_path(m, run.wheel:match("[^/]+$"))
   m:put(run.wheel, there)
   return there
-end
-
-local function exists(m, path)
-  local r = m:exec({ "test", "-e", path }, { check = false, quiet = true, timeout = 60 })
-  return r.code == 0
 end
 
 -- Reports and .err files of a run into a local directory.
 local function fetch(m, remote, dir)
   fs.mkdir(dir, { parents = true, mode = 493 })
-  local files, bytes = 0, 0
+  local files, bytes, separator = 0, 0, m.os == "windows" and "\\" or "/"
   for _, e in ipairs(m:list(remote)) do
     local wanted = e.name == "report.json" or e.name == "xunit.xml" or e.name:find("%.err$")
     if wanted and e.type == "file" and not e.name:find("/", 1, true) then
@@ -110,7 +153,7 @@ local function fetch(m, remote, dir)
         out.warn("there are more .err files than are brought home")
         break
       end
-      m:get(remote .. "/" .. e.name, dir .. "/" .. e.name, { mode = 420 })
+      m:get(remote .. separator .. e.name, dir .. "/" .. e.name, { mode = 420 })
     end
   end
 end
@@ -130,16 +173,15 @@ local function read_reasons(dir)
 end
 
 local function run_suite(ctx, run, m, index, wheel, extra)
-  local words = { run.python, wheel, m.work .. "/out" }
-  words[#words + 1] = run.jobs and ("-j" .. run.jobs) or ("-j" .. m:cpus())
+  local words = { run.jobs and ("-j" .. run.jobs) or ("-j" .. m:cpus()) }
   if run.shards > 1 then
     table.move({ "--shard-total", tostring(run.shards), "--shard-index", tostring(index) }, 1, 4,
       #words + 1, words)
   end
   table.move(extra, 1, #extra, #words + 1, words)
   table.move(run.flags, 1, #run.flags, #words + 1, words)
-  return ctx:step(extra[1] == "--retest" and "retest" or "tests", m.script, m, "run-tests", words,
-    { check = false, timeout = 86400 })
+  return ctx:step(extra[1] == "--retest" and "retest" or "tests", run.kit.suite, m, run, wheel,
+    words)
 end
 
 -- The second run overwrites the report and removes the .err files of what
@@ -152,9 +194,9 @@ local function retest(ctx, run, m, index, wheel, dir, first)
   if not next(failed) then
     return nil
   end
-  fetch(m, m.work .. "/out", dir .. "/first")
+  fetch(m, run.kit.out(m), dir .. "/first")
   local r = run_suite(ctx, run, m, index, wheel, { "--retest" })
-  fetch(m, m.work .. "/out", dir)
+  fetch(m, run.kit.out(m), dir)
   local second = read_report(dir)
   local broken = testreport.broken(r.code, r.signal, second)
   if broken then
@@ -183,15 +225,12 @@ end
 
 local function lane(ctx, args, run, index)
   local began = time.mono()
-  local label = run.shards > 1 and ("%d/%d"):format(index, run.shards) or args.distro
-  local m <close> = machine(ctx, args, label)
-  ctx:step("bootstrap", hg.linux.bootstrap, m,
-    { packages = run.packages, optional = hg.facts.packages.test })
-  ctx:step("fs", hg.linux.work_fs, m, args.filesystem)
-  ctx:step("sync", hg.mercurial.sync, m, run.source)
-  m:script("work-tree", {}, { quiet = true, timeout = 900 })
+  local label = run.shards > 1 and ("%d/%d"):format(index, run.shards) or run.distro
+  local m <close> = run.kit.open(ctx, args, run, label)
+  run.simulated = run.simulated or m.simulated
+  run.kit.setup(ctx, args, run, m)
   local wheel = wheel_for(ctx, run, m, index)
-  if not exists(m, m.work .. "/src/tests/run-tests.py") then
+  if not run.kit.has_runner(m) then
     hg.fail { kind = "task", message = "this revision has no tests/run-tests.py" }
   end
   local dir = ("%s/shard-%d"):format(run.dir, index)
@@ -199,7 +238,7 @@ local function lane(ctx, args, run, index)
   -- Whatever ends the tests, a deadline too: what they left comes home.
   local ok, r = pcall(run_suite, ctx, run, m, index, wheel, {})
   async.shield(120, function()
-    ctx:step("fetch", fetch, m, m.work .. "/out", dir)
+    ctx:step("fetch", fetch, m, run.kit.out(m), dir)
   end)
   if not ok then
     error(r, 0)
@@ -230,8 +269,10 @@ local function write_results(ctx, args, run, joined, shards, total)
   end
   local report = {
     v = 1, run = ctx.run, node = run.source.node,
-    version = run.wheel:match("mercurial%-([^-]+)%-"), distro = args.distro,
-    python = args.python_version, filesystem = args.filesystem, shards = run.shards,
+    version = run.wheel:match("mercurial%-([^-]+)%-"),
+    distro = run.distro,
+    python = args.python_version, filesystem = run.filesystem, arch = run.arch,
+    simulated = run.simulated or nil, shards = run.shards,
     totals = joined.totals, seconds = { total = total, setup = setup, tests = tests },
     tests = json.list(joined.tests),
   }
@@ -245,22 +286,27 @@ local function write_results(ctx, args, run, joined, shards, total)
   end
   ctx:log("total time: %.1fs; setup: %.1fs; tests: %.1fs; setup overhead: %.1f%%", total, setup,
     tests, total > 0 and setup / total * 100 or 0)
+  if run.simulated then
+    out.warn("the machine was simulated: these are no results of Mercurial's tests")
+  end
   return report
 end
 
---- Body of the task run-tests-linux.
+--- Body of the tasks run-tests-linux and run-tests-windows.
 -- @param ctx table
 -- @param args table
+-- @param[opt] kit table what differs between systems, default Linux
 -- @return table {totals}
 -- @raise task a test failed, none ran, run-tests.py itself failed
 -- @waits
-function M.run(ctx, args)
+function M.run(ctx, args, kit)
   local began = time.mono()
   local run = {
-    shards = args.shards, flags = flags_of(args), python = python_of(args.python_version),
+    shards = args.shards, flags = flags_of(args), kit = kit or linux,
     jobs = args.jobs, wheel = args.wheel, wheel_ready = async.event(),
-    dir = ("%s/%s"):format(args.results_path, ctx.run), packages = packages_for(args.filesystem),
+    dir = ("%s/%s"):format(args.results_path, ctx.run),
   }
+  run.kit.prepare(ctx, args, run)
   run.source = ctx:step("source", hg.mercurial.resolve, {
     source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,
     version_hint = args.version_hint,

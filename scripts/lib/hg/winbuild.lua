@@ -2,24 +2,56 @@
 local hg = require "hg"
 local arg = hg.arg
 local tasks = require "hg.tasks"
+local winimage = require "hg.winimage"
 
 local M = {}
 
---- Arguments of these tasks, besides which artifacts they make.
+--- Arguments of all tasks that launch Windows machines.
+-- @param[opt] o table max_age= default, image=false for a task that makes images
 -- @return table[]
-function M.args()
-  return {
-    arg.path { name = "dist-path", default = "dist", metavar = "DIR", help = "where artifacts go" },
+function M.machine_args(o)
+  o = o or {}
+  local image = o.image ~= false and { arg.string { name = "image", default = "auto",
+    metavar = "auto|dev|base|AMI",
+    help = "prepared image (made if there is none), the bare one, or an image of yours" } } or {}
+  return tasks.join(image, {
     arg.string { name = "base-image-name", metavar = "PATTERN", help = "another base image" },
     arg.enum { name = "os", "2019", "2022", "2025", default = "2022",
       help = "release of Windows Server" },
     arg.instance_type { name = "instance-type", default = "m6i.large",
       help = "EC2 instance type" },
-    arg.duration { name = "max-age", default = "4h", help = "the machine ends itself after this" },
+    arg.duration { name = "max-age", default = o.max_age or "4h",
+      help = "the machine ends itself after this" },
     arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
       help = "who may log in [default: this machine's address]" },
     arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
-  }
+  })
+end
+
+--- Arguments of the tasks that build, besides which artifacts they make.
+-- @return table[]
+function M.args()
+  return tasks.join({
+    arg.path { name = "dist-path", default = "dist", metavar = "DIR", help = "where artifacts go" },
+  }, M.machine_args())
+end
+
+--- A machine for a task, of the image that its arguments ask for.
+-- @param ctx table
+-- @param args table with those of machine_args
+-- @param source table from hg.mercurial.resolve
+-- @param[opt] label string
+-- @return table machine
+-- @waits
+function M.machine(ctx, args, source, label)
+  local image = ctx:step("image", winimage.choose, require("hgauto.aws").client "ec2", args.os,
+    source, { image = args.image, base_image = args.base_image_name, allow_cidr = args.allow_cidr,
+      subnet = args.subnet })
+  return ctx:step("machine", hg.machines.windows, {
+    os = "windows" .. args.os, image = image, label = label or "windows" .. args.os,
+    instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
+    subnet = args.subnet,
+  })
 end
 
 --- Which CPU architectures.
@@ -39,9 +71,11 @@ function M.version_arg()
 end
 
 --- What the tasks ask of AWS.
-M.needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",
-  "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
-  "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" }
+M.needs = { "ec2:RunInstances", "ec2:StopInstances", "ec2:TerminateInstances", "ec2:CreateImage",
+  "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:ModifyInstanceAttribute", "ec2:Describe*",
+  "ec2:CreateTags", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup",
+  "ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress",
+  "sts:GetCallerIdentity" }
 
 --- The list of artifacts of kinds, Pythons and architectures.
 -- @param kinds string[] "wheel", "inno", "wix"
@@ -105,11 +139,7 @@ function M.run(ctx, args, list)
     version_hint = args.version_hint,
   })
   prepare_version(list, source, args.version)
-  local m <close> = ctx:step("machine", hg.machines.windows, {
-    os = "windows" .. args.os, base_image = args.base_image_name, label = "windows" .. args.os,
-    instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
-    subnet = args.subnet,
-  })
+  local m <close> = M.machine(ctx, args, source)
   ctx:step("prepare", hg.windows.prepare, m)
   ctx:step("sync", hg.mercurial.sync, m, source)
   local built = {}

@@ -1,7 +1,10 @@
 --- Windows machines: what arms them, our PowerShell sources, steps on them.
+local async = require "hgauto.async"
 local crypto = require "hgauto.crypto"
 local embed = require "hgauto.embed"
 local hg = require "hg"
+local json = require "hgauto.json"
+local out = require "hg.output"
 
 local M = {}
 
@@ -53,7 +56,7 @@ end
 
 -- Names and order of the parameters of a source.
 local function params_of(text, name)
-  local block = text:match("^param%(\n(.-)\n%)\n")
+  local block = text:match("^param%(\n(.-)\n?%)\n")
   if not block then
     hg.fail { kind = "bug", message = name .. ".ps1 does not begin with its parameters" }
   end
@@ -155,6 +158,109 @@ function M.prepare(m)
   return m.facts
 end
 
+--- Turns the antivirus on or off where there is one: it doubles the time of builds.
+-- @param m table machine
+-- @param on boolean
+-- @waits
+function M.antivirus(m, on)
+  m:script("antivirus", { on }, { quiet = true, timeout = 300 })
+end
+
+-- ---- work as SYSTEM --------------------------------------------------------------------
+-- Updates and features refuse a remote logon, whoever it is; a scheduled task may.
+
+local function start_as_system(m, name, params)
+  local id = crypto.token():sub(1, 16)
+  m:ps("system-start", { timeout = 300, params = { Id = id, Script = M.ps(name).text,
+    Library = M.library(), Wrapper = embed.read("windows/system-run.ps1"),
+    Values = params or {} } })
+  return id
+end
+
+-- What it printed since `offset`, and how it ended if it did.
+local function poll_system(m, id, offset)
+  local r = m:ps("system-poll", { params = { Id = id, Offset = offset }, timeout = 120 }).output[1]
+  local ok, last = pcall(json.decode, r.End)
+  return crypto.unbase64(r.Text), r.Next, ok and type(last) == "table" and last or nil
+end
+
+--- Runs one of our PowerShell sources as SYSTEM, from outside of any session.
+-- @param m table machine
+-- @param name string source
+-- @param[opt] params table
+-- @param[opt] o table timeout=seconds quiet=boolean
+-- @return string what it printed
+-- @raise remote ScriptFailed; timeout
+-- @waits
+function M.as_system(m, name, params, o)
+  o = o or {}
+  local id = start_as_system(m, name, params)
+  local _d <close> = async.defer(function()
+    pcall(m.ps, m, "system-end", { params = { Id = id }, timeout = 60 })
+  end, 70)
+  local parts, offset, pending = {}, 0, ""
+  hg.wait { what = name .. " on " .. m.label, timeout = o.timeout or 3600, every = 0.2,
+    max_every = 3, poll = function()
+      local text, next_offset, last = poll_system(m, id, offset)
+      local more = next_offset > offset
+      offset, parts[#parts + 1] = next_offset, text
+      pending = pending .. text:gsub("\239\187\191", ""):gsub("\r", "")
+      for line in pending:gmatch("([^\n]*)\n") do
+        if not o.quiet then
+          out.remote(m.label, "stdout", line)
+        end
+      end
+      pending = pending:match("[^\n]*$")
+      if last and not more and last.exit ~= 0 then
+        hg.fail { kind = "remote", code = "ScriptFailed",
+          message = ("%s on %s: %s"):format(name, m.label, tostring(last.why)) }
+      end
+      return last and not more or nil, "running"
+    end }
+  return table.concat(parts)
+end
+
+--- Installs what Windows Update brings: sshd where it is missing, .NET 3.5.
+-- @param m table machine
+-- @waits
+function M.install_features(m)
+  local sshd = m.distro ~= "windows2025" and hg.facts.windows_features.sshd or ""
+  M.as_system(m, "features", { Capabilities = sshd,
+    Features = hg.facts.windows_features.features }, { timeout = 3600 })
+end
+
+-- How far the machine is on its way to a stop.
+local function state_of(m)
+  local r = m.ec2:describe_instances({ InstanceIds = { m.id } }).Reservations[1]
+  return r and r.Instances[1].State.Name or "unknown"
+end
+
+--- Removes what is of this machine alone and stops it, ready for an image.
+-- Nobody can log in any more: the next machine arms itself from its own user data.
+-- @param m table machine
+-- @raise task sealing failed; timeout
+-- @waits
+function M.seal(m)
+  m.ec2:modify_instance_attribute { InstanceId = m.id,
+    InstanceInitiatedShutdownBehavior = { Value = "stop" } }
+  local id = start_as_system(m, "seal")
+  hg.wait { what = m.id .. " to stop after sealing", timeout = 900, every = 0.5, max_every = 5,
+    poll = function()
+      local state = state_of(m)
+      if state == "terminated" or state == "shutting-down" then
+        hg.fail { kind = "task", message = m.id .. " ended while it was sealed" }
+      elseif state == "running" then
+        -- It answers until the seal has removed its listener.
+        local ok, _, _, last = pcall(poll_system, m, id, 0)
+        if ok and last and last.exit ~= 0 then
+          hg.fail { kind = "task", message = ("%s cannot be sealed: %s"):format(m.id,
+            tostring(last.why)) }
+        end
+      end
+      return state == "stopped" or nil, state
+    end }
+end
+
 -- The name that exactly one build has.
 local function expected(o)
   if o.kind == "wheel" then
@@ -172,13 +278,13 @@ end
 -- @waits
 function M.build(m, o)
   local label = o.python and o.kind == "wheel" and o.python .. "-" .. o.arch or o.arch
-  local out = ("%s\\out\\%s-%s"):format(m.work, o.kind, label)
+  local dir = ("%s\\out\\%s-%s"):format(m.work, o.kind, label)
   m:script("hg-purge", { m.src }, { quiet = true, timeout = 600 })
   local id = crypto.token():sub(1, 16)
-  local args = o.kind == "wheel" and { id, o.python, o.arch, out, tostring(o.epoch) }
-    or { id, o.arch, o.version, out }
+  local args = o.kind == "wheel" and { id, o.python, o.arch, dir, tostring(o.epoch) }
+    or { id, o.arch, o.version, dir }
   m:script("build-" .. o.kind, args, { id = id, timeout = 7200 })
-  local files = m:ps("dist-hash", { params = { OutDir = out } }).output
+  local files = m:ps("dist-hash", { params = { OutDir = dir } }).output
   local file, names, tail = files[1], {}, expected(o)
   for i, f in ipairs(files) do
     names[i] = f.Name
@@ -188,7 +294,7 @@ function M.build(m, o)
     hg.fail { kind = "task", message = ("%s: expected one file like mercurial-VERSION%s, found %s")
       :format(o.kind, tail, names[1] and table.concat(names, ", ") or "nothing") }
   end
-  return { kind = o.kind, path = out .. "\\" .. file.Name, name = file.Name, version = version,
+  return { kind = o.kind, path = dir .. "\\" .. file.Name, name = file.Name, version = version,
     arch = o.arch, python = o.kind == "wheel" and o.python or nil, sha256 = file.Sha256,
     size = file.Size }
 end

@@ -104,6 +104,51 @@ function Session:_call(action, o)
   return r
 end
 
+-- Shells of one session at once; and how long a service that has too many is asked again.
+local SHELLS, QUOTA_TRIES, QUOTA_WAIT = 8, 6, 5
+
+local function too_many_shells(e)
+  local fault = type(e) == "table" and e.fault
+  return fault and fault.code ~= u.QUOTA and (fault.subcode or ""):find("QuotaLimit$") ~= nil
+end
+
+--- Creates a shell or pool: waits for a free place among this session's shells, and
+-- for the service when it has too many.  Whoever got an answer calls _freed once.
+function Session:_create(o)
+  while self.open_shells >= SHELLS do
+    self.slot = self.slot or async.event()
+    self.slot:wait()
+  end
+  self.open_shells = self.open_shells + 1
+  local created = false
+  local _d <close> = async.defer(function()
+    if not created then
+      self:_freed()
+    end
+  end)
+  for try = 1, QUOTA_TRIES + 1 do
+    local good, r = pcall(self._call, self, "create", o)
+    if good then
+      created = true
+      return r
+    elseif not too_many_shells(r) or try > QUOTA_TRIES then
+      error(r, 0)
+    end
+    self:_trace("retry", { what = "too many shells", attempt = try })
+    async.sleep(QUOTA_WAIT)
+  end
+end
+
+--- A shell of this session is gone.
+function Session:_freed()
+  self.open_shells = self.open_shells - 1
+  local slot = self.slot
+  self.slot = nil
+  if slot then
+    slot:set(true)
+  end
+end
+
 local function with_timeout(self, opts)
   if self.opts.timeout == nil or (opts and opts.timeout) then
     return opts
@@ -145,8 +190,7 @@ function Session:pool(opts)
 end
 
 --- The implicit pool, or a temporary one while that is busy.
-local function with_pool(self, fn, script, opts)
-  opts = with_timeout(self, opts)
+local function in_pool(self, fn, script, opts)
   local p = self.implicit
   if p and not p.closed and not p.busy then
     return fn(p, script, opts)
@@ -169,6 +213,34 @@ local function with_pool(self, fn, script, opts)
   end
   self.implicit = p
   return fn(p, script, opts)
+end
+
+-- Whether the service refused to begin a script because of the pool: nothing has run.
+local function pool_is_used_up(e)
+  local fault = type(e) == "table" and e.operation == "winrm.command" and e.fault
+  return fault and (fault.code == u.QUOTA or fault.code == u.UNLOADED
+    or fault.code == u.UNKNOWN_SHELL
+    or (fault.text or ""):find("concurrent commands per shell", 1, true) ~= nil)
+end
+
+--- As in_pool; once more in a new pool when the service refused the Command because of
+-- the old one.
+local function with_pool(self, fn, script, opts)
+  opts = with_timeout(self, opts)
+  local results = table.pack(pcall(in_pool, self, fn, script, opts))
+  if not results[1] then
+    if not pool_is_used_up(results[2]) then
+      error(results[2], 0)
+    end
+    self:_trace("retry", { what = "new pool", code = results[2].fault.code })
+    local p = self.implicit
+    self.implicit = nil
+    if p then
+      u.quietly(p.close, p)
+    end
+    return in_pool(self, fn, script, opts)
+  end
+  return table.unpack(results, 2, results.n)
 end
 
 --- Runs a PowerShell script; values travel as arguments, never inside its text.

@@ -28,6 +28,7 @@ M.run = {
     help = "what happens to machines of a run that fails" },
   arg.number { name = "max-cost", min = 0, metavar = "USD", env = "HGAUTO_MAX_COST",
     help = "end the run before it costs more" },
+  arg.flag { name = "yes", short = "y", help = "answer the task's questions with yes" },
   arg.string { name = "events", metavar = "FILE|-",
     help = "write what happens as JSON lines there, too" },
 }

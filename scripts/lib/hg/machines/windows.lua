@@ -15,7 +15,8 @@ local M = {}
 
 local OPTS = {
   os = "windows2022", instance_type = "m6i.large", max_age = 14400, label = hg.none,
-  base_image = hg.none, allow_cidr = hg.none, subnet = hg.none, root_gb = 64, ready = 900,
+  image = hg.none, base_image = hg.none, allow_cidr = hg.none, subnet = hg.none, root_gb = 64,
+  ready = 900,
 }
 
 local READY = "C:\\ProgramData\\hgauto\\ready.json"
@@ -91,7 +92,7 @@ function M.new(given)
       hg.format.duration(o.max_age)) }
   end
   local ec2 = require("hgauto.aws").client("ec2")
-  local image = hg.images.base(ec2, o.os, o.base_image)
+  local image = o.image or hg.images.base(ec2, o.os, o.base_image)
   local key = hg.keys.ensure(ec2)
   local group = hg.network.ensure(ec2, { ports = { 5986, 22 }, allow = o.allow_cidr,
     subnet = o.subnet, os = "windows" })
@@ -110,7 +111,8 @@ function M.new(given)
     id = instance.InstanceId, label = label, os = "windows", distro = o.os,
     arch = instance.Architecture or "x86_64", address = instance.PublicIpAddress, port = 5986,
     user = fact.user, home = "C:\\Users\\" .. fact.user, src = "C:\\hgdev\\src",
-    work = "C:\\hgwork", image = image.id, base_image = image.name, simulated = false,
+    work = "C:\\hgwork", image = image.id, base_image = image.base_name or image.name,
+    prepared = image.prepared or false, simulated = false,
     transport = "winrm", expires = expires, identity = identity, ec2 = ec2,
     sync_script = "hg-unbundle",
   }, Machine)
@@ -129,6 +131,7 @@ function M.new(given)
   m.winrm = connect(m)
   m:wait_ready(o.ready)
   m.simulated = m.winrm.simulated
+  m.record.simulated = m.simulated or nil
   hg.windows.rotate_password(m)
   undo:keep()
   out.note(("%s at %s, logged in as %s%s"):format(m.id, m.address, m.user,
@@ -154,7 +157,9 @@ function Machine:ps(name, given)
   end, 20)
   local function show(stream)
     return not o.quiet and function(v)
-      out.remote(self.label, stream, tostring(v))
+      if type(v) ~= "table" then -- what the caller reads
+        out.remote(self.label, stream, tostring(v))
+      end
     end or nil
   end
   local r = self.winrm:ps(source, { params = o.params, timeout = o.timeout, check = o.check,
@@ -247,14 +252,32 @@ function Machine:write(path, text)
   return self:put(dir .. "/f", path)
 end
 
---- Files of a directory there: {name, size, sha256}.
+--- Files of a directory there: {name, size, sha256, type="file"}.
 -- @waits
 function Machine:list(path)
   local list = {}
   for i, f in ipairs(self:ps("dist-hash", { params = { OutDir = path } }).output) do
-    list[i] = { name = f.Name, size = f.Size, sha256 = f.Sha256 }
+    list[i] = { name = f.Name, size = f.Size, sha256 = f.Sha256, type = "file" }
   end
   return list
+end
+
+--- Whether a file or directory is there.
+-- @param path string
+-- @return boolean
+-- @waits
+function Machine:exists(path)
+  return self:ps("exists", { params = { Path = path }, timeout = 60 }).output[1] == true
+end
+
+--- How many processors the machine has.
+-- @return integer
+-- @waits
+function Machine:cpus()
+  if not self.facts then
+    hg.windows.prepare(self)
+  end
+  return math.tointeger(self.facts.Processors) or 1
 end
 
 --- SHA-256 of a file there, hex.

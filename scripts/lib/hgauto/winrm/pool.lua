@@ -137,12 +137,11 @@ function M.open(session, opts)
     u.usage("winrm: application arguments do not fit into the first request")
   end
   local idle = o.idle_timeout or session.idle_timeout
-  local r = session:_call("create", {
+  local r = session:_create({
     resource = self.resource, version = version, pool = self.id, creation = buffers[1],
     inputs = "stdin pr", outputs = "stdout", idle_s = math.tointeger(idle),
     no_profile = o.no_profile or false, envelope = self.envelope,
   })
-  session.open_shells = session.open_shells + 1
   self.shell = r.shell or self.id -- old services choose their own
   session:_trace("shell_open", { resource = self.resource, shell = self.shell })
   local good, e = pcall(function()
@@ -193,10 +192,10 @@ function Pool:close()
   end
   self.closed = true
   local s = self.session
-  s.open_shells = s.open_shells - 1
   local good, e = pcall(s._call, s, "delete", {
     resource = self.resource, shell = self.shell, envelope = self.envelope,
   })
+  s:_freed()
   s:_trace("shell_close", { resource = self.resource, shell = self.shell })
   local code = not good and type(e) == "table" and e.fault and e.fault.code
   if not good and code ~= u.UNKNOWN_SHELL and code ~= u.ABORTED then

@@ -49,15 +49,15 @@ end
 --- Opens a command shell on a session.
 function M.open(session, opts)
   local o = u.options(opts, SHELL, "s:shell")
-  local r = session:_call("create", {
+  local r = session:_create({
     resource = u.CMD, inputs = "stdin", outputs = "stdout stderr", env = flat(o.env), cwd = o.cwd,
     idle_s = math.tointeger(o.idle_timeout or session.idle_timeout),
     codepage = ("%d"):format(o.codepage or 65001), no_profile = o.no_profile ~= false,
   })
   if not r.shell then
+    session:_freed()
     u.raise { kind = "protocol", code = "Malformed", message = "winrm: shell without an id" }
   end
-  session.open_shells = session.open_shells + 1
   session:_trace("shell_open", { resource = u.CMD, shell = r.shell })
   return setmetatable({ session = session, id = r.shell, fresh = true }, Shell)
 end
@@ -151,8 +151,8 @@ function Shell:close()
   end
   self.closed = true
   local s = self.session
-  s.open_shells = s.open_shells - 1
   local good, e = pcall(s._call, s, "delete", { resource = u.CMD, shell = self.id })
+  s:_freed()
   s:_trace("shell_close", { resource = u.CMD, shell = self.id })
   local code = not good and type(e) == "table" and e.fault and e.fault.code
   if not good and code ~= u.UNKNOWN_SHELL and code ~= u.ABORTED then

@@ -1,0 +1,5 @@
+param(
+  [string]$Path
+)
+$ErrorActionPreference = 'Stop'
+Test-Path -LiteralPath $Path
