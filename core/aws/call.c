@@ -1079,6 +1079,9 @@ static void read_error(struct hga_aws_call *c, struct finding *f)
 	f->fact.model_throttling = e->throttling;
 	f->fact.after_ms = hga_retry_after(header(c, "x-amz-retry-after"),
 	                                   header(c, "retry-after"));
+	/* Not the service: something between us and it counts requests. */
+	if (e->status == 429 && !is_document(e))
+		f->fact.garbled = true;
 	f->harm = harm_of_error(e, hga_retry_policy(&f->fact, 0).class);
 	c->answered = true;
 }

@@ -37,7 +37,7 @@ struct hga_retry_fact {
 	unsigned attempt;      /* 1 = the first */
 	unsigned max_attempts; /* 0: the mode's */
 	bool network;          /* no complete answer: connect, read, TLS */
-	bool garbled;          /* 2xx whose content is no answer */
+	bool garbled;          /* 2xx or 429 whose content is no answer */
 	int status;            /* 0 with network */
 	struct hga_str code;   /* the service's, may be empty */
 	bool model_retryable, model_throttling; /* the error shape's traits */

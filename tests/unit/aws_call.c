@@ -464,6 +464,34 @@ static void test_retry(void)
 	end_run(r);
 }
 
+/* No AWS service answers so; a proxy on the way may. */
+static void test_bare_429(void)
+{
+	static const struct step s[] = {LAST(429, ""),
+	                                STEP(200, OK_THING("RunInstances"))};
+	static const struct step told[] = {LAST(429, ERROR("Odd", "no"))};
+	struct run *r = new_run("RunInstances");
+
+	SCRIPT(s);
+	go(r);
+	is_int(r->call.base.err.kind, HGA_OK,
+	       "429 without a document is repeated");
+	is_int((long long)srv.served, 2, "once");
+	end_run(r);
+	r = new_run("RebootInstances");
+	SCRIPT(s);
+	r->a.gate = gate;
+	go(r);
+	is_int((long long)srv.served, 1, "but no unsafe call");
+	ok(r->call.ambiguous, "whose effect is unknown");
+	end_run(r);
+	r = new_run("RunInstances");
+	SCRIPT(told);
+	go(r);
+	is_int((long long)srv.served, 1, "a refusal by the service stands");
+	end_run(r);
+}
+
 static void test_exhausted(void)
 {
 	static const struct step s[] = {
@@ -1133,6 +1161,7 @@ int main(void)
 	listen_here();
 	test_success();
 	test_retry();
+	test_bare_429();
 	test_exhausted();
 	test_unsafe();
 	test_garbled();
