@@ -68,6 +68,21 @@ static void start_torture(const struct host *h)
 		hga_mem_torture(h->torture, h->torture_pair);
 }
 
+/*
+ * After Ctrl-C the root task counts as cancelled whatever it returns; what that
+ * means (130, or 6 when something is left) the command line has decided.
+ */
+static int cli_returned(lua_State *L, int status, lua_KContext ctx)
+{
+	struct host *h = host_of(L);
+
+	(void)status; /* errors do not come here */
+	(void)ctx;    /* no state */
+	if (h->exit_code < 0 && lua_isinteger(L, -1))
+		h->exit_code = (int)(lua_tointeger(L, -1) & 0xff);
+	return 1;
+}
+
 static int run_cli(lua_State *L)
 {
 	const struct host *h = host_of(L);
@@ -79,8 +94,8 @@ static int run_cli(lua_State *L)
 	lua_replace(L, -2);
 	(void)push_argv(L, h, 0, true); /* one table */
 	start_torture(h);
-	lua_callk(L, 1, 1, 0, returned);
-	return returned(L, LUA_OK, 0);
+	lua_callk(L, 1, 1, 0, cli_returned);
+	return cli_returned(L, LUA_OK, 0);
 }
 
 static int run_file(lua_State *L)
