@@ -6,6 +6,7 @@
 -- What exists is read from the cloud's database, never through our client.
 local async = require "hgauto.async"
 local client = require "localcloud.client"
+local faults = dofile "tests/lib/sweep_faults.lua"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local http = require "hgauto.http"
@@ -13,7 +14,7 @@ local json = require "hgauto.json"
 local proc = require "hgauto.proc"
 local time = require "hgauto.time"
 
-local M = {}
+local M = { faults = faults }
 
 local Rig = {}
 Rig.__index = Rig
@@ -41,19 +42,6 @@ local HUNG = 60
 
 -- ---- the relay ----
 
-local HOP = { connection = true, ["content-length"] = true, ["transfer-encoding"] = true,
-  ["keep-alive"] = true }
-
-local function end_to_end(raw)
-  local list = {}
-  for _, h in ipairs(raw) do
-    if not HOP[h[1]:lower()] then
-      list[#list + 1] = h
-    end
-  end
-  return list
-end
-
 -- What a repeat is told whose first try had an effect nobody heard of.
 local DENIED = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message>"
   .. "</Error></Errors><RequestID>r</RequestID></Response>"
@@ -63,43 +51,78 @@ local function action_of(req)
     or (req.headers["x-amz-target"] or ""):match("%.(%w+)$") or req.method
 end
 
-local function act(cut)
+-- Between two presses of Ctrl-C; quicker ones count once.
+local PAUSE = 0.7
+
+local function act(rig, cut)
   cut.done = true
   if cut.signal then
     cut.process:kill(cut.signal)
   end
+  rig.stalled = cut.presses ~= nil
+end
+
+-- Presses again, as often as is wanted, while the process is there.
+local function press_on(cut)
+  while not cut.done do
+    async.sleep(0.02)
+  end
+  for _ = 2, cut.presses do
+    async.sleep(PAUSE)
+    cut.last_press = time.mono()
+    cut.process:kill(cut.signal)
+  end
+end
+
+-- A service that has stopped answering, until who asks goes or it is over.
+local function hang(rig, req)
+  while rig.stalled and not req:gone() do
+    async.sleep(0.02)
+  end
+  req:abort "fin"
 end
 
 local function relay(rig, req)
   rig.n = rig.n + 1
   local n, action, cut = rig.n, action_of(req), rig.cut
-  rig.journal[n] = { action = action, body = req.body }
-  local fate = rig.refuse and rig.refuse(rig.journal[n])
+  local entry = { action = action, body = req.body }
+  rig.journal[n] = entry
+  if rig.stalled then
+    return hang(rig, req)
+  end
+  local fate = rig.refuse and rig.refuse(entry)
   if fate == "refuse" then
     return req:respond { status = 403, headers = { ["Content-Type"] = "text/xml" }, body = DENIED }
   end
+  local function forward()
+    return http.request { method = req.method, url = rig.cloud.endpoint_url .. req.target,
+      headers = faults.end_to_end(req.raw_headers), body = req.body, fresh = true }
+  end
+  local fault = rig.fault
+  if fault and fault.n == n then
+    return faults.kind(fault.kind)[2](req, forward)
+  end
   local due = cut and not cut.done and (cut.n == n or cut.action == action)
   if due and cut.when == "before" then
-    act(cut)
+    act(rig, cut)
     if cut.signal == "KILL" then
       return req:abort("rst")
     end
   end
-  local r = http.request { method = req.method, url = rig.cloud.endpoint_url .. req.target,
-    headers = end_to_end(req.raw_headers), body = req.body, fresh = true }
+  local r = forward()
   if due and cut.when == "after" then
-    act(cut)
+    act(rig, cut)
   end
   if fate == "lose" or due and cut.when == "after" and cut.signal == "KILL" then
     return req:abort("rst")
   end
-  req:respond { status = r.status, headers = end_to_end(r.raw_headers), body = r.body }
-  rig.journal[n].status = r.status
+  req:respond { status = r.status, headers = faults.end_to_end(r.raw_headers), body = r.body }
+  entry.status = r.status
   if due and cut.when == "sent" then
     async.spawn(function()
       -- From "not read yet" to "recorded and gone on".
       async.sleep(({ 0, 0.002, 0.006 })[n % 3 + 1])
-      act(cut)
+      act(rig, cut)
     end)
   end
 end
@@ -224,16 +247,22 @@ end
 --- Runs a task and sends its process a signal at a request.
 -- @param state string
 -- @param words string[]
--- @param cut table {n=, action=, when="before"|"after"|"sent", signal="KILL"|"INT"}
--- @return table as run, with cut.done when the request came
+-- @param cut table {n=, action=, when="before"|"after"|"sent", signal="KILL"|"INT"|"TERM"};
+--   presses=2|3: more signals, and from the first one on no request is answered
+-- @return table as run, with seconds in all and, after the last press, since
 -- @waits
 function Rig:run_cut(state, words, cut, env)
   self.cut = nil
   local p <close> = self:start(state, words, env)
   cut.process, self.cut = p, cut
   local began = time.mono()
+  local presses = cut.presses and async.spawn(press_on, cut)
   local r = finish(self, p)
-  r.seconds, self.cut = time.mono() - began, nil
+  if presses then
+    presses:cancel("it has ended")
+  end
+  r.seconds, self.cut, self.stalled = time.mono() - began, nil, nil
+  r.since = cut.last_press and time.mono() - cut.last_press
   return r
 end
 

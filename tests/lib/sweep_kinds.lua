@@ -36,7 +36,7 @@ end
 --- Runs a task undisturbed, twice, and purges.
 -- @param rig table
 -- @param task string
--- @return table {requests=, inventory=}
+-- @return table {requests=, actions=, inventory=, makes=whether it launches machines}
 -- @waits
 function M.undisturbed(rig, task)
   local state = begin(rig, task)
@@ -47,6 +47,7 @@ function M.undisturbed(rig, task)
   local result = { requests = r.requests, actions = {} }
   for i = 1, r.requests do
     result.actions[i] = rig.journal[i].action
+    result.makes = result.makes or result.actions[i] == "RunInstances"
   end
   rig:no_ephemerals()
   result.inventory = rig:inventory()
@@ -105,13 +106,13 @@ function M.lost(rig, task, _, n, when)
   return p
 end
 
---- SIGINT at a request: everything ephemeral goes without gc; then again, purge.
-function M.signal(rig, task, plain, n, when)
+-- A signal at a request: everything ephemeral goes without gc; then again, purge.
+local function interrupted(rig, task, plain, n, when, signal, code)
   local p, state = new_point(), begin(rig, task)
-  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "INT" })
+  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = signal })
   -- One that was all but done may end as if nothing had been.
   if not (r.code == 0 and n == plain.requests) then
-    check_run(p, r, "the interrupted task", 130)
+    check_run(p, r, "the interrupted task", code)
   end
   if r.seconds > 35 then
     p.fail("hung", "it took %d s to end", r.seconds // 1)
@@ -123,6 +124,53 @@ function M.signal(rig, task, plain, n, when)
   again(rig, p, state, task, plain)
   purge(rig, p, state)
   return p
+end
+
+--- SIGINT at a request.
+function M.signal(rig, task, plain, n, when)
+  return interrupted(rig, task, plain, n, when, "INT", 130)
+end
+
+--- SIGTERM at a request.
+function M.term(rig, task, plain, n, when)
+  return interrupted(rig, task, plain, n, when, "TERM", 143)
+end
+
+-- Ctrl-C again, since the service does not answer any more: it ends soon, says
+-- whether something may be left, and gc finds that.
+local function impatient(rig, task, plain, n, when, presses, limit)
+  local p, state = new_point(), begin(rig, task)
+  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "INT",
+    presses = presses })
+  local calm, left = rig:no_ephemerals(0)
+  if r.hung or r.since and r.since > limit then
+    p.fail("hung", "it took %.1f s after the last press:\n%s", r.since or 0, r.text)
+  elseif r.code == 130 and not calm and not sweep.needs_objects(task) then
+    p.fail("wrong", "exit 130 with %s:\n%s", left, r.text)
+  elseif r.code ~= 130 and r.code ~= 6 and not (r.code == 0 and n == plain.requests) then
+    check_run(p, r, "the interrupted task", 130)
+  end
+  check_run(p, rig:run(state, { "gc" }), "gc", 0)
+  calm, left = rig:no_ephemerals()
+  if not calm and not sweep.needs_objects(task) then
+    p.fail("leaked", "after gc: %s", left)
+  end
+  again(rig, p, state, task, plain)
+  purge(rig, p, state)
+  return p
+end
+
+-- Seconds within which it ends; on a busy machine starting a process takes long.
+local SECOND, THIRD = 6 + 4, 0.2 + 2
+
+--- Two presses.
+function M.press2(rig, task, plain, n, when)
+  return impatient(rig, task, plain, n, when, 2, SECOND)
+end
+
+--- Three presses.
+function M.press3(rig, task, plain, n, when)
+  return impatient(rig, task, plain, n, when, 3, THIRD)
 end
 
 --- Nothing but kill -9: the guard ends what is left within ten seconds.
@@ -162,6 +210,44 @@ function M.pair(rig, task, plain, n)
   return p
 end
 
+local function clear_error(r)
+  return r.code and r.code >= 1 and r.code <= 6 and r.text:find("hgauto: %S") ~= nil
+    and not r.text:find("traceback", 1, true)
+end
+
+--- Something happens to one request, once: the run gets over it, or ends with a
+--- clear error after which gc and the task again end as an undisturbed run.
+function M.fault(rig, task, plain, n, kind)
+  local p, state = new_point(), begin(rig, task)
+  rig.fault = { n = n, kind = kind }
+  local r = rig:run(state, sweep.words(task))
+  rig.fault = nil
+  local calm = rig:no_ephemerals()
+  if r.code == 0 and not (calm and same(rig:inventory(), plain.inventory)) then
+    p.fail("wrong", "success with %s instead of %s:\n%s", sweep.text(rig:inventory()),
+      sweep.text(plain.inventory), r.text)
+  elseif r.hung then
+    p.fail("hung", "%s", r.text)
+  elseif r.code ~= 0 and not clear_error(r) then
+    p.fail("wrong", "no clear error (%s):\n%s", tostring(r.code or r.signal), r.text)
+  elseif r.code ~= 0 then
+    p.ended = ("%d: %s"):format(r.code, r.text:match("hgauto: ([^\n]*)"))
+    if sweep.faults.kind(kind).same then
+      p.fail("wrong", "not got over (%s)", p.ended)
+    end
+  end
+  if r.code ~= 0 then
+    check_run(p, rig:run(state, { "gc" }), "gc", 0)
+    local clean, left = rig:no_ephemerals()
+    if not clean then
+      p.fail("leaked", "after gc: %s", left)
+    end
+    again(rig, p, state, task, plain)
+  end
+  purge(rig, p, state)
+  return p
+end
+
 local CREATES = { RunInstances = true, CreateImage = true, CreateSecurityGroup = true,
   ImportKeyPair = true, CreateVolume = true, CreateRole = true, CreateInstanceProfile = true }
 
@@ -171,8 +257,16 @@ local CREATES = { RunInstances = true, CreateImage = true, CreateSecurityGroup =
 -- @return table[]
 function M.points(kind, plain)
   local list = {}
+  -- A guard looks after what its own run has made.
+  if kind == "guard" and not plain.makes then
+    return list
+  end
   for n = 1, plain.requests do
-    if kind ~= "pair" then
+    if kind == "fault" then
+      for _, k in ipairs(sweep.faults.KINDS) do
+        list[#list + 1] = { n, k[1] }
+      end
+    elseif kind ~= "pair" then
       for _, when in ipairs(sweep.MOMENTS) do
         list[#list + 1] = { n, when }
       end

@@ -49,6 +49,22 @@ t.test("Ctrl-C at a request: nothing is left without gc", function()
   points("signal", { { "RunInstances", "after" }, { "CreateSecurityGroup", "before" } })
 end)
 
+t.test("SIGTERM at a request", function()
+  points("term", { { "RunInstances", "sent" } })
+end)
+
+t.test("Ctrl-C again while the service is silent: exit 6 when something may be left", function()
+  points("press2", { { "RunInstances", "sent" } })
+  points("press3", { { "RunInstances", "before" }, { "RunInstances", "sent" } })
+end)
+
+t.test("what may happen to a request: got over, or a clear error", function()
+  points("fault", { { "RunInstances", "drop-after" }, { "RunInstances", "portal-after" },
+    { "RunInstances", "cut" }, { "RunInstances", "redirect" }, { "ImportKeyPair", "500-after" },
+    { "CreateSecurityGroup", "duplicate" }, { "AuthorizeSecurityGroupIngress", "denied" },
+    { "DescribeInstances", "429" }, { "TerminateInstances", "entities" } })
+end)
+
 t.test("an answer is lost, the repeats are refused", function()
   points("pair", { { "ImportKeyPair" }, { "CreateSecurityGroup" }, { "RunInstances" } })
 end)

@@ -1,13 +1,13 @@
 -- Sweeps over all requests of the Linux tasks; `make torture` runs them.
 --
--- Environment: T=kill,lost,pair,signal,guard (default all), TASKS=a,b (default
--- all), POINTS=FROM-TO of each sweep, STRIDE=n (each n-th point).
+-- Environment: T=kill,lost,pair,signal,term,press2,press3,guard,fault (default all),
+-- TASKS=a,b (default all), POINTS=FROM-TO of each sweep, STRIDE=n (each n-th point).
 local host = require "hgauto.host"
 local t = require "hg.tap"
 local kinds = dofile "tests/lib/sweep_kinds.lua"
 local sweep = kinds.sweep
 
-local ALL_KINDS = "kill,lost,pair,signal,guard"
+local ALL_KINDS = "kill,lost,pair,signal,term,press2,press3,guard,fault"
 local ALL_TASKS = "build-linux,run-tests-linux,bootstrap-linux-dev,terminate-ec2-instances,"
   .. "purge-ec2-resources,status"
 
