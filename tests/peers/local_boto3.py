@@ -3,6 +3,7 @@
 # HGAUTO_LOCAL_ENDPOINT and AWS_SHARED_CREDENTIALS_FILE: use a running one.
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -153,7 +154,6 @@ def test_keys(cloud):
     is_(pair["PublicKey"].split()[1], public.split()[1], "the public key comes back")
     is_(pair["KeyType"], "ed25519", "with its type")
     raw = base64.b64decode(public.split()[1])
-    import hashlib
     want = base64.b64encode(hashlib.sha256(raw).digest()).decode()
     is_(pair["KeyFingerprint"].rstrip("="), want.rstrip("="), "and its SHA-256 fingerprint")
     refused("InvalidKeyPair.Duplicate", "a second one of that name is refused",
@@ -165,6 +165,42 @@ def test_keys(cloud):
     ec2.delete_key_pair(KeyName="k1")
     ec2.delete_key_pair(KeyName="k1")
     is_(ec2.describe_key_pairs()["KeyPairs"], [], "deleting twice succeeds")
+
+
+# The fingerprints of keys that were made are those of the private half.
+def test_created_keys(cloud):
+    ec2 = cloud.client("ec2")
+    rsa = ec2.create_key_pair(KeyName="made", TagSpecifications=[
+        {"ResourceType": "key-pair", "Tags": [{"Key": "a", "Value": "1"}]}])
+    ok(rsa["KeyMaterial"].startswith("-----BEGIN RSA PRIVATE KEY-----\n"), "an RSA key is made")
+    is_(rsa["Tags"], [{"Key": "a", "Value": "1"}], "with its tags")
+    with tempfile.TemporaryDirectory() as tmp:
+        path = os.path.join(tmp, "key")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
+            f.write(rsa["KeyMaterial"])
+        der = subprocess.run(["openssl", "pkcs8", "-topk8", "-nocrypt", "-in", path,
+                              "-outform", "DER"], check=True, stdout=subprocess.PIPE).stdout
+        is_(rsa["KeyFingerprint"], hashlib.sha1(der).digest().hex(":"), "the SHA-1 of PKCS#8")
+        public = subprocess.run(["ssh-keygen", "-y", "-f", path], check=True,
+                                stdout=subprocess.PIPE).stdout.decode()
+        pair = ec2.describe_key_pairs(KeyNames=["made"], IncludePublicKey=True)["KeyPairs"][0]
+        is_(pair["PublicKey"].split()[1], public.split()[1], "its public half is kept")
+        is_(pair["KeyType"], "rsa", "and its type")
+        other = ec2.create_key_pair(KeyName="made2", KeyType="ed25519")
+        with open(path, "w") as f:
+            f.write(other["KeyMaterial"])
+        public = subprocess.run(["ssh-keygen", "-y", "-f", path], check=True,
+                                stdout=subprocess.PIPE).stdout.decode()
+    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
+    is_(other["KeyFingerprint"], base64.b64encode(digest).decode(), "an Ed25519 key is made")
+    refused("InvalidKeyPair.Duplicate", "a name is used once",
+            lambda: ec2.create_key_pair(KeyName="made"))
+    refused("UnsupportedOperation", "keys for PuTTY are refused",
+            lambda: ec2.create_key_pair(KeyName="made3", KeyFormat="ppk"))
+    refused("InvalidParameterValue", "types that EC2 does not know, too",
+            lambda: ec2.create_key_pair(KeyName="made3", KeyType="dsa"))
+    for name in ("made", "made2"):
+        ec2.delete_key_pair(KeyName=name)
 
 
 def test_groups(cloud):
@@ -832,8 +868,8 @@ def test_sts(cloud):
 def main():
     cloud = Cloud()
     try:
-        for test in (test_identity, test_images, test_keys, test_groups, test_instance,
-                     test_refusals, test_empty, test_paging, test_signatures, test_iam, test_profile,
+        for test in (test_identity, test_images, test_keys, test_created_keys, test_groups,
+                     test_instance, test_refusals, test_empty, test_paging, test_signatures, test_iam, test_profile,
                      test_volumes, test_create_image, test_attributes, test_offers,
                      test_parameters, test_pricing, test_lambda, test_sts):
             try:

@@ -1,6 +1,8 @@
 -- Key pairs: public keys under a name.
 
 local crypto = require "hgauto.crypto"
+local fs = require "hgauto.fs"
+local proc = require "hgauto.proc"
 local describe = require "localcloud.ec2.describe"
 local errors = require "localcloud.errors"
 local state = require "localcloud.state"
@@ -45,26 +47,93 @@ local function read_public(text)
   errors.raise("InvalidKey.Format", "Key type %s is not supported", info.type)
 end
 
+local function check_name(name)
+  if #name == 0 or #name > 255 or name:find("[^\32-\126]") then
+    errors.raise("InvalidParameterValue",
+      "Value (%s) for parameter KeyName is invalid. Up to 255 ASCII characters.", name:sub(1, 80))
+  end
+end
+
+local function check_free(c, name)
+  if M.by_name(c.S, c.region, name) then
+    errors.raise("InvalidKeyPair.Duplicate", "The keypair already exists")
+  end
+end
+
+-- Keeps the public half; the answer that both ways of making a key pair have.
+local function add(c, p, line, kind, fingerprint, own)
+  local key = c.S:put { kind = "key", region = c.region, id = state.new_id("key"),
+    created = state.now_ms(), name = p.KeyName, type = kind, fingerprint = fingerprint,
+    public = line, tags = own }
+  return { KeyName = key.name, KeyPairId = key.id, KeyFingerprint = fingerprint,
+    Tags = tags.view(own) }
+end
+
 ops.ImportKeyPair = {
   accept = { KeyName = true, PublicKeyMaterial = true, TagSpecifications = true },
   secret = { PublicKeyMaterial = true },
   run = function(c, p)
-    local name = p.KeyName
-    if #name == 0 or #name > 255 or name:find("[^\32-\126]") then
-      errors.raise("InvalidParameterValue",
-        "Value (%s) for parameter KeyName is invalid. Up to 255 ASCII characters.", name:sub(1, 80))
-    end
+    check_name(p.KeyName)
     local line, kind, fingerprint = read_public(p.PublicKeyMaterial)
     local own = tags.from_specs(p.TagSpecifications, { "key-pair" })["key-pair"]
-    if M.by_name(c.S, c.region, name) then
-      errors.raise("InvalidKeyPair.Duplicate", "The keypair already exists")
-    end
+    check_free(c, p.KeyName)
     c:checked()
-    local key = c.S:put { kind = "key", region = c.region, id = state.new_id("key"),
-      created = state.now_ms(), name = name, type = kind, fingerprint = fingerprint,
-      public = line, tags = own }
-    return { KeyName = name, KeyPairId = key.id, KeyFingerprint = fingerprint,
-      Tags = tags.view(own) }
+    return add(c, p, line, kind, fingerprint, own)
+  end,
+}
+
+-- The DER of an RSA private key (PKCS#1) in its PKCS#8 envelope.
+local function pkcs8(der)
+  local function field(tag, content)
+    local n = #content
+    local length = n < 128 and string.char(n) or n < 256 and string.pack(">BB", 0x81, n)
+      or string.pack(">BI2", 0x82, n)
+    return tag .. length .. content
+  end
+  local rsa = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00"
+  return field("\x30", "\x02\x01\x00" .. rsa .. field("\x04", der))
+end
+
+-- A key of 2048 bits takes a while: a child looks for it.
+local function make_rsa(parent)
+  local dir = fs.tmpdir(parent, ".key-")
+  local _ <close> = setmetatable({}, { __close = function()
+    fs.remove(dir, { tree = true })
+  end })
+  local path = dir .. "/key"
+  proc.run({ "ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "",
+    "-f", path }, { timeout = 60 })
+  local pem = fs.read(path)
+  local der = crypto.unbase64((pem:gsub("%-%-%-%-%-[^\n]*\n?", ""):gsub("%s+", "")))
+  local digest = crypto.sha1(pkcs8(der))
+  return pem, fs.read(path .. ".pub"), (digest:gsub("..", "%0:"):sub(1, -2))
+end
+
+ops.CreateKeyPair = {
+  accept = { KeyName = true, KeyType = true, KeyFormat = true, TagSpecifications = true },
+  run = function(c, p)
+    local kind = p.KeyType or "rsa"
+    check_name(p.KeyName)
+    if kind ~= "rsa" and kind ~= "ed25519" then
+      errors.raise("InvalidParameterValue", "Invalid value '%s' for keyType", kind)
+    elseif (p.KeyFormat or "pem") ~= "pem" then
+      errors.raise("UnsupportedOperation", "KeyFormat %s is not supported here", p.KeyFormat)
+    end
+    local own = tags.from_specs(p.TagSpecifications, { "key-pair" })["key-pair"]
+    check_free(c, p.KeyName)
+    c:checked()
+    local private, public, fingerprint
+    if kind == "rsa" then
+      private, public, fingerprint = make_rsa(c.d.dir)
+      check_free(c, p.KeyName) -- others were served meanwhile
+    else
+      local key <close> = crypto.keypair("ed25519")
+      private, public = key:private():reveal(), key:public()
+    end
+    local line, _, imported = read_public(public)
+    local out = add(c, p, line, kind, fingerprint or imported, own)
+    out.KeyMaterial = private
+    return out
   end,
 }
 
