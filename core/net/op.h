@@ -7,7 +7,8 @@
  * operation is cancelled) or -kind with *err filled (never started, done is
  * not called).  done and progress are never called from inside a start
  * function.  cancel is synchronous: afterwards no callback comes and the
- * struct may be freed; it is harmless on an idle or finished operation.
+ * struct may be freed; it is harmless on an idle or finished operation.  From
+ * inside progress only the operations of hga_proc may be cancelled.
  */
 #ifndef HGA_NET_OP_H
 #define HGA_NET_OP_H

@@ -40,6 +40,7 @@ struct hga_proc_impl {
 	struct hga_timer deadline, kill, linger;
 	struct hga_buf in;
 	bool in_open, timed_out;
+	bool telling; /* inside the owner's progress: not freed */
 	int64_t timeout_ms;
 };
 
@@ -95,10 +96,21 @@ static struct hga_buf *queue(struct hga_proc *p, int i)
 	return i == 1 ? &p->out : &p->errq;
 }
 
-static void progress(struct hga_proc *p)
+/* False: the owner cancelled it meanwhile; then p is gone and m may be. */
+static bool progress(struct hga_proc_impl *m)
 {
-	if (p->base.state == HGA_OP_RUNNING && p->base.progress != NULL)
-		p->base.progress(&p->base);
+	struct hga_op *op = &m->p->base;
+
+	if (op->state == HGA_OP_RUNNING && op->progress != NULL) {
+		m->telling = true;
+		op->progress(op);
+		m->telling = false;
+	}
+	if (m->p != NULL)
+		return true;
+	if (m->pid == 0) /* reaped */
+		impl_free(m);
+	return false;
 }
 
 /* ---- the end ---- */
@@ -237,7 +249,8 @@ static void cancel(struct hga_op *op)
 	end_child(m);
 	if (m->exited) { /* what is left of its group had a TERM */
 		reap(m);
-		impl_free(m);
+		if (!m->telling)
+			impl_free(m);
 	}
 }
 
@@ -281,8 +294,7 @@ static void on_output(struct hga_watch *w, int events)
 	} else {
 		close_out(m, i);
 	}
-	progress(p);
-	if (p->impl == m)
+	if (progress(m))
 		maybe_finish(m);
 }
 
@@ -311,7 +323,7 @@ static void after_input(struct hga_proc_impl *m)
 	hga_watch_stop(m->loop, &m->io_w[0]);
 	if (!m->in_open)
 		close_io(m, 0);
-	progress(m->p);
+	(void)progress(m);
 }
 
 static void on_input(struct hga_watch *w, int events)

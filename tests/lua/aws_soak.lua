@@ -55,6 +55,14 @@ local function descriptors()
   return #fs.list("/proc/self/fd")
 end
 
+-- AddressSanitizer keeps what was freed for a while.
+local function is_flat(before, after, kib)
+  if fs.read("/proc/self/maps"):find "libasan" then
+    t.skip "AddressSanitizer is in this program: its memory is not ours"
+  end
+  t.ok(after - before < kib, ("RSS: %d KiB, then %d"):format(before, after))
+end
+
 local function rss_kib()
   collectgarbage()
   collectgarbage()
@@ -101,7 +109,7 @@ t.test("a long life", function()
   t.is(nkeys, n, "each generation signs with its own key")
   t.ok(seen > done, "some needed another request")
   t.ok(fds2 <= fds + 2, ("descriptors: %d, then %d"):format(fds, fds2))
-  t.ok(rss2 - rss < 1024, ("RSS: %d KiB, then %d"):format(rss, rss2))
+  is_flat(rss, rss2, 1024)
 end)
 
 -- One client whose keys come from a container: some answers say they expire
@@ -173,8 +181,8 @@ t.test("keys that come anew", function()
   t.ok(refused > 0 and issued > refused / LANES, "keys were refused, and got anew")
   t.is(used, issued, "all of them were used")
   t.ok(fds2 <= fds + 2, ("descriptors: %d, then %d"):format(fds, fds2))
-  t.ok(rss2 - rss < 2048, ("RSS: %d KiB, then %d"):format(rss, rss2))
   peer:close()
+  is_flat(rss, rss2, 2048)
 end)
 
 server:close()

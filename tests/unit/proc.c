@@ -387,6 +387,43 @@ static int open_fds(void)
 	return n;
 }
 
+static bool gave_up;
+
+static void give_up(struct hga_op *op)
+{
+	struct hga_proc *p = (struct hga_proc *)op;
+
+	hga_op_cancel(op);
+	hga_proc_release(p);
+	hga_free(p);
+	gave_up = true;
+}
+
+/* A credential process that says too much ends so. */
+static void test_give_up(void)
+{
+	static const char *const argvs[][4] = {
+	    {"sh", "-c", "echo x; sleep 30", NULL},
+	    {"sh", "-c", "echo x; exec >&-; sleep 0.1", NULL}};
+
+	for (size_t i = 0; i < 2; i++) {
+		struct hga_proc *p = hga_calloc(1, sizeof(*p));
+		struct hga_proc_args a = {.argv = argvs[i], .out = HGA_IO_PIPE};
+		int64_t end = ms_now() + 10000;
+
+		gave_up = false;
+		p->base.done = on_done; /* does not come */
+		p->base.progress = give_up;
+		is_int(hga_proc_start(loop, p, &a, &err), 0, "started");
+		while (!gave_up && ms_now() < end)
+			(void)!hga_loop_step(loop, 100, &err);
+		ok(gave_up, "given up at its first output");
+		while (hga_loop_busy(loop) && ms_now() < end)
+			(void)!hga_loop_step(loop, 100, &err);
+		ok(!hga_loop_busy(loop), "and the child has ended");
+	}
+}
+
 int main(void)
 {
 	int fds = open_fds();
@@ -401,6 +438,7 @@ int main(void)
 	test_cancel();
 	test_pressure();
 	test_grandchild();
+	test_give_up();
 	ok(!hga_loop_busy(loop), "the loop is idle at the end");
 	hga_loop_free(loop);
 	ok(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD,
