@@ -39,15 +39,15 @@
 	"ecdh-sha2-nistp384,ecdh-sha2-nistp521,diffie-hellman-group16-sha512," \
 	"diffie-hellman-group18-sha512,diffie-hellman-group14-sha256,"         \
 	"diffie-hellman-group-exchange-sha256"
-/* Without the edit "mac" a wrong tag of this one never ends. */
+/* Without the edit "mac" a wrong tag of the first never ends, a wrong length
+ * with the others ends the process. */
 #ifdef HGA_SSH2_EDIT_MAC
-#define CHACHA "chacha20-poly1305@openssh.com,"
+#define MORE_CRYPT                                                             \
+	",chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr"
 #else
-#define CHACHA ""
+#define MORE_CRYPT ""
 #endif
-#define CRYPT                                                                  \
-	"aes128-gcm@openssh.com,aes256-gcm@openssh.com," CHACHA                \
-	"aes256-ctr,aes192-ctr,aes128-ctr"
+#define CRYPT "aes128-gcm@openssh.com,aes256-gcm@openssh.com" MORE_CRYPT
 #define MAC                                                                    \
 	"hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,"         \
 	"hmac-sha2-256,hmac-sha2-512"
@@ -143,6 +143,7 @@ static int set_methods(struct hga_ssh *ssh, struct hga_err *err)
 
 static int open_libssh2(struct hga_ssh *ssh, struct hga_err *err)
 {
+	ssh->heap.max = HGA_BIO_HEAP_BASE;
 	ssh->s = libssh2_session_init_ex(hga_bio_alloc, hga_bio_free,
 	                                 hga_bio_realloc, ssh);
 	if (ssh->s == NULL)
