@@ -122,10 +122,16 @@ static void block_free(struct hga_bio_block *b)
 void *hga_bio_alloc(size_t n, void **abstract)
 {
 	struct hga_bio_heap *h = *abstract;
-	struct hga_bio_block *b = n > ALLOC_MAX ? NULL : block_new(n);
+	struct hga_bio_block *b;
 
+	if (n > ALLOC_MAX || n > h->max || h->used > h->max - n) {
+		h->over = true;
+		return NULL;
+	}
+	b = block_new(n);
 	if (b == NULL)
 		return NULL;
+	h->used += sizeof(*b) + b->size;
 	b->prev = NULL;
 	b->next = h->first;
 	if (h->first != NULL)
@@ -142,6 +148,7 @@ void hga_bio_free(void *p, void **abstract)
 	if (p == NULL)
 		return;
 	b--;
+	h->used -= sizeof(*b) + b->size;
 	if (b->prev != NULL)
 		b->prev->next = b->next;
 	else
@@ -180,6 +187,7 @@ size_t hga_bio_heap_release(struct hga_bio_heap *h)
 		hga_wipe(b + 1, b->size);
 		block_free(b);
 	}
+	h->used = 0;
 	return n;
 }
 
@@ -364,6 +372,10 @@ ssize_t hga_bio_write(struct hga_bio *b, const void *p, size_t n)
 	/* Lost, but what has arrived is still to be read: pretend. */
 	if (b->eof)
 		return (ssize_t)n;
+	if (b->out_len - b->out_at + n > HGA_BIO_MAX) {
+		b->over = true;
+		return -ENOMEM;
+	}
 	if (!out_room(b, n))
 		return -ENOMEM;
 	memcpy(b->out + b->out_len, p, n);

@@ -52,9 +52,12 @@ struct hga_bio {
 	uint64_t rx, tx;
 	int64_t last_rx_ms;
 	bool user; /* holds the shared buffers */
+	bool over; /* more output than HGA_BIO_MAX */
 };
 
 #define HGA_BIO_HIGH (512 * 1024)
+/* Writers stop at HGA_BIO_HIGH: the rest is answers. */
+#define HGA_BIO_MAX (4 * 1024 * 1024)
 
 /* Over a connected socket; the descriptor is the bio's from now on, also on
  * failure. */
@@ -70,7 +73,8 @@ void hga_bio_release(struct hga_bio *b);
 bool hga_bio_fill(struct hga_bio *b, int64_t now_ms);
 /* Keeps unread input across pump rounds; false: out of memory. */
 bool hga_bio_keep(struct hga_bio *b);
-/* For libssh2's callbacks: bytes or -EAGAIN; -EPIPE after hga_bio_shut. */
+/* For libssh2's callbacks: bytes or -EAGAIN; -EPIPE after hga_bio_shut; -ENOMEM
+ * without memory or beyond HGA_BIO_MAX (over). */
 ssize_t hga_bio_read(struct hga_bio *b, void *p, size_t n);
 ssize_t hga_bio_write(struct hga_bio *b, const void *p, size_t n);
 /* Sends what the socket takes; a failure shows as hga_bio_ended. */
@@ -92,8 +96,15 @@ static inline bool hga_bio_ended(const struct hga_bio *b)
 	return b->eof && b->in_len == 0;
 }
 
+/* Without a channel a session holds keys, lists and a packet; with channels
+ * also their windows, which small packets blow up. */
+#define HGA_BIO_HEAP_BASE (16 * 1024 * 1024)
+#define HGA_BIO_HEAP_CHANNEL (64 * 1024 * 1024)
+
 struct hga_bio_heap {
 	struct hga_bio_block *first;
+	size_t used, max; /* bytes; max is the owner's */
+	bool over;        /* a block was refused */
 };
 /* Frees what was not given back; the number of blocks. */
 size_t hga_bio_heap_release(struct hga_bio_heap *h);

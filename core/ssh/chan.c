@@ -287,10 +287,19 @@ static bool turn_chan(struct hga_ssh *ssh, struct hga_chan *c,
 	return false;
 }
 
+/* What libssh2 may hold goes with the windows. */
+static void limit_heap(struct hga_ssh *ssh)
+{
+	ssh->heap.max = HGA_BIO_HEAP_BASE;
+	for (struct hga_chan *c = ssh->chans; c != NULL; c = c->next)
+		ssh->heap.max += c->ch != NULL ? HGA_BIO_HEAP_CHANNEL : 0;
+}
+
 bool hga_chan_turn_all(struct hga_ssh *ssh, struct hga_err *err)
 {
 	bool progress = false;
 
+	limit_heap(ssh);
 	for (struct hga_chan *c = ssh->chans; c != NULL && err->kind == HGA_OK;
 	     c = c->next)
 		progress |= turn_chan(ssh, c, err);

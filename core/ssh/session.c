@@ -205,6 +205,16 @@ int hga_ssh_fail(struct hga_ssh *ssh, struct hga_err *err, const char *doing,
 	char clean[200];
 
 	ssh->broken = true;
+	if (ssh->heap.over)
+		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
+		                "ssh %s: %s: the server sends more than it was "
+		                "asked for (%zu MiB are held)",
+		                ssh->name, doing, ssh->heap.used >> 20);
+	if (ssh->bio.over)
+		return hga_fail(err, HGA_PROTOCOL, 0, "TooLarge",
+		                "ssh %s: %s: the server does not read the "
+		                "answers that it asks for",
+		                ssh->name, doing);
 	if (rc == LIBSSH2_ERROR_ALLOC)
 		return hga_fail_mem(err);
 	if (ssh->disconnect[0] != '\0' || hga_bio_ended(&ssh->bio))

@@ -75,13 +75,30 @@ static int disconnect(int fd)
 	return packet(fd, p, 9 + sizeof(text) - 1 + 4);
 }
 
-static void flood(int fd)
+/* One message without end, before any key exchange. */
+static void flood(int fd, unsigned char type)
 {
-	unsigned char p[2048] = {2}; /* SSH_MSG_IGNORE */
+	unsigned char p[2048] = {type};
 
-	be32(p + 1, 2000);
+	if (type == 7) { /* ext-info: one extension with a long value */
+		be32(p + 1, 1);
+		be32(p + 5, 15);
+		memcpy(p + 9, "server-sig-algs", 15);
+		be32(p + 24, 1900);
+	} else {
+		be32(p + 1, 2000);
+	}
 	while (packet(fd, p, 2005) == 0)
 		;
+}
+
+/* A beginning of a packet of 30,000 bytes, byte by byte. */
+static void drip(int fd)
+{
+	unsigned char c[6] = {0, 0, 0x75, 0x30, 4, 20};
+
+	for (int i = 0; put(fd, &c[i < 5 ? i : 5], 1) == 0; i++)
+		usleep(50000);
 }
 
 static void serve(int fd, const char *mode)
@@ -136,7 +153,15 @@ static void serve(int fd, const char *mode)
 	else if (strcmp(mode, "disconnect") == 0)
 		disconnect(fd);
 	else if (strcmp(mode, "ignore-flood") == 0)
-		flood(fd);
+		flood(fd, 2);
+	else if (strcmp(mode, "debug-flood") == 0)
+		flood(fd, 4);
+	else if (strcmp(mode, "ext-info-flood") == 0)
+		flood(fd, 7);
+	else if (strcmp(mode, "unknown-flood") == 0)
+		flood(fd, 200);
+	else if (strcmp(mode, "slow-kex") == 0)
+		drip(fd);
 	wait_end(fd);
 }
 
