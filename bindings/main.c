@@ -38,6 +38,7 @@ static void set_up_process(void)
 	open_standard();
 	(void)umask(077);                    /* the old one is of no interest */
 	(void)signal(SIGPIPE, SIG_IGN);      /* EPIPE tells the same */
+	(void)signal(SIGXFSZ, SIG_IGN);      /* so does EFBIG */
 	(void)setrlimit(RLIMIT_CORE, &none); /* memory holds secrets */
 	(void)setlocale(LC_CTYPE, "");       /* else C */
 }

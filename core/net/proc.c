@@ -530,6 +530,7 @@ static int set_attr(posix_spawnattr_t *at, const struct hga_proc_args *a)
 	sigemptyset(&none);
 	sigemptyset(&reset);
 	sigaddset(&reset, SIGPIPE);
+	sigaddset(&reset, SIGXFSZ);
 	if (a->session)
 		flags |= POSIX_SPAWN_SETSID;
 	else if (!a->foreground)

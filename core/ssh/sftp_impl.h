@@ -277,6 +277,7 @@ struct hga_sftp_job {
 	bool check_target; /* put: a directory there is an error */
 	bool have_attrs;   /* get: size and mode are known already */
 	bool have_handle, closed, part_made, retried;
+	bool asks_space; /* put: a write failed; the answer tells why */
 	bool probe_sent, probed, discard;
 	bool detached; /* nobody waits any more */
 	bool big;      /* the owner's */

@@ -133,11 +133,13 @@ void hga_job_fail_text(struct hga_sftp_job *j, enum hga_kind kind, int sys,
 
 void hga_job_fail_local(struct hga_sftp_job *j, int sys, const char *doing)
 {
-	char text[64];
+	char text[320], name[260];
+	bool full = sys == ENOSPC || sys == EDQUOT;
 
-	snprintf(text, sizeof(text), "local file: %s", doing);
-	hga_job_fail_text(j, HGA_IO, sys, sys == ENOSPC ? "NoSpace" : "Local",
-	                  text);
+	hga_ssh_clean(name, sizeof(name), hga_str(j->lname ? j->lname : ""));
+	snprintf(text, sizeof(text), "local file%s%s: %s", *name ? " " : "",
+	         name, doing);
+	hga_job_fail_text(j, HGA_IO, sys, full ? "NoSpace" : "Local", text);
 }
 
 void hga_job_fail_short(struct hga_sftp_job *j, uint64_t got)

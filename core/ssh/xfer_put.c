@@ -183,7 +183,8 @@ static void on_put_stat(struct hga_sftp *f, void *ctx,
 		return;
 	if (!hga_sftp_is_attrs(f, r, &a))
 		hga_job_fail_status(j, r);
-	else if ((a.flags & HGA_ATTR_SIZE) && a.size != j->size)
+	else if ((a.flags & HGA_ATTR_SIZE) && a.size != j->size &&
+	         !j->asks_space)
 		hga_job_fail_short(j, a.size);
 	else
 		finish_step(j);
@@ -282,10 +283,11 @@ static void write_failed(struct hga_sftp_job *j, const struct hga_sftp_reply *r)
 		hga_job_fail_status(j, r);
 		return;
 	}
-	/* Only once: further failures of writes on their way are the same. */
-	if (j->retried)
+	/* Only once: further failures of writes on their way are the same, and
+	 * so is a size that is too small. */
+	if (j->asks_space)
 		return;
-	j->retried = true;
+	j->asks_space = true;
 	j->next = j->size;
 	j->state = JOB_FINISH;
 	ask_space(j, hga_buf_str(&j->rpart));
