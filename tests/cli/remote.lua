@@ -43,6 +43,8 @@ t.test("exec", function()
   t.is(r.code, 3, "else by its kind")
   r = hgauto { "exec", "box" }
   t.is(r.code, 2, "no command")
+  r = hgauto { "exec", "box", "printf", "%s|", "-l", "--", "--tty" }
+  t.is({ r.code, r.out, r.err }, { 0, "-l|--|--tty|", "" }, "words after the host, as they are")
   r = hgauto { "exec", "box", "--", "head", "-c", "3000000", "/dev/zero" }
   t.is(#r.out > 0 and r.code, 0, "much output")
 end)
@@ -50,6 +52,12 @@ end)
 t.test("ssh", function()
   local r = hgauto { "ssh", "box", "--", "echo", "$((1 + 2));", "exit 9" }
   t.is({ r.code, r.out }, { 9, "3\n" }, "a line as ssh sends it; its code")
+  r = hgauto { "ssh", "box", "echo", "$((1 + 3));", "sh", "-c", "'exit 8'" }
+  t.is({ r.code, r.out }, { 8, "4\n" }, "without --")
+  r = hgauto { "ssh", "box", "-l", "root", "echo", "-n", "x" }
+  t.is({ r.code, r.out }, { 0, "x" }, "options between the host and the command are ours")
+  r = hgauto { "ssh", "box", "--no-such" }
+  t.is(r.code, 2, "and must be known")
   r = hgauto({ "ssh", "box" }, "echo from a shell\nexit 4\n")
   t.is({ r.code, r.out }, { 4, "from a shell\n" }, "a shell that reads a pipe")
   r = hgauto { "ssh", ("root@127.0.0.1:%d"):format(d.port), "--", "true" }

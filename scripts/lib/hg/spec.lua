@@ -177,7 +177,7 @@ local FIELDS = {
   name = true, help = true, default = true, required = true, multiple = true, greedy = true,
   positional = true, short = true, metavar = true, env = true, hidden = true, aliases = true,
   complete = true, pattern = true, max = true, min = true, must = true, expects = true,
-  type = true, note = true,
+  type = true, note = true, command = true,
 }
 
 -- Where arguments were declared, for messages.
@@ -419,6 +419,7 @@ function Parser:positional(word)
   if not (a.multiple or a.greedy) then
     table.remove(self.positionals, 1)
   end
+  self.before_command = a.command
 end
 
 -- Fills defaults, environment and checks what is required.
@@ -467,7 +468,8 @@ end
 -- @param list table[] declarations
 -- @param argv string[]
 -- @param[opt] opts table stop_at_word=true: end at the first plain word and return it
--- @return table values by name (with `rest`: the words after `--`)
+-- @return table values by name (with `rest`: the words after `--`, or from the first plain word
+--   after a positional with command=true, as they are)
 -- @return integer index of the first word not read
 -- @return table set of names given on the command line
 function M.parse(cmd, list, argv, opts)
@@ -485,8 +487,9 @@ function M.parse(cmd, list, argv, opts)
   local rest = {}
   while p.at <= #argv do
     local word = argv[p.at]
-    if word == "--" then
-      table.move(argv, p.at + 1, #argv, 1, rest)
+    local begins = p.before_command and not is_option(word)
+    if word == "--" or begins then
+      table.move(argv, begins and p.at or p.at + 1, #argv, 1, rest)
       p.at = #argv + 1
     elseif is_option(word) then
       p.at = p.at + 1
@@ -607,6 +610,9 @@ function M.help(cmd, decl)
     if a.positional and not a.hidden then
       local w = shown(a) .. (a.multiple and "..." or "")
       words[#words + 1] = a.required and w or ("[" .. w .. "]")
+      if a.command then
+        words[#words + 1] = "[command...]"
+      end
     end
   end
   local out = { table.concat(words, " ") }

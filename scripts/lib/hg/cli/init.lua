@@ -209,7 +209,7 @@ command {
 
 local function remote_args(more)
   local list = {
-    arg.string { name = "host", positional = true, required = true,
+    arg.string { name = "host", positional = true, required = true, command = true,
       help = "instance of ours (or the beginning of its id), or a host: [user@]name[:port]" },
     arg.string { name = "user", short = "l", help = "log in as [default: the image's user]" },
     arg.flag { name = "tty", short = "t", help = "give it a terminal" },
@@ -225,7 +225,7 @@ end
 
 command {
   name = "ssh", help = "log in to a machine of ours or another host", args = remote_args {},
-  uses_cloud = true, example = "hgauto ssh i-0123 -- uname -a",
+  uses_cloud = true, example = "hgauto ssh i-0123 uname -a",
   run = function(args, opts)
     return require("hg.cli.remote").ssh(args, opts)
   end,

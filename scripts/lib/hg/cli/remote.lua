@@ -1,5 +1,7 @@
---- Commands that reach one host: `hgauto ssh ID`, `hgauto exec ID -- CMD`, `hgauto cp ID:A B`.
+--- Commands that reach one host: `hgauto ssh ID`, `hgauto exec ID CMD`, `hgauto cp ID:A B`.
 --
+-- As with ssh a command begins with the first word after the host that is no option (or after
+-- `--`); all that follows is its own.
 -- An ID of ours is trusted by the key that was given to the machine (kept in
 -- the state directory); any other name is a host of ~/.ssh/config.
 local async = require "hgauto.async"
@@ -175,7 +177,7 @@ function M.interactive(s)
   return attached(s, { tty = true }, nil, false)
 end
 
---- `hgauto ssh HOST [-- CMD...]`: a shell, or a command as ssh runs it.
+--- `hgauto ssh HOST [CMD...]`: a shell, or a command as ssh runs it.
 -- @param args table host, user, tty, rest
 -- @param opts table global options
 -- @return integer the remote status, 255 for a failure of ours
@@ -188,7 +190,7 @@ function M.ssh(args, opts)
   end)
 end
 
---- `hgauto exec HOST -- CMD...`: one command, its words as they are.
+--- `hgauto exec HOST CMD...`: one command, its words as they are.
 -- @param args table host, user, tty, remote_exit, sudo, rest
 -- @param opts table global options
 -- @return integer 0 or 1; with remote_exit as M.ssh
@@ -196,7 +198,7 @@ end
 function M.exec(args, opts)
   local words = args.rest or {}
   if #words == 0 then
-    hg.fail { kind = "usage", message = "exec: missing <command>", hint = "hgauto exec ID -- CMD" }
+    hg.fail { kind = "usage", message = "exec: missing <command>", hint = "hgauto exec ID CMD" }
   end
   local function go()
     local s <close> = connect(args, opts)
