@@ -1,6 +1,7 @@
 -- hgauto.ssh: the same on many hosts: order, retries of what a full server dropped, nothing else
--- repeated, lines by host, an end that leaves no process.
+-- repeated, lines by host, an end that leaves no process.  SLOW=1: 500 hosts, too.
 local async = require "hgauto.async"
+local host = require "hgauto.host"
 local proc = require "hgauto.proc"
 local ssh = require "hgauto.ssh"
 local t = require "hg.tap"
@@ -70,6 +71,23 @@ t.test("a full server", function()
   end
   t.is(list.failed, 0, "all get in")
   t.ok(attempts > 40, ("some were refused first (%d attempts)"):format(attempts))
+  d:stop()
+end)
+
+t.test("500 of 500 hosts", function()
+  if not host.getenv("SLOW") then
+    t.skip("SLOW=1: takes a minute")
+  end
+  -- What servers come with; all start at once.
+  local d = sshd.start(dir, { "MaxStartups 10:30:100", "LogLevel ERROR" })
+  local list = ssh.map(same(500), "echo in", { connect = args(d), limit = 500, retry = 20 })
+  local attempts, ins = 0, 0
+  for _, r in ipairs(list) do
+    attempts = attempts + r.attempts
+    ins = ins + (r.ok and r.result.out == "in\n" and 1 or 0)
+  end
+  t.is({ ins, list.failed }, { 500, 0 }, "all get in")
+  print(("# %d connections"):format(attempts))
   d:stop()
 end)
 

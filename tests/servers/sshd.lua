@@ -1,6 +1,7 @@
 -- For Lua tests: a real sshd of our own (tests/servers/sshd.sh).
 -- local sshd = dofile "tests/servers/sshd.lua"; local d = sshd.start(dir, {lines}); d.port, d.dir,
 -- d:args() options for ssh.connect, d:log(), d:stop().  Skips the file where none can run.
+-- env: variables of sshd.sh; LISTEN is the address then, NETNS a network namespace to run in.
 local async = require "hgauto.async"
 local fs = require "hgauto.fs"
 local proc = require "hgauto.proc"
@@ -34,7 +35,7 @@ end
 local function listens(d)
   local limit = time.mono() + 10
   while time.mono() < limit do
-    if d:log():find("Server listening on 127.0.0.1 port " .. d.port, 1, true) then
+    if d:log():find(("Server listening on %s port %d"):format(d.address, d.port), 1, true) then
       return true
     end
     if not fs.exists("/proc/" .. d.p:pid()) then
@@ -55,10 +56,16 @@ function M.start(dir, lines, port, env)
       t.skip("needs sshd (openssh-server)")
     end
   end
+  env = env or {}
   for _ = 1, 10 do
-    local d = setmetatable({ dir = dir, port = port or math.random(20000, 60000) }, D)
-    d.p = proc.spawn({ "sh", "tests/servers/sshd.sh", dir, "run", tostring(d.port),
-      table.unpack(lines or {}) }, { env = env })
+    local d = setmetatable({ dir = dir, port = port or math.random(20000, 60000),
+      address = env.LISTEN or "127.0.0.1" }, D)
+    local words = { "sh", "tests/servers/sshd.sh", dir, "run", tostring(d.port),
+      table.unpack(lines or {}) }
+    if env.NETNS then
+      words = { "nsenter", "--net=" .. env.NETNS, table.unpack(words) }
+    end
+    d.p = proc.spawn(words, { env = env })
     if listens(d) then
       return d
     end

@@ -16,6 +16,17 @@ need_root() { # need_root NAME
 	fi
 }
 
+wanted() { # wanted CASE: all are without CASES
+	case " ${CASES:-$1} " in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+same() {
+	cmp -s "$1" "$2" || {
+		echo "bench-ssh: data differ"
+		exit 1
+	}
+}
+
 bench_start() { # bench_start SIZE_OF_TMPFS [LINE of sshd_config...]
 	size=$1
 	shift
@@ -78,6 +89,7 @@ theirs() { # theirs NAME COMMAND...
 
 # compare NAME [MiB]: median of the paired ratios
 compare() {
+	[ -f "$DIR/$1.ours" ] || return 0
 	paste "$DIR/$1.ours" "$DIR/$1.theirs" | awk -v c="$1" -v mib="${2:-0}" '
 	function median(v, n,   i, j, t) {
 		for (i = 2; i <= n; i++)
