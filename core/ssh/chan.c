@@ -155,6 +155,18 @@ static void open_refused(struct hga_ssh *ssh, struct hga_chan *c)
 	          "the server refuses another channel");
 }
 
+/* Without the edit "match" the answer to another channel's request would end
+ * ours: then one starts after the other. */
+static void leave_slot(struct hga_ssh *ssh, const struct hga_chan *c,
+                       bool starting)
+{
+#ifdef HGA_SSH2_EDIT_MATCH
+	starting = false;
+#endif
+	if (ssh->slot == c && !starting)
+		ssh->slot = NULL;
+}
+
 static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
                       struct hga_err *err)
 {
@@ -173,7 +185,7 @@ static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
 	    ssh->s, c->type, (unsigned)strlen(c->type), c->window,
 	    HGA_SSH_PACKET, c->open_message, (unsigned)c->open_len);
 	if (c->ch != NULL) {
-		ssh->slot = NULL;
+		leave_slot(ssh, c, true);
 		ssh->ever_open |= counts(c);
 		c->state = HGA_CHAN_STARTING;
 		return true;
@@ -215,6 +227,7 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
+		leave_slot(ssh, c, false);
 		c->state = HGA_CHAN_RUNNING;
 		chan_fail(c, HGA_REMOTE, "RequestDenied",
 		          pty ? "the server refuses a terminal"
@@ -230,6 +243,7 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 		c->pty_done = true;
 		return true;
 	}
+	leave_slot(ssh, c, false);
 	c->state = HGA_CHAN_RUNNING;
 	if (!c->zombie)
 		c->on_start(c);

@@ -396,6 +396,9 @@ const char *hga_ssh_edits(void)
 #ifdef HGA_SSH2_EDIT_MAC
 	       "mac "
 #endif
+#ifdef HGA_SSH2_EDIT_MATCH
+	       "match "
+#endif
 #ifdef HGA_SSH2_EDIT_STATUS
 	       "status "
 #endif

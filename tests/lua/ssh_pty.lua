@@ -88,5 +88,24 @@ t.test("shared handles", function()
   other:close()
 end)
 
+-- The answer to one command's request may come while another one waits for its own.
+t.test("commands with and without a terminal at once", function()
+  local s <close> = ssh.connect("127.0.0.1", d:args())
+  local list = {}
+  for i = 1, 40 do
+    list[i] = i
+  end
+  local out = async.map(list, function(i)
+    local x <close> = s:share()
+    return x:exec({ "echo", tostring(i) }, { pty = i % 2 == 0, timeout = 60 }).out
+  end, { limit = 8 })
+  for i, text in ipairs(out) do
+    if text:gsub("\r", "") ~= i .. "\n" then
+      t.ok(false, "command " .. i .. ": " .. text)
+    end
+  end
+  t.is(#out, 40, "all of them")
+end)
+
 d:stop()
 return t.done()

@@ -102,6 +102,7 @@ local function one(ctx, words, key)
   return words[1]
 end
 
+local SECONDS_MAX = 2 ^ 31 - 1 -- OpenSSH's
 local UNITS = { s = 1, m = 60, h = 3600, d = 86400, w = 604800 }
 
 local function seconds(ctx, text, key)
@@ -111,10 +112,14 @@ local function seconds(ctx, text, key)
   local total, rest = 0, text
   repeat
     local n, unit, more = rest:match("^(%d+)([smhdwSMHDW]?)(.*)$")
-    if not n or unit == "" and more ~= "" then
+    local number = n and #n <= 10 and math.tointeger(n)
+    if not number or unit == "" and more ~= "" then
       fail(ctx, "%s: %q is no time", key, text)
     end
-    total = total + math.tointeger(n) * (UNITS[unit:lower()] or 1)
+    total = total + number * (UNITS[unit:lower()] or 1)
+    if total > SECONDS_MAX then
+      fail(ctx, "%s: %q is too long", key, text)
+    end
     rest = more
   until rest == ""
   return total
