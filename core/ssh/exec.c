@@ -431,6 +431,9 @@ static ssize_t read_some(struct hga_ssh_exec *x, int stream,
 		to = tail_room(t, &room);
 		if (to == NULL)
 			return hga_fail_mem(err);
+		/* libssh2 widens the window by the size of the buffer. */
+		if (room > CHUNK)
+			room = CHUNK;
 	}
 	n = libssh2_channel_read_ex(x->chan->ch, id, to, room);
 	if (n == LIBSSH2_ERROR_EAGAIN || n == 0)

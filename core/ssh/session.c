@@ -402,6 +402,9 @@ const char *hga_ssh_edits(void)
 #ifdef HGA_SSH2_EDIT_STATUS
 	       "status "
 #endif
+#ifdef HGA_SSH2_EDIT_WINDOW
+	       "window "
+#endif
 #ifdef HGA_SSH2_EDIT_PROBE
 	       "probe"
 #endif

@@ -58,6 +58,26 @@ local function load(s)
   return slowest
 end
 
+t.test("the window while new keys are exchanged", function()
+  local d = sshd.start(dir, { "RekeyLimit 48K", "LogLevel DEBUG2" })
+  for round = 1, 4 do
+    fs.write(dir .. "/sshd.log", "")
+    local s <close> = ssh.connect("127.0.0.1", d:args())
+    local r = s:exec("head -c 3000000 /dev/zero; head -c 1500000 /dev/zero >&2; sleep 0.2",
+      { max_output = 16 << 20, timeout = 60 })
+    t.is({ #r.out, #r.err }, { 3000000, 1500000 }, "all of both streams")
+    local log, given = d:log(), 0
+    for n in log:gmatch("rcvd adjust (%d+)") do
+      given = given + tonumber(n)
+    end
+    -- The server may send what we have read, the first 2 MiB and a buffer more.
+    t.ok(given > 2000000 and given <= 4500000 + 66000,
+      ("round %d: the window was moved by %d bytes"):format(round, given))
+    t.ok(not log:find("overflows"), "and never overflows")
+  end
+  d:stop()
+end)
+
 for _, cipher in ipairs(CIPHERS) do
   t.test(cipher, function()
     local d = sshd.start(dir, { "RekeyLimit 48K" })
