@@ -4,8 +4,8 @@
 # ratios (ours / theirs) of wall and processor time of the whole client.
 # Parts: near (loopback), far (a line of 80 ms: ssh/far.sh) and fan (many
 # hosts: ssh/fan.sh).  SIZE: MiB moved (512), ROUNDS (4), PARTS="near far fan",
-# CASES: only these of near ("get put out in small true execs") and far ("get
-# put small true").
+# CASES: only these of near ("get put out in small true execs"), far ("get put
+# small true") and fan (names of peers, "many").
 set -eu
 PARTS=${PARTS:-near far fan}
 case " $PARTS " in *" far "*) sh tests/bench/ssh/far.sh ;; esac

@@ -59,7 +59,8 @@ server_in=
 
 bench_end() {
 	[ -z "$pid" ] || kill "$pid" 2>/dev/null || true
-	umount "$DIR" 2>/dev/null || true
+	# A server that still ends may hold it.
+	umount "$DIR" 2>/dev/null || umount -l "$DIR" 2>/dev/null || true
 	rm -rf "$DIR"
 }
 
