@@ -431,6 +431,8 @@ static int call_k(lua_State *L, int status, lua_KContext ctx)
 		return raise_call(L, x);
 	lua_getfield(L, 3, "sink"); /* of the options */
 	push_resp(L, x, lb_test(L, -1, SINK_CLASS));
+	if (x->of->s != NULL)
+		hga_wsman_reuse(x->of->s, &x->c);
 	lb_endop(L, &x->c.base);
 	return 1;
 }

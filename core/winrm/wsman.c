@@ -19,6 +19,8 @@
 #define DAY_MS ((int64_t)24 * 3600 * 1000)
 #define UNSENT_TRIES 3u
 #define SAME_TRIES 5u
+/* Of an answer's memory that is kept; the largest envelope's data fits. */
+#define SPARE_MAX ((size_t)4 * 1024 * 1024)
 
 #define NS_ADDRESSING "http://schemas.xmlsoap.org/ws/2004/08/addressing"
 #define NS_TRANSFER "http://schemas.xmlsoap.org/ws/2004/09/transfer"
@@ -149,7 +151,8 @@ struct hga_wsman {
 	struct hga_wsman_head head;
 	struct hga_wsman_stats stats;
 	char *url, *peer, *connect_to, *ca, *pin;
-	struct hga_buf auth; /* "Basic ..." */
+	struct hga_buf auth;  /* "Basic ..." */
+	struct hga_buf spare; /* memory of a former answer */
 	char session_id[37];
 	bool insecure;
 	int64_t connect_ms;
@@ -317,6 +320,7 @@ void hga_wsman_close(struct hga_wsman *s)
 	if (s == NULL)
 		return;
 	hga_buf_release_secret(&s->auth);
+	hga_buf_release(&s->spare);
 	hga_free(s->url);
 	hga_free(s->peer);
 	hga_free(s->connect_to);
@@ -377,6 +381,17 @@ static int sink(void *data, const void *p, size_t n, struct hga_err *err)
 	    hga_wsman_resp_feed(&k->c->resp, p, n, &k->bad) == -HGA_MEMORY)
 		return hga_fail_mem(err);
 	return 0;
+}
+
+/* Memory changes its owner, limits stay. */
+static void swap(struct hga_buf *a, struct hga_buf *b)
+{
+	struct hga_buf t = *a;
+
+	*a = *b;
+	a->max = t.max;
+	t.max = b->max;
+	*b = t;
 }
 
 static int send_now(struct call *k, struct hga_err *err);
@@ -590,6 +605,8 @@ static int send_now(struct call *k, struct hga_err *err)
 	k->http.base.done = on_http;
 	hga_wsman_resp_release(&k->c->resp);
 	hga_wsman_resp_init(&k->c->resp);
+	if (s->spare.cap > 0)
+		swap(&s->spare, &k->c->resp.data);
 	k->c->base.err.kind = HGA_OK;
 	k->c->attempts++;
 	s->stats.requests++;
@@ -644,6 +661,14 @@ int hga_wsman_call_start(struct hga_wsman *s, struct hga_wsman_call *c,
 	c->impl = k;
 	hga_op_begin(&c->base, cancel);
 	return 0;
+}
+
+void hga_wsman_reuse(struct hga_wsman *s, struct hga_wsman_call *c)
+{
+	if (c->resp.data.cap > SPARE_MAX || c->resp.data.cap <= s->spare.cap)
+		return;
+	swap(&s->spare, &c->resp.data);
+	hga_buf_clear(&s->spare);
 }
 
 void hga_wsman_call_release(struct hga_wsman_call *c)

@@ -165,5 +165,8 @@ int hga_wsman_call_start(struct hga_wsman *s, struct hga_wsman_call *c,
                          struct hga_wsman_req *req,
                          struct hga_err *err) HGA_MUST_USE;
 void hga_wsman_call_release(struct hga_wsman_call *c);
+/* Keeps the memory of a finished call's data for the next one; its data is
+ * gone then.  With large output most of the time went into growing it anew. */
+void hga_wsman_reuse(struct hga_wsman *s, struct hga_wsman_call *c);
 
 #endif
