@@ -106,7 +106,7 @@ local function judge(r, file)
     hg.fail { kind = "auth", code = "Refused", message = ("the package index refuses the token for"
       .. " %s (%d)%s"):format(file.name, r.status, said(r.body)) }
   end
-  hg.fail { kind = "remote", code = "Http", message = ("the package index refuses %s (%d)%s")
+  hg.fail { kind = "remote", code = "Refused", message = ("the package index refuses %s (%d)%s")
     :format(file.name, r.status, said(r.body)) }
 end
 

@@ -3,8 +3,10 @@ local async = require "hgauto.async"
 local crypto = require "hgauto.crypto"
 local embed = require "hgauto.embed"
 local hg = require "hg"
+local fs = require "hgauto.fs"
 local json = require "hgauto.json"
 local out = require "hg.output"
+local session = require "hg.session"
 
 local M = {}
 
@@ -131,21 +133,102 @@ function M.user_data(identity, o)
   return text
 end
 
+-- ---- what other processes need to log in ------------------------------------------------
+
+local function secrets_dir()
+  return session.state.path .. "/secrets"
+end
+
+local function secret_path(id)
+  return ("%s/%s.json"):format(secrets_dir(), id)
+end
+
+--- Keeps how to log in to a machine, in the state directory (secrets/ID.json, 0600):
+--- before a password is used, so that no machine outlives it.
+-- @param m table {id, identity}
+-- @param[opt] former secret the password that may still be valid
+function M.remember(m, former)
+  local i = m.identity
+  fs.mkdir(secrets_dir(), { parents = true, mode = 448 })
+  fs.write(secret_path(m.id), json.encode { v = 1, password = i.password:reveal(),
+    former = former and former:reveal() or nil, cert = i.cert, pin = i.pin }, { mode = 384 })
+end
+
+--- Forgets a machine that is gone.
+-- @param id string
+function M.forget(id)
+  if session.state and fs.exists(secret_path(id)) then
+    fs.remove(secret_path(id))
+  end
+end
+
+-- Machines that something else has ended leave theirs behind.
+local function sweep()
+  if not session.ledger or not fs.exists(secrets_dir()) then
+    return
+  end
+  local live = {}
+  for _, row in ipairs(session.ledger:list { kinds = { "instance" } }) do
+    live[row.id or ""] = row.state ~= "gone" or live[row.id or ""]
+  end
+  for _, name in ipairs(fs.list(secrets_dir())) do
+    local id = name:match "^(i%-%x+)%.json$"
+    if id and not live[id] then
+      M.forget(id)
+    end
+  end
+end
+M.sweep_secrets = sweep
+
+--- A WinRM session to a machine of this state directory.
+-- @param id string
+-- @param address string
+-- @param[opt] user string
+-- @return session closable; nothing is sent yet
+-- @raise auth its password is not known here
+function M.recall(id, address, user)
+  if not fs.exists(secret_path(id)) then
+    hg.fail { kind = "auth", code = "NoPassword", message = ("%s: its password is not in this state"
+      .. " directory"):format(id), hint = "it was launched from another one: --state-path" }
+  end
+  local ok, known = pcall(json.decode, fs.read(secret_path(id)))
+  if not ok or type(known) ~= "table" or type(known.password) ~= "string" then
+    hg.fail { kind = "auth", code = "NoPassword",
+      message = secret_path(id) .. " is damaged; the machine can only be terminated" }
+  end
+  local s = require("hgauto.winrm").connect { host = address, label = id, user = user,
+    password = crypto.secret(known.password),
+    tls = { ca = known.cert, name = "hgauto", pin = known.pin } }
+  -- A run that was killed while it changed the password leaves two candidates.
+  if type(known.former) == "string" then
+    local good, e = pcall(s.ping, s)
+    if not good and type(e) == "table" and e.code == "Unauthorized" then
+      s:set_password(known.former)
+    elseif not good then
+      s:close()
+      error(e, 0)
+    end
+  end
+  return s
+end
+
 -- ---- steps ---------------------------------------------------------------------------
 
 --- Another password, known to nobody who can read the user data.
 -- @param m table machine
 -- @waits
 function M.rotate_password(m)
-  local new = M.password()
+  local new, former = M.password(), m.identity.password
+  m.identity.password = new
+  M.remember(m, former)
   local ok, err = pcall(m.script, m, "rotate-password", { new }, { quiet = true, timeout = 120 })
   -- The answer itself may be refused already: every request shows the password.
   if not ok and (type(err) ~= "table" or err.code ~= "Unauthorized") then
     error(err, 0)
   end
-  m.identity.password = new
   m.winrm:set_password(new)
   m.winrm:ping()
+  M.remember(m)
 end
 
 --- Prepares the machine for building: its facts, the repository.

@@ -67,6 +67,10 @@ function M.code(err, in_task)
       return 4
     end
   end
+  -- The service itself failed, not what was run through it.
+  if kind == "remote" and (code == "WSManFault" or code == "Http" or code == "PoolFailed") then
+    return 4
+  end
   if kind == "usage" and in_task then
     return 1
   end

@@ -94,6 +94,9 @@ local function machine(id, args, opts)
   local ssh = require "hgauto.ssh"
   local ec2 = require("hgauto.aws").client("ec2")
   local i = instance_of(ec2, id)
+  if i.Platform == "windows" then
+    return require("hg.cli.winremote").open(i, args.user)
+  end
   local port = 22
   for _, tag in ipairs(i.Tags or {}) do
     if tag.Key == "hgauto:ssh-port" then
@@ -157,6 +160,9 @@ local function end_of(p)
 end
 
 local function attached(s, args, words, command)
+  if s.windows then
+    return s:attached(words, command)
+  end
   local term = require "hgauto.term"
   local tty = args.tty or not command and term.isatty(0)
   -- Ended before the session is: over it what was started there is killed.

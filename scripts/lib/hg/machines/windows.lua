@@ -125,6 +125,8 @@ function M.new(given)
   hg.events.emit("resource", { kind = "instance", id = m.id, action = "created",
     usd_per_hour = usd })
   m.record = record or {}
+  hg.windows.sweep_secrets()
+  hg.windows.remember(m)
   local undo <close> = async.defer(function()
     m:close()
   end, 60)
@@ -327,6 +329,11 @@ function Machine:reboot()
       return ok and at ~= before and at or nil, ok and "not down yet" or at.message
     end }
   return { seconds = time.mono() - start, boot_time = now }
+end
+
+-- Its password, which nobody else has.
+function Machine:forget()
+  hg.windows.forget(self.id)
 end
 
 -- Its session goes, which takes a request of its own.
