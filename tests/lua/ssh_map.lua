@@ -79,7 +79,7 @@ t.test("500 of 500 hosts", function()
     t.skip("SLOW=1: takes a minute")
   end
   -- What servers come with; all start at once.
-  local d = sshd.start(dir, { "MaxStartups 10:30:100", "LogLevel ERROR" })
+  local d = sshd.start(dir, { "MaxStartups 10:30:100", "LogLevel INFO" })
   local list = ssh.map(same(500), "echo in", { connect = args(d), limit = 500, retry = 20 })
   local attempts, ins = 0, 0
   for _, r in ipairs(list) do
