@@ -58,7 +58,7 @@ fi
 sh tests/tools/leftovers.sh before "$tmp/before"
 rc=0
 prove -j"${JOBS:-2}" --timer --merge -v --exec 'sh tests/tools/run-one.sh' "$@" > "$tmp/log" 2>&1 || rc=$?
-grep -E '^# aws |^# winrm ' "$tmp/log" || true
+grep -E '^# aws |^# winrm |^# slow ' "$tmp/log" || true
 # Failures with their diagnostics, then prove's own summary.
 awk '/^not ok/ && !/# TODO/ { print; p = 1; next } p && /^#/ { print; next } { p = 0 }' "$tmp/log"
 sed -n '/^Test Summary Report/,$p' "$tmp/log" | head -n 60
