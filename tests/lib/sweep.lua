@@ -37,8 +37,9 @@ M.TASKS = {
 local NEEDS_OBJECTS = { ["terminate-ec2-instances"] = true, ["purge-ec2-resources"] = true,
   status = true }
 
--- A hung process is one that is still there after this.
-local HUNG = 60
+-- A hung process is one that is still there after this.  Each durable record is
+-- an fsync, and on a disk that is busy with other work some take seconds.
+local HUNG = 180
 
 -- ---- the relay ----
 
