@@ -48,11 +48,7 @@ return hg.task {
 
   run = function(ctx, args)
     local names = args.distros and #args.distros > 0 and args.distros or distros()
-    for _, name in ipairs(names) do
-      if not hg.facts.images[name] then
-        hg.images.unknown(name)
-      end
-    end
+    hg.images.check_linux(names)
     local extra = extra_text(args.bootstrap_extra)
     local ec2 = require("hgauto.aws").client("ec2")
     local done = ctx:parallel(names, { limit = args.parallel and 4 or 1 }, function(name)

@@ -89,6 +89,7 @@ return hg.task {
   example = "hgauto run --local build-linux --source apt",
 
   run = function(ctx, args)
+    hg.images.check_linux(args.distro)
     hg.artifacts.prepare(args.dist_path)
     local source = ctx:step("source", hg.mercurial.resolve, {
       source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,

@@ -24,6 +24,7 @@ return hg.task {
       hg.fail { kind = "usage", message = "shell: needs a terminal",
         hint = "hgauto exec ID -- COMMAND" }
     end
+    hg.images.check_linux { args.distro }
     local source = args.sync and ctx:step("source", hg.mercurial.resolve, {
       source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,
       version_hint = args.version_hint,

@@ -92,6 +92,24 @@ t.test("what is gone says what to use", function()
   end
 end)
 
+t.test("a base image that cannot be is refused before anything else", function()
+  for name, why in pairs { debian10 = "no longer exists; use debian13",
+    windows2022 = "windows2022 is no Linux", debain13 = "did you mean debian13" } do
+    t.raises(function()
+      hg.images.check_linux { "debian13", name }
+    end, { kind = "usage", match = why }, name)
+    for _, line in ipairs { "build-linux --distro", "run-tests-linux --distro",
+      "bootstrap-linux-dev --distros" } do
+      local task = tasks.find(line:match("^%S+"))
+      local args = { distro = line:find("^build") and { name } or name, distros = { name },
+        kind = {}, shards = 1, python_version = "system3" }
+      t.raises(function()
+        task.run({ step = function() error("it goes on") end }, args)
+      end, { kind = "usage", match = why }, ("%s %s"):format(line, name))
+    end
+  end
+end)
+
 t.test("aliases", function()
   for alias, name in pairs { ["test-linux"] = "run-tests-linux",
     terminate = "terminate-ec2-instances",

@@ -25,6 +25,18 @@ function M.unknown(name)
     require("hg.suggest").text(name, names)) }
 end
 
+--- Refuses names that stand for no base image of Linux, before anything starts.
+-- @param names string[]
+-- @raise usage
+function M.check_linux(names)
+  for _, name in ipairs(names) do
+    local fact = hg.facts.images[name] or M.unknown(name)
+    if fact.os ~= "linux" then
+      hg.fail { kind = "usage", message = ("%s is no Linux; use debian13"):format(name) }
+    end
+  end
+end
+
 --- The newest base image of that name.
 -- @param ec2 table client
 -- @param name string such as "debian13"

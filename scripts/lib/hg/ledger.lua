@@ -157,6 +157,12 @@ function M.create(o)
     elseif type(found) == "table" and found.kind == "cancelled" then
       error(found, 0)
     end
+  elseif err.code == "IncorrectInstanceState" then
+    -- A request that was delivered twice: the second finds the first at work.
+    local found = o.find()
+    if found then
+      return found
+    end
   end
   error(err, 0)
 end

@@ -301,6 +301,7 @@ end
 -- @waits
 function M.run(ctx, args, kit)
   local began = time.mono()
+  hg.images.check_linux { args.distro }
   local run = {
     shards = args.shards, flags = flags_of(args), kit = kit or linux,
     jobs = args.jobs, wheel = args.wheel, wheel_ready = async.event(),

@@ -225,9 +225,19 @@ local RANKS = {
   { "keypair" }, { "profile", "DeleteConflict", 120 }, { "role", "DeleteConflict", 120 },
 }
 
+-- A snapshot is in use as long as its image: one that stays is not waited for.
+local function patience(rank, result)
+  for _, f in ipairs(result.failed) do
+    if rank[1] == "snapshot" and f[1].kind == "image" then
+      return 0
+    end
+  end
+  return rank[3] or 0
+end
+
 -- Deletes things of one kind: all are asked for before any is waited for.
 local function delete_rank(clients, rank, list, result)
-  local kind, code, ends = rank[1], rank[2], time.mono() + (rank[3] or 0)
+  local kind, code, ends = rank[1], rank[2], time.mono() + patience(rank, result)
   local pending, delay, children = list, 1, {}
   for _, r in ipairs(list) do
     note_state(r, "deleting")
