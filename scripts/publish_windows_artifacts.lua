@@ -49,6 +49,16 @@ local function show(ctx, what, all, rest)
   end
 end
 
+-- The host that an address without TLS leads to, unless it is this machine.
+local function in_the_clear(url)
+  local place = url:match "^[hH][tT][tT][pP]://([^/?#]*)"
+  local host = place and place:gsub("^.*@", ""):gsub(":%d*$", "")
+  if host and host ~= "localhost" and host ~= "[::1]"
+    and not host:find "^127%.%d+%.%d+%.%d+$" then
+    return host
+  end
+end
+
 local function index_of(args)
   if not args.pypi then
     return nil
@@ -58,6 +68,11 @@ local function index_of(args)
       hg.fail { kind = "usage", message = ("--%s is needed, or --no-pypi"):format(
         name:gsub("_", "-")) }
     end
+  end
+  local host = in_the_clear(args.pypi_url)
+  if host then
+    hg.fail { kind = "usage", message = "--pypi-url: the token would be sent in the clear to "
+      .. host, hint = "an address with https://" }
   end
   return { url = args.pypi_url, index = args.pypi_index, project = PROJECT,
     token = token_of(args) }

@@ -201,6 +201,10 @@ t.test("what must not go out is refused before anything is sent", function()
   t.is(r.code, 2, "without -y and a terminal: exit 2")
   t.like(r.err, "%-y answers yes", "says what to do")
   nothing_sent "unasked"
+  r = run { "-y", "--pypi-url", "http://127.0.0.1.example:8/upload" }
+  t.is(r.code, 2, "an index without TLS, elsewhere: exit 2")
+  t.like(r.err, "sent in the clear to 127%.0%.0%.1%.example", "says why")
+  nothing_sent "in the clear"
 end)
 
 t.test("the record of a simulated run speaks, too", function()
