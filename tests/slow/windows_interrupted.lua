@@ -68,7 +68,7 @@ local PHASES = {
 
 local function start(phase)
   fs.remove(work .. "/reached", { tree = true })
-  local p = env.start(state, words(phase))
+  local p = env.start(state, words { source = phase.source, hg = phase.hg })
   t.ok(phase.reach(p), "the phase is reached")
   return p
 end
