@@ -28,7 +28,11 @@ local function killed(action, when)
   local state, seen = rig:state(), nil
   rig.refuse = function(entry)
     if entry.action == action then
-      seen = guards(state)
+      -- Its command line is empty for a moment, while its program is loaded.
+      t.eventually(function()
+        seen = guards(state)
+        return #seen > 0
+      end, 5)
     end
   end
   rig:run_cut(state, sweep.words(TASK), { action = action, when = when, signal = "KILL" },
