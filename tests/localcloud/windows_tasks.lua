@@ -35,7 +35,7 @@ t.test("an image is prepared, and reused by whoever wants the same", function()
     t.diag(r.err)
     return
   end
-  local image = r.out:match "^windows2022 (ami%-%x+) built [%w ]+\n$"
+  local image = r.out:match "^windows2022 (ami%-%x+) built [%w. ]+\n$"
   t.ok(image, "stdout tells the image: " .. r.out)
   for _, line in ipairs { "%(simulated%) Net%-Framework%-Core is there", "installing what C:" } do
     t.like(r.err, line, "its steps are seen: " .. line)

@@ -81,6 +81,7 @@ end
 local linux = {}
 
 function linux.prepare(_, args, run)
+  hg.images.check_linux { args.distro }
   run.python, run.packages = python_of(args.python_version), packages_for(args.filesystem)
   run.distro, run.filesystem = args.distro, args.filesystem
 end
@@ -301,7 +302,6 @@ end
 -- @waits
 function M.run(ctx, args, kit)
   local began = time.mono()
-  hg.images.check_linux { args.distro }
   local run = {
     shards = args.shards, flags = flags_of(args), kit = kit or linux,
     jobs = args.jobs, wheel = args.wheel, wheel_ready = async.event(),
