@@ -16,15 +16,7 @@ return hg.task {
       table.unpack(hg.facts.filesystems) },
     arg.string { name = "python-version", default = "system3",
       help = "system3, or X.Y for pythonX.Y of the image" },
-    arg.integer { name = "shards", default = 1, min = 1, max = 32,
-      help = "machines to share the tests" },
-    arg.integer { name = "jobs", min = 1, max = 512, help = "parallel tests [default: all CPUs]" },
-    arg.path { name = "wheel", must = "file", metavar = "FILE",
-      help = "test this wheel, build none" },
-    arg.flag { name = "retest", help = "run failed tests a second time; passing then is flaky" },
-    arg.path { name = "results-path", default = "results", metavar = "DIR",
-      help = "where results go" },
-  }, tasks.source_args(), tasks.machine_args {
+  }, tasks.test_args(), tasks.source_args(), tasks.machine_args {
     instance_type = "c5.9xlarge", max_age = "4h", image = "dev",
   }),
   needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",

@@ -23,8 +23,7 @@ local LIMIT_KIB = { login = (16 + 8) * 1024, ready = (16 + 64 + 8) * 1024 }
 local BOUND = { timeout = true, TooLarge = true }
 local BAD = { kind = "protocol", code = "Malformed" }
 
--- A sanitizer keeps what was freed for a while.
-local slack = fs.read("/proc/self/maps"):find("libasan", 1, true) and 1 << 30 or 0
+local slack = t.sanitized() and 1 << 30 or 0
 
 local function memory()
   return tonumber(fs.read("/proc/self/status"):match("RssAnon:%s+(%d+)"))

@@ -13,8 +13,7 @@ local sshd = dofile("tests/servers/sshd.lua")
 local want = math.tointeger(tonumber(host.getenv("HGAUTO_REKEYS") or 100))
 local CIPHERS = { "aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr" }
 
--- A sanitizer keeps what was freed for a while.
-local slack = fs.read("/proc/self/maps"):find("libasan", 1, true) and 1 << 20 or 0
+local slack = t.sanitized() and 1 << 20 or 0
 
 local function memory()
   collectgarbage()

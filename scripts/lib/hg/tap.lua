@@ -140,6 +140,13 @@ function M.skip(why)
   error(setmetatable({ why = why }, SKIP), 0)
 end
 
+--- Whether AddressSanitizer is in this program: it keeps what was freed for a
+-- while, so that memory cannot be judged.
+-- @return boolean
+function M.sanitized()
+  return require("hgauto.fs").read("/proc/self/maps"):find("libasan", 1, true) ~= nil
+end
+
 --- Runs one test; an error fails it, later tests still run.
 -- @param name string a sentence
 -- @param fn function may wait

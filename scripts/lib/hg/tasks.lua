@@ -19,22 +19,45 @@ function M.source_args()
   }
 end
 
+--- Arguments of every task that starts machines: their size, age and place.
+-- @param o table instance_type= max_age= defaults
+-- @return table[]
+function M.launch_args(o)
+  return {
+    arg.instance_type { name = "instance-type", default = o.instance_type,
+      help = "EC2 instance type" },
+    arg.duration { name = "max-age", default = o.max_age,
+      help = "the machine ends itself after this" },
+    arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
+      help = "who may log in [default: this machine's address]" },
+    arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
+  }
+end
+
 --- Arguments of tasks that launch machines.
 -- @param[opt] o table instance_type= max_age= image= defaults
 -- @return table[]
 function M.machine_args(o)
   o = o or {}
-  return {
+  return M.join({
     arg.string { name = "image", default = o.image or "auto", metavar = "auto|dev|base|AMI",
       help = "prepared image if there is one, always, never, or an image of yours" },
     arg.string { name = "base-image", metavar = "PATTERN|AMI", help = "another base image" },
-    arg.instance_type { name = "instance-type", default = o.instance_type or "t3.large",
-      help = "EC2 instance type" },
-    arg.duration { name = "max-age", default = o.max_age or "2h",
-      help = "the machine ends itself after this" },
-    arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
-      help = "who may log in [default: this machine's address]" },
-    arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
+  }, M.launch_args { instance_type = o.instance_type or "t3.large", max_age = o.max_age or "2h" })
+end
+
+--- Arguments of the tasks that run Mercurial's test suite; see hg.testrun.
+-- @return table[]
+function M.test_args()
+  return {
+    arg.integer { name = "shards", default = 1, min = 1, max = 32,
+      help = "machines to share the tests" },
+    arg.integer { name = "jobs", min = 1, max = 512, help = "parallel tests [default: all CPUs]" },
+    arg.path { name = "wheel", must = "file", metavar = "FILE",
+      help = "test this wheel, build none" },
+    arg.flag { name = "retest", help = "run failed tests a second time; passing then is flaky" },
+    arg.path { name = "results-path", default = "results", metavar = "DIR",
+      help = "where results go" },
   }
 end
 

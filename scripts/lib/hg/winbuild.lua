@@ -18,14 +18,7 @@ function M.machine_args(o)
     arg.string { name = "base-image-name", metavar = "PATTERN", help = "another base image" },
     arg.enum { name = "os", "2019", "2022", "2025", default = "2022",
       help = "release of Windows Server" },
-    arg.instance_type { name = "instance-type", default = "m6i.large",
-      help = "EC2 instance type" },
-    arg.duration { name = "max-age", default = o.max_age or "4h",
-      help = "the machine ends itself after this" },
-    arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
-      help = "who may log in [default: this machine's address]" },
-    arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
-  })
+  }, tasks.launch_args { instance_type = "m6i.large", max_age = o.max_age or "4h" })
 end
 
 --- Arguments of the tasks that build, besides which artifacts they make.
