@@ -1269,6 +1269,22 @@ static int ledger_forget_op(lua_State *L)
 	return 0;
 }
 
+/// A run that resumes another one takes over one of its resources.
+// @param op string
+// @param from string run that ended; its lock is the caller's
+// @param to string run that goes on
+// @raise io, usage (it is nothing that run has left)
+static int ledger_take(lua_State *L)
+{
+	struct hga_ledger *led = lstate_ledger(L, 1);
+	struct hga_err err;
+
+	if (hga_ledger_take(led, lb_checkstr(L, 2), lb_checkstr(L, 3),
+	                    lb_checkstr(L, 4), &err) < 0)
+		return lb_raise(L, &err);
+	return 0;
+}
+
 /// Looks at the whole file and at each entry's checksum.
 // @return table {ops=, open=, bad=}
 // @raise io (Damaged)
@@ -1362,6 +1378,7 @@ static void make_classes(lua_State *L)
 	    {"event", ledger_event},
 	    {"forget", ledger_forget},
 	    {"forget_op", ledger_forget_op},
+	    {"take", ledger_take},
 	    {"check", ledger_check},
 	    {"rebuild", ledger_rebuild},
 	    {"poisoned", ledger_poisoned},

@@ -55,7 +55,7 @@ return hg.task {
       local spec = hg.images.dev_spec(name, { extras = args.extras, extra = extra,
         pattern = args.base_image })
       local began = require("hgauto.time").mono()
-      local image, built = ctx:step("image", hg.images.ensure, ec2, spec, {
+      local image, built = ctx:step("image", { resume = false }, hg.images.ensure, ec2, spec, {
         force = args.force, refresh = args.refresh_base, keep_old = args.keep_old,
         instance_type = args.instance_type, max_age = args.max_age,
         allow_cidr = args.allow_cidr, subnet = args.subnet,

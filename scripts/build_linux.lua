@@ -45,17 +45,19 @@ local function build(ctx, args, source, distro, kinds)
     built[#built + 1] = ctx:step(kind, hg.linux.build, m, kind,
       { node = source.node, isolation = args.isolation, manylinux = args.manylinux })
   end
-  ctx:step("verify", function()
+  version = ctx:step("verify", function()
+    local seen = version
     for _, artifact in ipairs(built) do
       local v = hg.linux.verify(m, artifact)
-      version = version or v
-      if v ~= version then
+      seen = seen or v
+      if v ~= seen then
         hg.fail { kind = "task", message = ("%s is version %s, expected %s")
-          :format(artifact.name, v, version) }
+          :format(artifact.name, v, seen) }
       end
     end
+    return seen
   end)
-  ctx:step("fetch", function()
+  ctx:step("fetch", { resume = false }, function()
     for _, artifact in ipairs(built) do
       local file = hg.artifacts.fetch(m, artifact.path, args.dist_path)
       ctx:artifact(file.path, { sha256 = file.sha256 })

@@ -78,6 +78,9 @@ local function index_of(args)
     token = token_of(args) }
 end
 
+-- What the servers hold is looked up in each run, a resumed one, too.
+local NOW = { resume = false }
+
 return hg.task {
   help = "Publish wheels and installers that were built for Windows.",
   description = "Nothing is sent before all files are checked. Files of simulated machines are"
@@ -108,13 +111,14 @@ return hg.task {
   example = "hgauto publish-windows-artifacts 7.0.1 --no-pypi --ssh-username me",
 
   run = function(ctx, args)
-    local files = ctx:step("check", release.plan, args.dist_path, args.version, args.allow_missing)
+    local files = ctx:step("check", NOW, release.plan, args.dist_path, args.version,
+      args.allow_missing)
     local wheels, installers = of_kind(files, true), of_kind(files, false)
     local index = index_of(args)
     local s <close> = args.mercurial_scm_org
-      and ctx:step("connect", release.connect, args.host, args.ssh_username) or nil
-    local new_wheels = index and ctx:step("index", missing_wheels, index, wheels) or {}
-    local new_files = s and ctx:step("server", release.absent, s, args.directory_there,
+      and ctx:step("connect", NOW, release.connect, args.host, args.ssh_username) or nil
+    local new_wheels = index and ctx:step("index", NOW, missing_wheels, index, wheels) or {}
+    local new_files = s and ctx:step("server", NOW, release.absent, s, args.directory_there,
       installers) or {}
     if index then
       show(ctx, "upload", wheels, new_wheels)

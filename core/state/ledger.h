@@ -147,6 +147,16 @@ int hga_ledger_adopt(struct hga_ledger *led, const struct hga_ledger_intent *in,
                      struct hga_str id, char op_out[HGA_OP_ID],
                      struct hga_err *err) HGA_MUST_USE;
 
+/*
+ * A run that goes on where another one ended takes over one of its resources
+ * and what came along with it; a kept one is live again, in one transaction.
+ * The caller holds the other run's lock.  -HGA_USAGE when op is no live or
+ * kept entry of the run `from`.
+ */
+int hga_ledger_take(struct hga_ledger *led, struct hga_str op,
+                    struct hga_str from, struct hga_str to,
+                    struct hga_err *err) HGA_MUST_USE;
+
 /* A row as read; views are valid during the call; NULL = empty or 0. */
 struct hga_ledger_row {
 	struct hga_str op, run, parent, kind, cls;

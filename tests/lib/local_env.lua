@@ -99,10 +99,11 @@ end
 --- Starts the program; its output is followed by reaches and ends.
 -- @param state string
 -- @param words string[]
+-- @param[opt] more table variables of its environment
 -- @return table {text=output so far}
-function M.start(state, words)
+function M.start(state, words, more)
   local p = proc.spawn({ M.program, "--state-path", state, table.unpack(words) },
-    { stderr = "merge", timeout = 300 })
+    { stderr = "merge", timeout = 300, env = more })
   return setmetatable({ p = p, text = "" }, Started)
 end
 

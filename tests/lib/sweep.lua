@@ -279,12 +279,15 @@ function M.needs_objects(name)
   return NEEDS_OBJECTS[name] or false
 end
 
---- Leaves a dead run's machine, key pair, group and image in the cloud.
+--- Leaves key pair, group and image in the cloud; for a task that ends machines,
+--- one of a dead run, too (the others only look, and gc would change what they see).
 -- @waits
-function Rig:prepare(state)
+function Rig:prepare(state, task)
   self:run(state, M.words "bootstrap-linux-dev")
-  self:run_cut(state, M.words "build-linux", { action = "RunInstances", when = "sent",
-    signal = "KILL" })
+  if task ~= "status" then
+    self:run_cut(state, M.words "build-linux", { action = "RunInstances", when = "sent",
+      signal = "KILL" })
+  end
 end
 
 -- ---- inventory ----

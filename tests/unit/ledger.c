@@ -365,6 +365,40 @@ static void test_admin(void)
 	ok(!hga_ledger_poisoned(led), "which does not poison the ledger");
 }
 
+static int take(const char *op, const char *from, const char *to)
+{
+	return hga_ledger_take(led, hga_str(op), hga_str(from), hga_str(to),
+	                       &err);
+}
+
+static void test_take(void)
+{
+	struct hga_ledger_child vol = {.kind = HGA_STR("volume"),
+	                               .id = HGA_STR("vol-1")};
+	char child[HGA_OP_ID];
+	const char *a, *b;
+
+	fresh("take");
+	a = new_op();
+	is_int(intend(a, "instance"), 0, "an intent");
+	is_int(take(a, "run1", "run2"), -HGA_USAGE, "an intent stays");
+	is_int(set(a, HGA_LEDGER_LIVE, "i-1"), 0, "live");
+	is_int(hga_ledger_child(led, hga_str(a), &vol, child, &err), 0,
+	       "a volume with it");
+	is_int(set(a, HGA_LEDGER_KEPT, ""), 0, "kept");
+	is_int(take(a, "run3", "run2"), -HGA_USAGE, "of another run: no");
+	is_int(take(a, "run1", "run1"), -HGA_USAGE, "nor by itself");
+	is_int(take(a, "run1", "run2"), 0, "taken over");
+	is_int(state_of(a), HGA_LEDGER_LIVE, "no longer kept");
+	ok(hga_str_eqc(last.run, "run2"), "it is the new run's");
+	is_int(state_of(child), HGA_LEDGER_LIVE, "the volume");
+	ok(hga_str_eqc(last.run, "run2"), "went with it");
+	is_int(take(a, "run1", "run4"), -HGA_USAGE, "once");
+	b = new_op();
+	is_int(take(b, "run1", "run2"), -HGA_USAGE, "what is not there");
+	ok(!hga_ledger_poisoned(led), "which does not poison the ledger");
+}
+
 static void test_bad_intents(void)
 {
 	struct hga_ledger_intent in;
@@ -740,6 +774,7 @@ int main(void)
 	test_children();
 	test_reopen();
 	test_admin();
+	test_take();
 	test_bad_intents();
 	test_run_lock();
 	test_fail_stop();

@@ -3,6 +3,8 @@ local async = require "hgauto.async"
 local events = require "hg.events"
 local fs = require "hgauto.fs"
 local out = require "hg.output"
+local resume = require "hg.resume"
+local session = require "hg.session"
 local time = require "hgauto.time"
 
 local Ctx = {}
@@ -12,11 +14,40 @@ local function unpack_from(t, i)
   return table.unpack(t, i, t.n)
 end
 
-local function next_key(self, lane, path)
-  local key = lane .. "/" .. path
+-- The same step has the same key in every run: its lane, the step around it, its
+-- name, and which one of that name it is.
+local function next_key(self, lane, outer, name)
+  local key = ("%s|%s/%s"):format(lane, outer and outer.key or "", name)
   local n = (self.uses[key] or 0) + 1
   self.uses[key] = n
   return key .. "#" .. n
+end
+
+-- ---- machines that steps use ----
+
+--- Notes that the steps around the caller use a machine.
+-- @param id string
+function Ctx:used(id) -- luacheck: no self
+  local frame = async.local_get("frame")
+  while frame do
+    frame.machines[id] = true
+    frame = frame.outer
+  end
+end
+
+local function used_by(frame, args)
+  for i = 1, args.n do
+    local m = args[i]
+    if type(m) == "table" and type(rawget(m, "id")) == "string" and rawget(m, "record") then
+      frame.machines[m.id] = true
+    end
+  end
+  local ids = {}
+  for id in pairs(frame.machines) do
+    ids[#ids + 1] = id
+  end
+  table.sort(ids)
+  return require("hgauto.json").list(ids)
 end
 
 local STEP_OPTS = { timeout = true, retry = true, retry_delay = true, retry_if = true,
@@ -96,9 +127,67 @@ local function attempt(self, opts, fn, args)
   end
 end
 
---- Runs fn as a named unit of progress and log; steps nest.
+-- Emits step.end; results are those of a good end.
+local function tell_end(frame, opts, args, status, more)
+  local e = { kind = opts.kind or "run", status = status, key = frame.key,
+    machines = used_by(frame, args), ms = math.floor((time.mono() - frame.start) * 1000),
+    log = { frame.log_from, out.log_bytes - frame.log_from } }
+  for k, v in pairs(more) do
+    e[k] = v
+  end
+  events.emit("step.end", e)
+end
+
+-- A step that the resumed run has done.
+local function skipped(self, frame, opts, path, old)
+  self.steps.ok = self.steps.ok + 1
+  out.note(("%s: done by run %s"):format(path, session.resume.run))
+  for _, id in ipairs(old.machines or {}) do
+    frame.machines[id] = true
+  end
+  tell_end(frame, opts, { n = 0 }, "skipped", { n = old.n, values = old.values })
+  return table.unpack(old.values, 1, old.n)
+end
+
+local function failed(self, frame, opts, args, err)
+  self.steps.failed = self.steps.failed + 1
+  if type(err) == "table" and not err.step then
+    err.step, err.lane = frame.path, err.lane or (frame.lane ~= "" and frame.lane or nil)
+    err.where = frame.where or err.where
+  end
+  local cancelled = type(err) == "table" and err.kind == "cancelled"
+  out.end_step(frame.key, false, cancelled and "cancelled" or nil)
+  local told = not cancelled and type(err) == "table" and err or nil
+  tell_end(frame, opts, args, cancelled and "cancelled" or "failed", { error = told and {
+    kind = told.kind, code = told.code, message = tostring(told) } or nil })
+end
+
+-- Runs a step whose frame is the current one.
+local function run_step(self, frame, opts, fn, args)
+  local old = resume.done(frame.key, frame.lane, frame.path, opts.resume ~= false)
+  if old then
+    return skipped(self, frame, opts, frame.path, old)
+  end
+  out.begin_step(frame.key, { lane = frame.lane, name = frame.path, start = frame.start })
+  events.emit("step.start", { kind = opts.kind or "run" })
+  local ok, results = pcall(attempt, self, opts, fn, args)
+  if not ok then
+    failed(self, frame, opts, args, results)
+    error(results, 0)
+  end
+  self.steps.ok = self.steps.ok + 1
+  self.timings[#self.timings + 1] = { lane = frame.lane, name = frame.path,
+    seconds = time.mono() - frame.start }
+  out.end_step(frame.key, true, opts.detail and opts.detail(unpack_from(results, 2)))
+  tell_end(frame, opts, args, "ok", opts.resume == false and {}
+    or resume.values(table.pack(unpack_from(results, 2))))
+  return unpack_from(results, 2)
+end
+
+--- Runs fn as a named unit of progress, log and resume; steps nest.
 -- @param name string
--- @param[opt] opts table timeout retry retry_delay retry_if kind
+-- @param[opt] opts table timeout retry retry_delay retry_if kind; resume=false: runs again
+--   when the run is resumed, for what it does on this side
 -- @param fn function called with the remaining arguments
 -- @return any results of fn
 -- @raise what fn raises
@@ -115,43 +204,21 @@ function Ctx:step(name, opts, fn, ...)
     args = table.pack(...)
   end
   check_options("ctx:step", opts, STEP_OPTS)
-  local where = caller(2)
-  local lane = async.local_get("lane") or ""
-  local outer = async.local_get("step")
-  local path = outer and (outer .. "/" .. name) or name
-  local key = next_key(self, lane, path)
-  async.local_set("step", path)
+  local lane, outer = async.local_get("lane") or "", async.local_get("frame")
+  local path = outer and (outer.path .. "/" .. name) or name
+  local frame = { outer = outer, path = path, lane = lane, where = caller(2),
+    key = next_key(self, lane, outer, name), machines = {}, start = time.mono(),
+    log_from = out.log_bytes }
   self.steps.total = self.steps.total + 1
-  local start = time.mono()
-  out.begin_step(key, { lane = lane, name = path, start = start })
-  events.emit("step.start", { kind = opts.kind or "run" })
-  local log_from = out.log_bytes
-  local function ended(status, err)
-    events.emit("step.end", { kind = opts.kind or "run", status = status,
-      ms = math.floor((time.mono() - start) * 1000), log = { log_from, out.log_bytes - log_from },
-      error = err and { kind = err.kind, code = err.code, message = tostring(err) } or nil })
+  async.local_set("frame", frame)
+  async.local_set("step", path)
+  local results = table.pack(pcall(run_step, self, frame, opts, fn, args))
+  async.local_set("frame", outer)
+  async.local_set("step", outer and outer.path)
+  if not results[1] then
+    error(results[2], 0)
   end
-  local ok, results = pcall(attempt, self, opts, fn, args)
-  if ok then
-    self.steps.ok = self.steps.ok + 1
-    self.timings[#self.timings + 1] = { lane = lane, name = path, seconds = time.mono() - start }
-    out.end_step(key, true, opts.detail and opts.detail(unpack_from(results, 2)))
-    ended "ok"
-    async.local_set("step", outer)
-    return unpack_from(results, 2)
-  end
-  local err = results
-  self.steps.failed = self.steps.failed + 1
-  if type(err) == "table" and not err.step then
-    err.step, err.lane = path, err.lane or (lane ~= "" and lane or nil)
-    err.where = where or err.where
-  end
-  local cancelled = type(err) == "table" and err.kind == "cancelled"
-  out.end_step(key, false, cancelled and "cancelled" or nil)
-  ended(cancelled and "cancelled" or "failed",
-    not cancelled and type(err) == "table" and err or nil)
-  async.local_set("step", outer)
-  error(err, 0)
+  return unpack_from(results, 2)
 end
 
 --- Runs fn(item) for each item at once, each in a lane of its own.

@@ -135,7 +135,8 @@ local function tell_kept(kept, run)
       m.id))
   end
   if #kept > 0 then
-    out.note(("hgauto gc %s%s ends what is kept"):format(run.id, where))
+    out.note(("hgauto run --resume %s goes on with %s, hgauto gc %s%s ends %s"):format(run.id,
+      #kept == 1 and "it" or "them", run.id, where, #kept == 1 and "it" or "them"))
   end
 end
 
@@ -204,9 +205,11 @@ end
 -- @param name string shown name
 -- @param args table parsed arguments
 -- @param opts table global and run options
+-- @param how table argv= the command line, cwd= where it was given, file= of the task unless it
+--   is built in, resume= record of the run to go on with
 -- @return integer exit code
 -- @waits
-function M.execute(task, name, args, opts)
+function M.execute(task, name, args, opts, how)
   local started = time.mono()
   session.task = name
   out.quiet, out.verbose = opts.quiet, opts.verbose
@@ -216,6 +219,12 @@ function M.execute(task, name, args, opts)
     out.debug("using the local cloud")
   end
   env.use_cloud(opts)
+  local resume = require "hg.resume"
+  local hash = resume.file_hash(how.file, name)
+  if how.resume then
+    resume.begin(how.resume, opts.from)
+    resume.check_file(how.resume, hash)
+  end
   local run = env.begin_run(name)
   out.log, out.log_bytes = open_log(run), 0
   events.open(run.dir, opts.events)
@@ -228,6 +237,8 @@ function M.execute(task, name, args, opts)
   local record = {
     v = 1, run = run.id, task = name, args = printable_args(args), region = session.region,
     profile = session.profile, endpoint = session.local_cloud and "local" or session.endpoint_url,
+    file = how.file, sha256 = hash, argv = json.list(how.argv), cwd = how.cwd,
+    resumed_from = how.resume and how.resume.run,
     version = host.version.hgauto, pid = host.pid(), started = time.iso(time.now(), { ms = true }),
     status = "running", artifacts = json.list {}, machines = json.list {},
   }
@@ -320,6 +331,7 @@ function M.execute(task, name, args, opts)
   summary(err, cause, started, #rows, kept, usd)
   session.ledger:end_run(run.id)
   require("hg.guard").done()
+  resume.finish()
   run:finish()
   require("hg.runs").prune()
   events.close()

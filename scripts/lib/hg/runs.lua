@@ -84,7 +84,10 @@ function M.find(word, what)
     table.concat(hits, ", ", 1, math.min(#hits, 5))) }
 end
 
-local function duration(r)
+--- How long a run took, as text; "-" when nobody knows.
+-- @param r table its record
+-- @return string
+function M.took(r)
   local from, to = r.started and time.parse(r.started), r.ended and time.parse(r.ended)
   if not from then
     return "-"
@@ -120,7 +123,7 @@ function M.ls()
     local r = M.read(id)
     local open = session.ledger:open_count(id)
     rows[#rows + 1] = { id, r.task or "?", r.status or "?",
-      r.started and time.local_text(time.parse(r.started), "%Y-%m-%d %H:%M") or "-", duration(r),
+      r.started and time.local_text(time.parse(r.started), "%Y-%m-%d %H:%M") or "-", M.took(r),
       r.usd and r.usd > 0 and ("%.3f"):format(r.usd) or "-",
       open > 0 and ("%d, hgauto gc %s"):format(open, id) or "-" }
   end
@@ -144,7 +147,7 @@ function M.show(id)
   say("task", r.task)
   say("status", r.status .. (r.exit and (", exit %d"):format(r.exit) or ""))
   say("started", r.started and time.local_text(time.parse(r.started), "%Y-%m-%d %H:%M:%S"))
-  say("took", duration(r))
+  say("took", M.took(r))
   say("region", r.region)
   say("cost", r.usd and r.usd > 0 and hg.prices.text(r.usd) or nil)
   for _, m in ipairs(r.machines or {}) do

@@ -135,7 +135,7 @@ local function wheel_for(ctx, run, m, index)
     run.wheel = hg.artifacts.fetch(m, run.kit.build(ctx, run, m), ctx.dir).path
     run.wheel_ready:set(true)
   elseif not run.wheel then
-    ctx:step("wait for the wheel", run.wheel_ready.wait, run.wheel_ready, 7200)
+    ctx:step("wait for the wheel", { resume = false }, run.wheel_ready.wait, run.wheel_ready, 7200)
   end
   local there = run.kit.wheel_path(m, run.wheel:match("[^/]+$"))
   m:put(run.wheel, there)
@@ -239,7 +239,7 @@ local function lane(ctx, args, run, index)
   -- Whatever ends the tests, a deadline too: what they left comes home.
   local ok, r = pcall(run_suite, ctx, run, m, index, wheel, {})
   async.shield(120, function()
-    ctx:step("fetch", fetch, m, run.kit.out(m), dir)
+    ctx:step("fetch", { resume = false }, fetch, m, run.kit.out(m), dir)
   end)
   if not ok then
     error(r, 0)

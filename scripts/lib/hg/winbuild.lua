@@ -37,9 +37,11 @@ end
 -- @return table machine
 -- @waits
 function M.machine(ctx, args, source, label)
-  local image = ctx:step("image", winimage.choose, require("hgauto.aws").client "ec2", args.os,
-    source, { image = args.image, base_image = args.base_image_name, allow_cidr = args.allow_cidr,
-      subnet = args.subnet })
+  local image = ctx:step("image", { resume = false }, winimage.choose,
+    require("hgauto.aws").client "ec2", args.os, source, {
+      image = args.image, base_image = args.base_image_name, allow_cidr = args.allow_cidr,
+      subnet = args.subnet,
+    })
   return ctx:step("machine", hg.machines.windows, {
     os = "windows" .. args.os, image = image, label = label or "windows" .. args.os,
     instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
@@ -141,7 +143,7 @@ function M.run(ctx, args, list)
       or ("%s-%s"):format(o.kind, o.arch)
     built[#built + 1] = ctx:step(name, hg.windows.build, m, o)
   end
-  ctx:step("fetch", fetch, ctx, args, m, source, built)
+  ctx:step("fetch", { resume = false }, fetch, ctx, args, m, source, built)
   ctx:step("terminate", m.close, m)
   if m.simulated then
     hg.output.warn("the machine was simulated: these artifacts are no builds of Mercurial")

@@ -26,18 +26,26 @@ local function command(c)
   end
 end
 
+-- Where the program was started.
+local started_in
+
 -- What follows -C is looked for there: the task file, too.
 local function go_to(values)
   if values.directory then
-    require("hgauto.fs").chdir(values.directory)
+    local fs = require "hgauto.fs"
+    started_in = started_in or fs.cwd()
+    fs.chdir(values.directory)
   end
 end
 
 -- ---- run, list ----------------------------------------------------------------
 
 local function task_options()
-  return options.join(options.global, options.run)
+  return options.join(options.global, options.run, options.task)
 end
+
+-- The command line whose task runs: that of the resumed run.
+local command_line
 
 -- Everything after the task's name: its own options and ours together.
 local function run_task(word, argv, at, early, early_given, others)
@@ -61,8 +69,39 @@ local function run_task(word, argv, at, early, early_given, others)
     term().out(spec.help(name, task))
     return 0
   end
+  local r = M.resuming
+  if r then
+    for key, value in pairs(r.values) do
+      opts[key] = value
+    end
+  elseif opts.resume or opts.from then
+    fail { kind = "usage", message = "--resume and --from stand alone: task and arguments are those"
+      .. " of the run", hint = "hgauto run --resume RUN" }
+  end
   M.apply_global(opts)
-  return require("hg.run").execute(task, name, args, opts)
+  return require("hg.run").execute(task, name, args, opts, { argv = command_line,
+    cwd = started_in or require("hgauto.fs").cwd(), resume = r and r.record,
+    file = task.file })
+end
+
+-- `hgauto run --resume RUN`: that run's command line again, except for what is
+-- given now.
+local function resume_run(values, given)
+  require("hg.cli.env").open_state(values)
+  local resume = require "hg.resume"
+  local record = resume.record(values.resume)
+  local now = { state_path = require("hg.session").state.path, resume = record.run,
+    from = values.from }
+  for _, a in ipairs(task_options()) do
+    local key = a.name:gsub("-", "_")
+    if given[a.name] and key ~= "resume" and key ~= "directory" then
+      now[key] = values[key]
+    end
+  end
+  M.resuming = { record = record, values = now }
+  started_in = record.cwd
+  require("hgauto.fs").chdir(record.cwd)
+  return M.dispatch(record.argv)
 end
 
 command {
@@ -78,8 +117,11 @@ command {
         early[key], early_given[a.name] = values[key], true
       end
     end
-    go_to(values)
     local word = argv[next_at]
+    if values.resume and not word then
+      return resume_run(early, early_given)
+    end
+    go_to(values)
     if values.help and not word then
       return M.print_help("run")
     end
@@ -205,6 +247,20 @@ command {
   end,
 }
 
+-- ---- report -----------------------------------------------------------------------
+
+command {
+  name = "report", help = "what a run did: summary, or a page with its time line", args = {
+    arg.string { name = "run", positional = true, required = true,
+      help = "its id, a unique beginning of it, or last" },
+    arg.path { name = "html", metavar = "FILE", help = "write the page there" },
+    arg.flag { name = "open", help = "write the page beside the record and show it" },
+  }, example = "hgauto report last --html report.html",
+  run = function(args, opts)
+    return require("hg.report").main(args, opts)
+  end,
+}
+
 -- ---- ssh, exec ----------------------------------------------------------------------
 
 local function remote_args(more)
@@ -312,7 +368,7 @@ local function group(name, module, help, example)
         if c.name == word or (first == word and second == argv[next_at + 1]) then
           return M.run_command({
             name = name .. " " .. c.name, args = c.args, help = c.help, example = c.example,
-            run = c.run, raw = true,
+            run = c.run, raw = true, uses_cloud = c.uses_cloud,
           }, argv, next_at + (second and 2 or 1), early, early_given)
         end
       end
@@ -321,6 +377,8 @@ local function group(name, module, help, example)
 end
 
 group("runs", "hg.runs", "records of runs: ls, show, log, cancel, rm", "hgauto runs ls")
+group("resources", "hg.resources", "what of ours exists in the cloud: ls, show",
+  "hgauto resources ls")
 group("state", "hg.cli.state", "the state directory: ledger dump, check, rebuild, forget",
   "hgauto state ledger check")
 group("local", "hg.cli.localcloud", "the cloud on this machine: up, down, status, ls, doctor, ...",
@@ -335,7 +393,7 @@ local function overview()
     "",
   }
   for _, name in ipairs(order) do
-    rows[#rows + 1] = ("  %-8s %s"):format(name, commands[name].help)
+    rows[#rows + 1] = ("  %-9s %s"):format(name, commands[name].help)
   end
   rows[#rows + 1] = ""
   rows[#rows + 1] = "A task's name is a command too: hgauto build-linux --help"
@@ -371,7 +429,7 @@ function M.print_help(name)
     if c.words then
       text = text:gsub("^usage: hgauto %S+[^\n]*", "usage: hgauto " .. c.name .. " " .. c.words)
       if name == "run" then
-        text = text .. spec.describe(options.run) .. "\n"
+        text = text .. spec.describe(options.join(options.run, options.task)) .. "\n"
       end
     elseif c.uses_cloud then
       text = text .. spec.describe(options.run) .. "\n"
@@ -430,7 +488,8 @@ function M.run_command(c, argv, at, early, early_given)
   return c.run(values, values)
 end
 
-local function dispatch(argv)
+function M.dispatch(argv)
+  command_line = argv
   local version_flag = arg.flag { name = "version", help = "show versions" }
   local early, at, early_given = spec.parse("hgauto",
     options.join(options.global, options.run, { version_flag }), argv, { stop_at_word = true })
@@ -468,7 +527,7 @@ function M.main(argv)
   M.verbose = false
   local interrupts = require "hg.cli.interrupt"
   interrupts.install()
-  local ok, result = pcall(dispatch, argv)
+  local ok, result = pcall(M.dispatch, argv)
   if ok then
     return math.tointeger(result) or 0
   end

@@ -33,9 +33,17 @@ M.run = {
     help = "write what happens as JSON lines there, too" },
 }
 
+-- Of the command run (and a task's name as a command) alone.
+M.task = {
+  arg.string { name = "resume", metavar = "RUN",
+    help = "go on where that run ended, with its task and arguments" },
+  arg.string { name = "from", metavar = "STEP", help = "with --resume: run this step and all later"
+    .. " ones again" },
+}
+
 --- Names tasks may not use for their own options: dashed name -> true.
 M.reserved = {}
-for _, list in ipairs { M.global, M.run } do
+for _, list in ipairs { M.global, M.run, M.task } do
   for _, a in ipairs(list) do
     M.reserved[a.name] = true
     for _, alias in ipairs(a.aliases or {}) do

@@ -136,7 +136,9 @@ function M.load_file(path)
   end
   local chunk = host.load_file(file)
   local shown = (name or file:match("([^/]+)$"):gsub("%.lua$", "")):gsub("_", "-")
-  return adopt(run_chunk(chunk, file), name, file), shown
+  local task = adopt(run_chunk(chunk, file), name, file)
+  task.file = fs.realpath(file)
+  return task, shown
 end
 
 --- A task by name or path; raises usage with suggestions.

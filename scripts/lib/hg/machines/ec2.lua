@@ -148,6 +148,7 @@ end
 -- @return integer expires, epoch seconds
 -- @waits
 function M.launch(ec2, o)
+  hg.resume.renewed()
   local expires = math.floor(time.now() + o.max_age)
   local op, id = crypto.token(), nil
   local undo <close> = async.defer(function()

@@ -43,16 +43,111 @@ local function known_hosts()
   return ssh.known_hosts()
 end
 
-local function connect(m, user)
+-- Trusted is the key that the machine was given: ours, or with an adopted one what
+-- the run that made it has noted.
+local function connect(m, user, seconds)
   local ssh = require "hgauto.ssh"
   return ssh.wait_ready(m.address, {
     user = user, port = m.port, keys = { m.key },
-    host_key = m.host_key:public():match("^(%S+ %S+)"),
-    label = m.id, for_seconds = 600, agent = false,
+    host_key = m.host_key and m.host_key:public():match("^(%S+ %S+)"),
+    host_key_alias = not m.host_key and m.id or nil,
+    known_hosts = not m.host_key and { session.state.path .. "/known_hosts" } or nil,
+    label = m.id, for_seconds = seconds, agent = false,
     on_attempt = function(n, err)
       out.debug(("SSH attempt %d: %s"):format(n, tostring(err)))
     end,
   })
+end
+
+-- A machine object; f has what the instance does not tell.
+local function object(ec2, o, instance, f)
+  local m = setmetatable({
+    id = instance.InstanceId, label = o.label or o.distro, os = "linux", distro = o.distro,
+    arch = instance.Architecture or "x86_64", address = instance.PublicIpAddress, port = 22,
+    src = "/hgdev/src", work = "/hgwork", simulated = false, transport = "ssh", uploaded = {},
+    ec2 = ec2,
+  }, Machine)
+  for k, v in pairs(f) do
+    m[k] = v
+  end
+  m.home = "/home/" .. m.user
+  for _, tag in ipairs(instance.Tags or {}) do
+    if tag.Key == "hgauto:ssh-port" then
+      m.port = math.tointeger(tag.Value) or 22
+    end
+  end
+  return m
+end
+
+-- The record of the run gets the machine, with what a resuming run needs to know.
+local function enter(m, o, key, usd)
+  async.own(m)
+  m.record = session.ctx and session.ctx:machine {
+    lane = async.local_get("lane"), kind = "instance", id = m.id, type = o.instance_type,
+    address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
+    expires = m.expires, usd_per_hour = usd, key = key, user = m.user, image = m.image,
+    base_image = m.base_image, prepared = m.prepared, volume = m.volume,
+  } or {}
+  hg.events.emit("resource", { kind = "instance", id = m.id, action = "created",
+    usd_per_hour = usd })
+end
+
+-- The machine that the resumed run left, or nil.
+local function adopted(ec2, o, key)
+  local instance, was, expires = hg.resume.adopt(ec2, key)
+  if not instance then
+    return nil
+  end
+  local m = object(ec2, o, instance, { user = was.user, image = was.image, volume = was.volume,
+    base_image = was.base_image, prepared = was.prepared or false, expires = expires,
+    key = (session.state:vault():key "automation") })
+  enter(m, o, key, was.usd_per_hour)
+  local undo <close> = async.defer(function()
+    m:close()
+  end, 60)
+  local ok, err = pcall(function()
+    m.ssh = connect(m, m.user, 60)
+  end)
+  if not ok then
+    if type(err) ~= "table" or err.kind == "cancelled" or err.kind == "auth" then
+      error(err, 0)
+    end
+    out.warn(("%s does not let us in any more (%s): another one is made"):format(m.id,
+      tostring(err)))
+    return nil
+  end
+  undo:keep()
+  hg.resume.adopted(m.id)
+  return m
+end
+
+local function launched(ec2, o, resume_key)
+  local fact = hg.facts.images[o.distro]
+  local image = hg.images.choose(ec2, o.distro, { image = o.image, base_image = o.base_image })
+  local key = hg.keys.ensure(ec2)
+  local group = hg.network.ensure(ec2, { ports = { 22 }, allow = o.allow_cidr, subnet = o.subnet })
+  local host_key = crypto.keypair("ed25519", "hgauto")
+  local usd = hg.cost.price(o.instance_type, "linux")
+  local instance, expires = ec2m.launch(ec2, {
+    image = image, group = group, key_name = key.name, host_key = host_key,
+    instance_type = o.instance_type, max_age = o.max_age, root_gb = o.root_gb,
+    name = ("hg-%s-%s"):format(session.task or "machine", o.label or o.distro),
+    subnet = o.subnet, volume = o.volume,
+  })
+  local m = object(ec2, o, instance, { user = image.user or fact.user, image = image.id,
+    base_image = image.base_name or image.name, prepared = image.prepared or false,
+    expires = expires, key = key.key, host_key = host_key })
+  enter(m, o, resume_key, usd)
+  local undo <close> = async.defer(function()
+    m:close()
+  end, 60)
+  m.volume = volume_of(instance, o.volume)
+  m.record.volume = m.volume
+  known_hosts():add(m.id, 22, host_key)
+  m.ssh = connect(m, m.user, 600)
+  undo:keep()
+  out.note(("%s at %s, logged in as %s"):format(m.id, m.address, m.user))
+  return m
 end
 
 --- A temporary machine, ready for commands; see hg.machines.linux.
@@ -65,52 +160,9 @@ function M.new(given)
     hg.fail { kind = "usage", message = ("max-age %s: from 1m to 24h"):format(
       hg.format.duration(o.max_age)) }
   end
-  local fact = hg.facts.images[o.distro]
   local ec2 = require("hgauto.aws").client("ec2")
-  local image = hg.images.choose(ec2, o.distro, { image = o.image, base_image = o.base_image })
-  local key = hg.keys.ensure(ec2)
-  local group = hg.network.ensure(ec2, { ports = { 22 }, allow = o.allow_cidr, subnet = o.subnet })
-  local host_key = crypto.keypair("ed25519", "hgauto")
-  local label = o.label or o.distro
-  local usd = hg.cost.price(o.instance_type, "linux")
-  local instance, expires = ec2m.launch(ec2, {
-    image = image, group = group, key_name = key.name, host_key = host_key,
-    instance_type = o.instance_type, max_age = o.max_age, root_gb = o.root_gb,
-    name = ("hg-%s-%s"):format(session.task or "machine", label), subnet = o.subnet,
-    volume = o.volume,
-  })
-  local m = setmetatable({
-    id = instance.InstanceId, label = label, os = "linux", distro = o.distro,
-    arch = instance.Architecture or "x86_64", address = instance.PublicIpAddress, port = 22,
-    user = image.user or fact.user, home = "/home/" .. (image.user or fact.user),
-    src = "/hgdev/src", work = "/hgwork", image = image.id,
-    base_image = image.base_name or image.name, prepared = image.prepared or false,
-    simulated = false, transport = "ssh", expires = expires, key = key.key, host_key = host_key,
-    uploaded = {}, ec2 = ec2,
-  }, Machine)
-  for _, tag in ipairs(instance.Tags or {}) do
-    if tag.Key == "hgauto:ssh-port" then
-      m.port = math.tointeger(tag.Value) or 22
-    end
-  end
-  async.own(m)
-  local record = session.ctx and session.ctx:machine {
-    lane = async.local_get("lane"), kind = "instance", id = m.id, type = o.instance_type,
-    address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
-    expires = expires, usd_per_hour = usd,
-  }
-  hg.events.emit("resource", { kind = "instance", id = m.id, action = "created",
-    usd_per_hour = usd })
-  m.record = record or {}
-  local undo <close> = async.defer(function()
-    m:close()
-  end, 60)
-  m.volume = volume_of(instance, o.volume)
-  known_hosts():add(m.id, 22, host_key)
-  m.ssh = connect(m, m.user)
-  undo:keep()
-  out.note(("%s at %s, logged in as %s"):format(m.id, m.address, m.user))
-  return m
+  local key = hg.resume.machine_key(session.ctx, given)
+  return adopted(ec2, o, key) or launched(ec2, o, key)
 end
 
 --- Reconnects as another user of the machine.
@@ -118,11 +170,23 @@ end
 -- @waits
 function Machine:login(user)
   local old = self.ssh
-  self.ssh = connect(self, user)
+  self.ssh = connect(self, user, 600)
   self.user, self.home = user, "/home/" .. user
   self.uploaded = {}
+  if session.ctx then
+    -- A run that resumes this one logs in the same way.
+    self.record.user = user
+    session.ctx.save()
+  end
   if old then
     old:close()
+  end
+end
+
+-- The step that runs uses this machine.
+local function note_use(m)
+  if session.ctx then
+    session.ctx:used(m.id)
   end
 end
 
@@ -139,6 +203,7 @@ local EXEC = {
 -- @waits
 function Machine:exec(cmd, given)
   local o = hg.opts(given, EXEC, "m:exec")
+  note_use(self)
   local show = o.on_line
   if not show and not o.quiet then
     show = function(stream, line)
@@ -210,6 +275,7 @@ end
 for _, name in ipairs { "put", "get", "write", "read", "list", "stat", "mkdir", "remove",
   "rename" } do
   Machine[name] = function(self, ...)
+    note_use(self)
     return self.ssh[name](self.ssh, ...)
   end
 end
