@@ -126,6 +126,11 @@ return hg.task {
     if s then
       show(ctx, "publish", installers, new_files)
     end
+    if ctx.plan then
+      hg.plan.note(">", ("%d wheels to the index, %d files and latest.dat to the server"):format(
+        #new_wheels, #new_files))
+      return nil
+    end
     if not ctx:confirm(("publish Mercurial %s?"):format(args.version)) then
       hg.fail { kind = "task", message = "nothing was published" }
     end

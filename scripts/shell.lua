@@ -45,6 +45,9 @@ return hg.task {
       m:keep()
     end
     ctx:log("%s is yours; %s", m.id, args.keep and "it stays" or "it ends with this session")
+    if ctx.plan then
+      hg.plan.stop "the session"
+    end
     local code = require("hg.cli.remote").interactive(m.ssh)
     if not args.keep then
       ctx:step("terminate", m.close, m)

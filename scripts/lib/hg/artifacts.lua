@@ -33,6 +33,9 @@ end
 -- @param dir string
 -- @raise io
 function M.prepare(dir)
+  if hg.plan.on() then
+    return
+  end
   fs.mkdir(dir, { parents = true, mode = 493 })
   fs.remove(fs.tmpdir(dir, ".hgauto-"))
 end

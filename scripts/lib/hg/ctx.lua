@@ -227,7 +227,7 @@ end
 -- @param fn function
 -- @return table results in order
 -- @waits
-function Ctx:parallel(list, opts, fn) -- luacheck: no self
+function Ctx:parallel(list, opts, fn)
   if type(opts) == "function" then
     opts, fn = {}, opts
   end
@@ -245,7 +245,11 @@ function Ctx:parallel(list, opts, fn) -- luacheck: no self
     local cancelled = not ok and type(v) == "table" and v.kind == "cancelled"
     events.emit("lane.end", { label = name, ms = math.floor((time.mono() - start) * 1000),
       status = ok and "ok" or cancelled and "cancelled" or "failed" })
-    if not ok then
+    if not ok and self.plan and require("hg.plan").is_end(v) then
+      -- The other lanes' plans go on.
+      require("hg.plan").ended(v)
+      return require("hg.plan").unknown("result of " .. name)
+    elseif not ok then
       if type(v) == "table" then
         v.lane = v.lane or full
       end
@@ -364,7 +368,7 @@ local M = {}
 function M.new(o)
   return setmetatable({
     run = o.run.id, dir = o.run.dir, task = o.task, args = o.args, save = o.save,
-    plan = false, yes = o.yes or false, interactive = require("hgauto.term").isatty(0)
+    plan = o.plan or false, yes = o.yes or false, interactive = require("hgauto.term").isatty(0)
       and require("hgauto.term").isatty(2),
     steps = { total = 0, ok = 0, failed = 0 }, timings = {}, artifacts = {}, machines = {},
     uses = {},

@@ -204,6 +204,8 @@ end
 
 local function wait_available(ec2, id, name)
   return hg.wait {
+    planned = { ImageId = id, Name = name, State = "available",
+      CreationDate = time.iso(time.now()) },
     what = "image " .. name, timeout = 3600, every = 1, max_every = 15,
     poll = function()
       local image = ec2:describe_images({ Owners = { "self" },
@@ -226,7 +228,8 @@ end
 -- ends only after that.
 local function bake(ec2, spec, m, base)
   ec2:stop_instances { InstanceIds = { m.id } }
-  hg.wait { what = m.id .. " to stop", timeout = 600, every = 0.5, max_every = 5,
+  hg.wait { what = tostring(m.id) .. " to stop", planned = true, timeout = 600, every = 0.5,
+    max_every = 5,
     poll = function()
       local r = ec2:describe_instances({ InstanceIds = { m.id } }).Reservations[1]
       local state = r and r.Instances[1].State.Name

@@ -11,7 +11,7 @@ local LAZY = {
   network = true, keys = true, images = true, ledger = true, gc = true, tasks = true, pp = true,
   session = true, output = true, prices = true, resources = true,
   cost = true, events = true, runs = true, testrun = true, winimage = true,
-  resume = true,
+  resume = true, plan = true,
 }
 
 local members = {}
@@ -139,7 +139,8 @@ M.none = setmetatable({}, { __name = "hg.none" })
 
 --- Polls until `poll` returns something true; the reason of the last "not yet" is told.
 -- @param o table what=text, timeout=seconds, poll=function() -> value or nil/false, reason;
---   every=seconds (1), max_every=seconds (every)
+--   every=seconds (1), max_every=seconds (every); planned=any what it would return when the task
+--   is only planned
 -- @return any what poll returned
 -- @raise timeout `waiting for WHAT: no answer within T (last: REASON)`
 -- @waits
@@ -147,7 +148,11 @@ function M.wait(o)
   local async, time = require "hgauto.async", require "hgauto.time"
   local opts = M.opts(o, {
     what = M.none, timeout = M.none, poll = M.none, every = 1, max_every = M.none,
+    planned = M.none,
   }, "hg.wait")
+  if M.plan.on() then
+    return opts.planned ~= nil and opts.planned or M.plan.unknown(opts.what)
+  end
   -- Tests over many waits look more often.
   local most = tonumber(require("hgauto.host").getenv("HGAUTO_POLL_MIN") or "") or math.huge
   local start, delay = time.mono(), math.min(opts.every, most)
@@ -169,6 +174,13 @@ function M.wait(o)
     async.sleep(math.min(delay, left))
     delay = math.min(delay * 1.5, opts.max_every or opts.every, most)
   end
+end
+
+--- Whether a value is known: when a task is only planned, some are not.
+-- @param v any
+-- @return boolean
+function M.known(v)
+  return M.plan.known(v)
 end
 
 M.sh = {}

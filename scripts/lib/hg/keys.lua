@@ -17,16 +17,13 @@ local function same_key(remote, key)
   return theirs == words
 end
 
---- The key pair for logging in to machines.
--- The private file is on disk before EC2 hears of it.
--- @param ec2 table client
--- @return table {name=, key=handle}
--- @raise exists a key pair of that name has another key
--- @waits
-function M.ensure(ec2)
+local function ensure(ec2)
   local sid = session.state.sid
   local _lock <close> = hg.ledger.lock("keypair automation", 60)
-  local key = session.state:vault():key("automation")
+  local vault = session.state:vault()
+  -- A plan makes none that stays.
+  local key = hg.plan.on() and not vault:find "automation"
+    and require("hgauto.crypto").keypair("ed25519", "hgauto") or vault:key "automation"
   local digest = require("hgauto.crypto").sha256(key:public():match("^%S+ (%S+)"))
   local name = ("hg-automation-%s-%s"):format(sid, digest:sub(1, 8))
   local remote = find(ec2, name)
@@ -49,6 +46,18 @@ function M.ensure(ec2)
       hint = "hgauto purge-ec2-resources removes it" }
   end
   return { name = name, key = key }
+end
+
+--- The key pair for logging in to machines.
+-- The private file is on disk before EC2 hears of it.
+-- @param ec2 table client
+-- @return table {name=, key=handle}
+-- @raise exists a key pair of that name has another key
+-- @waits
+function M.ensure(ec2)
+  return hg.plan.once("key pair", function()
+    return ensure(ec2)
+  end)
 end
 
 return M

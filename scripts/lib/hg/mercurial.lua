@@ -689,6 +689,11 @@ end
 -- @raise task the machine ends at another revision
 -- @waits
 function M.sync(m, source)
+  if hg.plan.on() then
+    hg.plan.note(">", ("%s: sync %s"):format(m.label, source.node:sub(1, 12)),
+      m.label)
+    return { bytes = 0, seconds = 0 }
+  end
   local start = require("hgauto.time").mono()
   local dir = fs.tmpdir(session.run.dir, "sync-")
   local bytes, there = 0, nil

@@ -165,14 +165,7 @@ local function assert_rules(ec2, group, ports, cidrs)
   end
 end
 
---- Finds or makes the security group of this state directory and asserts its rules.
--- @param ec2 table client
--- @param o table ports=integer[], allow=cidr[]|nil, subnet=string|nil, os="linux"
--- @return string group id
--- @raise exists a group of that name is not ours; usage --allow-cidr
--- @waits
-function M.ensure(ec2, o)
-  local name = ("hg-%s-dev-%s"):format(o.os or "linux", session.state.sid)
+local function ensure(ec2, o, name)
   local cidrs = caller_cidrs(o.allow)
   local vpc = M.vpc(ec2, o.subnet)
   local _lock <close> = hg.ledger.lock(("group %s %s"):format(vpc, name), 60)
@@ -181,7 +174,7 @@ function M.ensure(ec2, o)
   end
   local group = search()
   if not group then
-    hg.ledger.create {
+    local made = hg.ledger.create {
       kind = "group", name = name, find = search,
       call = function()
         return ec2:create_security_group({
@@ -189,7 +182,9 @@ function M.ensure(ec2, o)
         }, { keep = true })
       end,
     }
-    group = hg.wait { what = "security group " .. name, timeout = 60, poll = search, every = 0.5 }
+    group = hg.wait { what = "security group " .. name, timeout = 60, poll = search, every = 0.5,
+      planned = { GroupId = made.GroupId, IpPermissions = {}, Tags = { { Key = "hgauto:state",
+        Value = session.state.sid } } } }
   end
   if not hg.ledger.is_ours(group.Tags) then
     hg.fail { kind = "exists", message = ("security group %s exists but is not ours"):format(name),
@@ -197,6 +192,19 @@ function M.ensure(ec2, o)
   end
   assert_rules(ec2, group, o.ports, cidrs)
   return group.GroupId
+end
+
+--- Finds or makes the security group of this state directory and asserts its rules.
+-- @param ec2 table client
+-- @param o table ports=integer[], allow=cidr[]|nil, subnet=string|nil, os="linux"
+-- @return string group id
+-- @raise exists a group of that name is not ours; usage --allow-cidr
+-- @waits
+function M.ensure(ec2, o)
+  local name = ("hg-%s-dev-%s"):format(o.os or "linux", session.state.sid)
+  return hg.plan.once("group " .. name, function()
+    return ensure(ec2, o, name)
+  end)
 end
 
 return M

@@ -82,11 +82,17 @@ local function bars_of(events, total)
   return bars
 end
 
+-- Epoch seconds of a time in a record, or nil.
+local function epoch(text)
+  local ok, t = pcall(time.parse, text)
+  return ok and t or nil
+end
+
 local function machine_bars(r, began, total)
   local bars = {}
   for _, m in ipairs(r.machines or {}) do
-    local from = time.parse(m.started or "") or began
-    local to = m.ended and time.parse(m.ended)
+    local from = epoch(m.started) or began
+    local to = epoch(m.ended)
     bars[#bars + 1] = { lane = m.id or "?", step = ("%s %s"):format(m.type or "?", m.state or ""),
       kind = "machine", depth = 0, from = math.max(0, (from - began) * 1000),
       to = to and (to - began) * 1000 or total, status = m.state }
@@ -99,7 +105,7 @@ local function total_of(r, events, began)
   for _, e in ipairs(events) do
     last = math.max(last, e.m or 0)
   end
-  local ended = r.ended and time.parse(r.ended)
+  local ended = epoch(r.ended)
   return math.max(last, ended and (ended - began) * 1000 or 0)
 end
 
@@ -177,8 +183,8 @@ end
 local function spent_at(r, began, ms)
   local usd = 0
   for _, m in ipairs(r.machines or {}) do
-    local from = time.parse(m.started or "") or began
-    local to = math.min(m.ended and time.parse(m.ended) or math.huge, began + ms / 1000)
+    local from = epoch(m.started) or began
+    local to = math.min(epoch(m.ended) or math.huge, began + ms / 1000)
     usd = usd + (m.usd_per_hour or 0) * math.max(0, to - from) / 3600
   end
   return usd
@@ -322,7 +328,7 @@ function M.html(id)
   local dir, r = hg.runs.dir(id), hg.runs.read(id)
   local events = hg.events.read(dir)
   local log = fs.exists(dir .. "/log.txt") and fs.read(dir .. "/log.txt") or ""
-  local began = time.parse(r.started or "") or 0
+  local began = epoch(r.started) or 0
   local total = total_of(r, events, began)
   local bars = bars_of(events, total)
   local all = table.move(bars, 1, #bars, 1, {})

@@ -135,6 +135,9 @@ local function wheel_for(ctx, run, m, index)
     run.wheel = hg.artifacts.fetch(m, run.kit.build(ctx, run, m), ctx.dir).path
     run.wheel_ready:set(true)
   elseif not run.wheel then
+    if ctx.plan then
+      hg.plan.stop "the wheel that the first lane builds"
+    end
     ctx:step("wait for the wheel", { resume = false }, run.wheel_ready.wait, run.wheel_ready, 7200)
   end
   local there = run.kit.wheel_path(m, run.wheel:match("[^/]+$"))
@@ -312,7 +315,9 @@ function M.run(ctx, args, kit)
     source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,
     version_hint = args.version_hint,
   })
-  fs.mkdir(run.dir, { parents = true, mode = 493 })
+  if not ctx.plan then
+    fs.mkdir(run.dir, { parents = true, mode = 493 })
+  end
   local indices = {}
   for i = 1, args.shards do
     indices[i] = i

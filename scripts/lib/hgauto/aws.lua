@@ -146,7 +146,25 @@ local function observed(p, op, params, opts, pager)
   return result, tokens, more
 end
 
+-- Asked before each request: what it returns is the answer, and nothing is sent.
+local planner
+
+local function planned(p, op, params, opts)
+  p.region = p.region or core.info(p.core).region
+  return planner { service = p.service, op = op.name, params = params, region = p.region,
+    output = M.describe(p.service, op.name).output, validate = function()
+      core_opts(p, opts)
+      core.presign(p.core, op.name, params, 60) -- has to be a request
+    end }
+end
+
 local function request(p, op, params, opts, pager)
+  if planner then
+    local stub = planned(p, op, params, opts)
+    if stub ~= nil then
+      return stub, nil, false
+    end
+  end
   if observer and #p.hooks.before_call == 0 and #p.hooks.after_call == 0 then
     return observed(p, op, params, opts, pager)
   end
@@ -756,6 +774,13 @@ end
 -- @param fn function({service, op, region, ms, attempts, status, request_id, code})|nil
 function M.observe(fn)
   observer = fn
+end
+
+--- Asks fn before each request of this process; what it returns is the answer then.
+-- @param fn function|nil called with {service, op, region, params, output=shape,
+--   validate=function() raises unless the parameters make a request}
+function M.planner(fn)
+  planner = fn
 end
 
 --- From now on creating calls are written down before they are sent.

@@ -10,7 +10,7 @@ local M = {
 local SLICE = 1024 * 1024
 local MAX_OUTPUT = 1024 * 1024
 --- Options of run that spawn does not know.
-local OWN = { check = true, on_line = true, max_output = true, sink = true }
+local OWN = { check = true, on_line = true, max_output = true, sink = true, readonly = true }
 
 local write = core.methods.write
 
@@ -140,6 +140,7 @@ local function check_own(opts)
   want("on_line", { ["function"] = true })
   want("sink", { ["function"] = true })
   want("max_output", { integer = true })
+  want("readonly", { boolean = true })
 end
 
 --- What is done with output: out.take(stream, block), out.finish().
@@ -187,6 +188,7 @@ end
 -- @param opts.max_output integer|nil bytes kept of each stream, default 1 MiB
 -- @param opts.inherit boolean|nil the streams are ours
 -- @param opts.foreground boolean|nil stays in our process group
+-- @param opts.readonly boolean|nil it changes nothing: it runs when the task is only planned, too
 -- @return {ok=boolean, code=integer, signal=integer, out=string, err=string,
 --   truncated=boolean, seconds=number}
 -- @raise io (ExitCode; err.result is what would have been returned), notfound (Spawn), timeout

@@ -79,6 +79,10 @@ local function run_task(word, argv, at, early, early_given, others)
       .. " of the run", hint = "hgauto run --resume RUN" }
   end
   M.apply_global(opts)
+  if opts.plan then
+    local plan = require "hg.plan"
+    return plan.execute(tasks.find(word, others, plan.env()), name, args, opts)
+  end
   return require("hg.run").execute(task, name, args, opts, { argv = command_line,
     cwd = started_in or require("hgauto.fs").cwd(), resume = r and r.record,
     file = task.file })

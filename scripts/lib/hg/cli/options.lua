@@ -35,6 +35,8 @@ M.run = {
 
 -- Of the command run (and a task's name as a command) alone.
 M.task = {
+  arg.flag { name = "plan", help = "show what the task would change; change nothing" },
+  arg.flag { name = "detailed-exitcode", help = "with --plan: 7 when something would change" },
   arg.string { name = "resume", metavar = "RUN",
     help = "go on where that run ended, with its task and arguments" },
   arg.string { name = "from", metavar = "STEP", help = "with --resume: run this step and all later"

@@ -99,22 +99,23 @@ end
 
 --- Loads a built-in task.
 -- @param name string with dashes or underscores, or an alias
+-- @param[opt] env table its globals
 -- @return table|nil the task, nil when there is none of that name
 -- @return string shown name
-function M.load_builtin(name)
+function M.load_builtin(name, env)
   local base = name:gsub("-", "_")
   local text = embed.read(base .. ".lua")
   local shown = base:gsub("_", "-")
   if text and base:match("^[%w_]+$") then
-    return adopt(run_chunk(host.load_text(text, "@scripts/" .. base .. ".lua"), shown), nil, shown),
-      shown
+    return adopt(run_chunk(host.load_text(text, "@scripts/" .. base .. ".lua", env), shown),
+      nil, shown), shown
   end
   local dashed = name:gsub("_", "-")
   for _, other in ipairs(M.builtin()) do
     local t = M.load_builtin(other)
     for _, alias in ipairs(t.aliases or {}) do
       if alias:gsub("_", "-") == dashed then
-        return t, other
+        return env and M.load_builtin(other, env) or t, other
       end
     end
   end
@@ -123,9 +124,10 @@ end
 
 --- Loads a task file.
 -- @param path string
+-- @param[opt] env table its globals
 -- @return table task
 -- @return string shown name
-function M.load_file(path)
+function M.load_file(path, env)
   local fs = require "hgauto.fs"
   local file, name = path, nil
   if not fs.exists(file) and path:find(":[%w_-]+$") then
@@ -134,7 +136,7 @@ function M.load_file(path)
   if not fs.exists(file) then
     hg().fail { kind = "usage", message = ("no such task file: %s"):format(file) }
   end
-  local chunk = host.load_file(file)
+  local chunk = host.load_file(file, env)
   local shown = (name or file:match("([^/]+)$"):gsub("%.lua$", "")):gsub("_", "-")
   local task = adopt(run_chunk(chunk, file), name, file)
   task.file = fs.realpath(file)
@@ -144,13 +146,14 @@ end
 --- A task by name or path; raises usage with suggestions.
 -- @param word string
 -- @param[opt] others string[] other names for "did you mean"
+-- @param[opt] env table globals of its file
 -- @return table task
 -- @return string shown name
-function M.find(word, others)
+function M.find(word, others, env)
   if word:find("/", 1, true) or word:find("%.lua$") or word:find("%.lua:[%w_-]+$") then
-    return M.load_file(word)
+    return M.load_file(word, env)
   end
-  local t, shown = M.load_builtin(word)
+  local t, shown = M.load_builtin(word, env)
   if t then
     return t, shown
   end

@@ -95,12 +95,13 @@ end
 -- @param ec2 table client
 -- @param id string
 -- @param timeout number seconds
+-- @param[opt] planned table instance when there is only a plan
 -- @return table instance as described
 -- @raise task it ended by itself, with AWS's reason
 -- @waits
-function M.wait_running(ec2, id, timeout)
+function M.wait_running(ec2, id, timeout, planned)
   return hg.wait {
-    what = id .. " to run", timeout = timeout, every = 0.5, max_every = 5,
+    planned = planned, what = id .. " to run", timeout = timeout, every = 0.5, max_every = 5,
     poll = function()
       local i = describe(ec2, id)
       seen[id] = seen[id] or i ~= nil
@@ -164,7 +165,8 @@ function M.launch(ec2, o)
   id = r.Instances[1].InstanceId
   hg.ledger.count_open(session)
   -- The first local instance waits for its base image to be built, too.
-  local instance = with_news(M.wait_running, ec2, id, session.local_cloud and 4200 or 600)
+  local instance = with_news(M.wait_running, ec2, id, session.local_cloud and 4200 or 600,
+    r.Instances[1])
   undo:keep()
   return instance, expires
 end

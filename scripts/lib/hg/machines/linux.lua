@@ -137,6 +137,9 @@ local function launched(ec2, o, resume_key)
   local m = object(ec2, o, instance, { user = image.user or fact.user, image = image.id,
     base_image = image.base_name or image.name, prepared = image.prepared or false,
     expires = expires, key = key.key, host_key = host_key })
+  if hg.plan.on() then
+    return hg.plan.machine(m, Machine)
+  end
   enter(m, o, resume_key, usd)
   local undo <close> = async.defer(function()
     m:close()

@@ -116,6 +116,9 @@ function M.new(given)
     transport = "winrm", expires = expires, identity = identity, ec2 = ec2,
     sync_script = "hg-unbundle",
   }, Machine)
+  if hg.plan.on() then
+    return hg.plan.machine(m, Machine)
+  end
   async.own(m)
   local record = session.ctx and session.ctx:machine {
     lane = async.local_get("lane"), kind = "instance", id = m.id, type = o.instance_type,
