@@ -46,6 +46,21 @@ struct host *host_of(lua_State *L)
 	return ud;
 }
 
+/* Lua asks for a string: is it the one for which a block was given? */
+static void *take_given(struct host *h, size_t osize, size_t nsize)
+{
+	struct hga_buf *b = h->given;
+	void *p;
+
+	if (b == NULL || osize != LUA_TSTRING || nsize != b->cap)
+		return NULL;
+	p = b->data;
+	h->given = NULL;
+	hga_buf_init(b, b->max);
+	h->mem_used += nsize;
+	return p;
+}
+
 static void *host_alloc(void *ud, void *p, size_t osize, size_t nsize)
 {
 	struct host *h = ud;
@@ -60,11 +75,60 @@ static void *host_alloc(void *ud, void *p, size_t osize, size_t nsize)
 	if (nsize > old && (nsize - old > h->mem_max - h->mem_used ||
 	                    h->mem_used > h->mem_max || hga_mem_should_fail()))
 		return NULL;
+	q = p == NULL ? take_given(h, osize, nsize) : NULL;
+	if (q != NULL)
+		return q;
 	q = realloc(p, nsize);
 	if (q == NULL) /* Lua relies on shrinking blocks */
 		return nsize <= old ? p : NULL;
 	h->mem_used = h->mem_used - old + nsize;
+	if (h->sees) {
+		h->seen = q;
+		h->seen_size = nsize;
+	}
+	if (nsize > old)
+		hga_mem_advise(q, nsize);
 	return q;
+}
+
+/* Sees how this Lua lays out a long string. [-0, +0, m] */
+static void measure_text(lua_State *L)
+{
+	struct host *h = host_of(L);
+	char text[200] = {0};
+
+	lua_gc(L, LUA_GCSTOP);
+	h->seen = NULL;
+	h->sees = true;
+	lua_pushlstring(L, text, sizeof(text));
+	h->sees = false;
+	lua_gc(L, LUA_GCRESTART);
+	h->text_head = (size_t)(lua_tostring(L, -1) - h->seen);
+	h->text_extra = h->seen_size - sizeof(text);
+	lua_pop(L, 1);
+}
+
+bool host_push_large(lua_State *L, struct hga_buf *b, size_t skip)
+{
+	struct host *h = host_of(L);
+	size_t n = b->len - skip, size = n + h->text_extra;
+	char *p;
+
+	if (n < HGA_MEM_LARGE || size > h->mem_max)
+		return false;
+	if (skip > h->text_head) /* the tail may be cut then */
+		memmove(b->data + h->text_head, b->data + skip, n);
+	p = hga_realloc(b->data, size);
+	if (p == NULL)
+		return false;
+	b->data = p;
+	b->cap = size;
+	if (skip < h->text_head)
+		memmove(p + h->text_head, p + skip, n);
+	h->given = b;
+	lua_pushlstring(L, p + h->text_head, n); /* onto itself */
+	h->given = NULL;
+	return true;
 }
 
 static int on_panic(lua_State *L)
@@ -89,6 +153,7 @@ static int open_all(lua_State *L)
 {
 	struct host *h = host_of(L);
 
+	measure_text(L);
 	sched_open(L, h->sched);
 	hostlib_open(L);
 	return 0;
@@ -111,6 +176,7 @@ int host_init(struct host *h, struct hga_err *err)
 {
 	h->mem_max = (size_t)4 << 30;
 	h->exit_code = -1;
+	hga_mem_start();
 	read_environment(h);
 	h->sched = hga_calloc(1, sizeof(*h->sched));
 	h->term = hga_term_new(STDOUT_FILENO, STDERR_FILENO);

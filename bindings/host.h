@@ -46,10 +46,24 @@ struct host {
 	unsigned long torture;    /* HGAUTO_TORTURE, 0: off */
 	bool torture_pair;
 	char *script_dir; /* searched by require, or NULL; owned */
+	/* A long string of Lua is one block: head, text, tail. */
+	size_t text_head, text_extra; /* of that head; of both */
+	struct hga_buf *given;        /* becomes the next such block */
+	bool sees;                    /* the last allocation is noted */
+	const char *seen;
+	size_t seen_size;
 };
 
 /* The host of a state. */
 struct host *host_of(lua_State *L);
+
+/*
+ * Pushes a large buffer's bytes after the first `skip` as a string that takes
+ * over the buffer's own block: large output need not be in memory twice, and
+ * with a skip of text_head it need not be moved.  b is empty then; when it
+ * fails b only is to be released.  False: b is to be copied. [-0, +(0|1), m]
+ */
+bool host_push_large(lua_State *L, struct hga_buf *b, size_t skip);
 
 /* Makes the loop, the Lua state and the scheduler, opens the libraries. */
 int host_init(struct host *h, struct hga_err *err) HGA_MUST_USE;

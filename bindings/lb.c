@@ -4,6 +4,8 @@
  */
 #include "lb.h"
 
+#include "host.h"
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -694,44 +696,57 @@ const char **lb_strlist(lua_State *L, int idx, const char *what, size_t *n)
 	return list;
 }
 
-/* (buffer): protected, since the buffer must be released after a failure. */
+/* (buffer, skip): protected, since the buffer must be released after a
+ * failure. */
 static int push_text(lua_State *L)
 {
-	const struct hga_buf *b = lua_touserdata(L, 1);
+	struct hga_buf *b = lua_touserdata(L, 1);
+	size_t skip = (size_t)lua_tointeger(L, 2);
 
-	lua_pushlstring(L, hga_buf_text(b), b->len);
+	if (!host_push_large(L, b, skip))
+		lua_pushlstring(L, hga_buf_text(b) + skip, b->len - skip);
 	return 1;
 }
 
-static bool try_pushbuf(lua_State *L, struct hga_buf *b)
+static bool try_pushbuf(lua_State *L, struct hga_buf *b, size_t skip)
 {
-	if (!lua_checkstack(L, 3))
+	if (!lua_checkstack(L, 4))
 		return false;
 	lua_pushcfunction(L, push_text);
 	lua_pushlightuserdata(L, b);
-	if (lua_pcall(L, 1, 1, 0) == LUA_OK)
+	lua_pushinteger(L, (lua_Integer)(skip < b->len ? skip : b->len));
+	if (lua_pcall(L, 2, 1, 0) == LUA_OK)
 		return true;
+	host_of(L)->given = NULL;
 	lua_pop(L, 1);
 	return false;
 }
 
 bool lb_trypushbuf(lua_State *L, struct hga_buf *b)
 {
-	bool pushed = try_pushbuf(L, b);
+	bool pushed = try_pushbuf(L, b, 0);
 
 	hga_buf_release(b);
 	return pushed;
 }
 
+void lb_pushbuf_after(lua_State *L, struct hga_buf *b, size_t skip)
+{
+	bool pushed = try_pushbuf(L, b, skip);
+
+	hga_buf_release(b);
+	if (!pushed)
+		(void)lb_fail(L, HGA_MEMORY, "NoMemory", "out of memory");
+}
+
 void lb_pushbuf(lua_State *L, struct hga_buf *b)
 {
-	if (!lb_trypushbuf(L, b))
-		(void)lb_fail(L, HGA_MEMORY, "NoMemory", "out of memory");
+	lb_pushbuf_after(L, b, 0);
 }
 
 void lb_pushbuf_secret(lua_State *L, struct hga_buf *b)
 {
-	bool pushed = try_pushbuf(L, b);
+	bool pushed = try_pushbuf(L, b, 0);
 
 	hga_buf_release_secret(b);
 	if (!pushed)

@@ -132,6 +132,9 @@ int64_t lb_checkms(lua_State *L, int idx) LB_RAISES;
  * when memory runs out. [-0, +1, m]
  */
 void lb_pushbuf(lua_State *L, struct hga_buf *b);
+/* The same of what follows the first `skip` bytes: a buffer that begins with
+ * host.h's text_head bytes of no meaning is not even moved. */
+void lb_pushbuf_after(lua_State *L, struct hga_buf *b, size_t skip);
 /* The same without raising: false, nothing pushed. */
 bool lb_trypushbuf(lua_State *L, struct hga_buf *b) HGA_MUST_USE;
 /* The same for secrets: the buffer is wiped. */

@@ -4,6 +4,7 @@
  */
 #include "lwinrm.h"
 
+#include "host.h"
 #include "lb.h"
 #include "modules.h"
 #include "sched.h"
@@ -23,6 +24,12 @@ struct lsession {
 	struct hga_wsman *s;
 	unsigned running;
 	bool closed;
+};
+
+/* Output that is only collected never becomes a Lua string until its end. */
+struct lsink {
+	size_t head; /* bytes in front of the output in both */
+	struct hga_buf out, errs;
 };
 
 struct lcall {
@@ -329,39 +336,23 @@ static void push_stream(lua_State *L, const struct hga_wsman_resp *r,
 	luaL_pushresult(&b);
 }
 
-/* Output that is only collected never becomes a Lua string until its end. */
-struct lsink {
-	struct hga_buf out[2]; /* stdout, stderr */
-};
-
-static struct hga_buf *sink_of(struct lsink *k, const char *name)
+static bool has_head(struct lsink *k, struct hga_err *err)
 {
-	if (k == NULL)
-		return NULL;
-	if (strcmp(name, "stdout") == 0)
-		return &k->out[0];
-	return strcmp(name, "stderr") == 0 ? &k->out[1] : NULL;
+	while (k->out.len < k->head)
+		if (hga_buf_addc(&k->out, '\0', err) < 0)
+			return false;
+	while (k->errs.len < k->head)
+		if (hga_buf_addc(&k->errs, '\0', err) < 0)
+			return false;
+	return true;
 }
 
 /* {stdout = bytes, ...} of what arrived and went into no sink.
  * [-0, +1, raises] */
-static void push_streams(lua_State *L, const struct hga_wsman_resp *r,
-                         struct lsink *sink)
+static void push_streams(lua_State *L, const struct hga_wsman_resp *r)
 {
 	lua_createtable(L, 0, 2);
 	for (size_t i = 0; i < r->n_streams; i++) {
-		struct hga_buf *b = sink_of(sink, r->streams[i].name);
-
-		if (b != NULL) {
-			if (hga_buf_add(b, r->data.data + r->streams[i].at,
-			                r->streams[i].len, NULL) < 0)
-				(void)lb_fail(
-				    L, HGA_REMOTE, "OutputTooLarge",
-				    "winrm: more than %zu bytes of output; use "
-				    "on_stdout and collect=false",
-				    b->max);
-			continue;
-		}
 		if (lua_getfield(L, -1, r->streams[i].name) == LUA_TNIL) {
 			push_stream(L, r, i);
 			lua_setfield(L, -3, r->streams[i].name);
@@ -384,7 +375,7 @@ static void push_leaves(lua_State *L, const struct hga_wsman_resp *r)
 	}
 }
 
-static void push_resp(lua_State *L, const struct lcall *x, struct lsink *sink)
+static void push_resp(lua_State *L, const struct lcall *x)
 {
 	const struct hga_wsman_resp *r = &x->c.resp;
 
@@ -403,7 +394,7 @@ static void push_resp(lua_State *L, const struct lcall *x, struct lsink *sink)
 	lua_setfield(L, -2, "simulated");
 	lua_pushinteger(L, x->c.attempts);
 	lua_setfield(L, -2, "attempts");
-	push_streams(L, r, sink);
+	push_streams(L, r);
 	lua_setfield(L, -2, "streams");
 	push_leaves(L, r);
 	lua_setfield(L, -2, "leaves");
@@ -429,8 +420,7 @@ static int call_k(lua_State *L, int status, lua_KContext ctx)
 		return sched_await(L, &x->c.base, "winrm call", call_k);
 	if (r < 0)
 		return raise_call(L, x);
-	lua_getfield(L, 3, "sink"); /* of the options */
-	push_resp(L, x, lb_test(L, -1, SINK_CLASS));
+	push_resp(L, x);
 	if (x->of->s != NULL)
 		hga_wsman_reuse(x->of->s, &x->c);
 	lb_endop(L, &x->c.base);
@@ -450,6 +440,7 @@ static int session_call(lua_State *L)
 	struct hga_winrs_req in;
 	struct hga_wsman_req q;
 	struct hga_err err = {0};
+	struct lsink *sink;
 	struct lcall *x;
 
 	memset(&o, 0, sizeof(o));
@@ -488,7 +479,15 @@ static int session_call(lua_State *L)
 	in.streams = o.streams;
 	in.code = o.code;
 	in.end = o.end;
+	lua_getfield(L, 3, "sink"); /* kept by the options */
+	sink = lb_test(L, -1, SINK_CLASS);
 	x = lb_newop(L, sizeof(*x), call_release);
+	if (sink != NULL && !has_head(sink, &err))
+		return lb_raise(L, &err);
+	if (sink != NULL) {
+		x->c.out = &sink->out;
+		x->c.errs = &sink->errs;
+	}
 	if (hga_winrs_write(&in, &q, &err) < 0 ||
 	    hga_wsman_call_start(s->s, &x->c, &q, &err) < 0)
 		return lb_raise(L, &err);
@@ -505,8 +504,8 @@ static int sink_close(lua_State *L)
 
 	if (k == NULL)
 		return 0;
-	hga_buf_release(&k->out[0]);
-	hga_buf_release(&k->out[1]);
+	hga_buf_release(&k->out);
+	hga_buf_release(&k->errs);
 	return 0;
 }
 
@@ -518,8 +517,9 @@ static int l_sink(lua_State *L)
 
 	if (max < 0)
 		return lb_usage(L, 1, "size expected");
-	hga_buf_init(&k->out[0], (size_t)max);
-	hga_buf_init(&k->out[1], (size_t)max);
+	k->head = host_of(L)->text_head;
+	hga_buf_init(&k->out, (size_t)max + k->head);
+	hga_buf_init(&k->errs, (size_t)max + k->head);
 	return 1;
 }
 
@@ -527,11 +527,11 @@ static int l_sink(lua_State *L)
 static int sink_take(lua_State *L)
 {
 	struct lsink *k = lb_check(L, 1, SINK_CLASS);
-	struct hga_buf *b = sink_of(k, luaL_checkstring(L, 2));
+	static const char *const names[] = {"stdout", "stderr", NULL};
 
-	if (b == NULL)
-		return lb_usage(L, 2, "stdout or stderr expected");
-	lb_pushbuf(L, b);
+	lb_pushbuf_after(
+	    L, luaL_checkoption(L, 2, NULL, names) == 0 ? &k->out : &k->errs,
+	    k->head);
 	return 1;
 }
 

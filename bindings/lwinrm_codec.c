@@ -562,14 +562,15 @@ static int psrp_add(lua_State *L)
 	return 0;
 }
 
-/* p:take() -> list of buffers, one for each request */
+/* p:take(more) -> list of buffers, one for each request; more: one that has
+ * room stays */
 static int psrp_take(lua_State *L)
 {
 	struct lpsrp *x = check(L);
 	struct hga_err err;
 	size_t from = 0;
 
-	if (hga_psrp_out_flush(&x->out, &err) < 0)
+	if (!lua_toboolean(L, 2) && hga_psrp_out_flush(&x->out, &err) < 0)
 		return lb_raise(L, &err);
 	lua_newtable(L);
 	for (size_t i = 0; i < x->out.n_cuts; i++) {

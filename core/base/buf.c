@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define WIPED_MAX ((size_t)256 << 10)
+/* A heap copies what it grows: few steps lead out of it. */
+#define HEAP_MAX ((size_t)1 << 20)
 
 void hga_buf_init(struct hga_buf *b, size_t max)
 {
@@ -42,8 +44,12 @@ static char *grown(const struct hga_buf *b, size_t cap)
 {
 	char *p;
 
-	if (b->cap > WIPED_MAX)
-		return hga_realloc(b->data, cap);
+	if (b->cap > WIPED_MAX) {
+		p = hga_realloc(b->data, cap);
+		if (p != NULL)
+			hga_mem_advise(p, cap);
+		return p;
+	}
 	p = hga_alloc(cap);
 	if (p == NULL || b->data == NULL)
 		return p;
@@ -68,6 +74,8 @@ int hga_buf_reserve(struct hga_buf *b, size_t n, struct hga_err *err)
 	while (cap <= need)
 		if (!hga_size_add(cap, cap / 2 + 1, &cap))
 			return hga_fail_mem(err);
+	if (cap > HEAP_MAX)
+		cap = hga_mem_large(cap);
 	p = grown(b, cap);
 	if (p == NULL)
 		return hga_fail_mem(err);

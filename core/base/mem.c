@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <malloc.h>
 #include <openssl/crypto.h>
+#include <sys/mman.h>
 
 /* Test state of the torture hook; see the header. */
 static unsigned long torture_at;
@@ -52,6 +54,40 @@ void *hga_realloc(void *p, size_t size)
 	if (hga_mem_should_fail())
 		return NULL;
 	return realloc(p, size ? size : 1);
+}
+
+void hga_mem_start(void)
+{
+#ifdef M_MMAP_THRESHOLD
+	/* Hints: without them glibc raises the threshold with each large
+	 * block that is freed, up to 32 MiB. */
+	(void)mallopt(M_MMAP_THRESHOLD, (int)HGA_MEM_LARGE);
+	(void)mallopt(M_TRIM_THRESHOLD, (int)HGA_MEM_LARGE);
+#endif
+}
+
+size_t hga_mem_large(size_t size)
+{
+	const size_t huge = (size_t)2 << 20, header = 64;
+	size_t n;
+
+	if (size <= HGA_MEM_LARGE)
+		size = HGA_MEM_LARGE + 1;
+	if (!hga_size_add(size, header + huge - 1, &n))
+		return size;
+	return (n & ~(huge - 1)) - header;
+}
+
+void hga_mem_advise(void *p, size_t size)
+{
+	const uintptr_t page = 4096;
+	/* with malloc's header: a mapping in two parts cannot be moved */
+	uintptr_t from = (uintptr_t)p & ~(page - 1);
+	uintptr_t to = ((uintptr_t)p + size + page - 1) & ~(page - 1);
+
+	/* a kernel without such pages refuses */
+	if (size >= HGA_MEM_LARGE)
+		(void)madvise((void *)from, to - from, MADV_HUGEPAGE);
 }
 
 void hga_free(void *p)

@@ -22,6 +22,25 @@ void *hga_calloc(size_t n, size_t size) HGA_MUST_USE;
 /* As realloc; the old block stays valid on failure. */
 void *hga_realloc(void *p, size_t size) HGA_MUST_USE;
 
+/*
+ * Once, at the start of a program: blocks from HGA_MEM_LARGE on get pages of
+ * their own for good.  They grow by moving pages, where a heap would copy
+ * them, and are given back when freed.
+ */
+void hga_mem_start(void);
+
+/* Size from HGA_MEM_LARGE on that is no smaller and, with malloc's header,
+ * fills pages of 2 MiB: such blocks are moved as a whole. */
+size_t hga_mem_large(size_t size);
+
+/*
+ * Tells the kernel that a block just allocated will be filled: with pages of
+ * 2 MiB the first touch of large output costs a fraction.  Does nothing for
+ * blocks below HGA_MEM_LARGE; never fails.
+ */
+#define HGA_MEM_LARGE ((size_t)4 << 20)
+void hga_mem_advise(void *p, size_t size);
+
 /* free(NULL) is allowed. */
 void hga_free(void *p);
 

@@ -372,50 +372,81 @@ static size_t b64_groups(struct hga_buf *out, struct hga_str b64, size_t i)
 	return i;
 }
 
-int hga_b64_decode(struct hga_buf *out, struct hga_str b64, struct hga_err *err)
+static int not_base64(struct hga_err *err)
 {
-	size_t start = out->len;
-	uint32_t acc = 0;
-	unsigned have = 0; /* characters in acc */
-	unsigned pad = 0;
+	return hga_fail(err, HGA_PROTOCOL, 0, "Base64", "not base64");
+}
+
+/* One character that is no blank; false: it cannot be here. */
+static bool b64_char(struct hga_b64 *d, struct hga_buf *out, char c)
+{
+	int v = b64_value(c);
+
+	if (c == '=' && d->have >= 2 && d->pad + d->have < 4) {
+		d->pad++;
+		return true;
+	}
+	if (v < 0 || d->pad > 0)
+		return false;
+	d->acc = d->acc << 6 | (uint32_t)v;
+	if (++d->have < 4)
+		return true;
+	out->data[out->len++] = (char)(d->acc >> 16);
+	out->data[out->len++] = (char)(d->acc >> 8);
+	out->data[out->len++] = (char)d->acc;
+	d->acc = 0;
+	d->have = 0;
+	return true;
+}
+
+int hga_b64_feed(struct hga_b64 *d, struct hga_buf *out, struct hga_str b64,
+                 struct hga_err *err)
+{
+	size_t start = out->len, i = 0;
 	int r = hga_buf_reserve(out, b64.n / 4 * 3 + 3, err);
 
 	if (r < 0)
 		return r;
-	for (size_t i = b64_groups(out, b64, 0); i < b64.n; i++) {
-		int v = b64_value(b64.s[i]);
-
-		if (is_blank(b64.s[i])) {
-			if (have == 0 && pad == 0)
-				i = b64_groups(out, b64, i + 1) - 1;
-			continue;
+	while (i < b64.n) {
+		if (d->have == 0 && d->pad == 0)
+			i = b64_groups(out, b64, i);
+		if (i < b64.n && !is_blank(b64.s[i]) &&
+		    !b64_char(d, out, b64.s[i])) {
+			hga_buf_truncate(out, start);
+			return not_base64(err);
 		}
-		if (b64.s[i] == '=' && have >= 2 && pad + have < 4) {
-			pad++;
-			continue;
-		}
-		if (v < 0 || pad > 0)
-			goto bad;
-		acc = acc << 6 | (uint32_t)v;
-		if (++have < 4)
-			continue;
-		out->data[out->len++] = (char)(acc >> 16);
-		out->data[out->len++] = (char)(acc >> 8);
-		out->data[out->len++] = (char)acc;
-		acc = 0;
-		have = 0;
+		i++;
 	}
-	if (have == 1 || (pad > 0 && pad + have != 4))
-		goto bad;
-	if (have >= 2)
-		out->data[out->len++] = (char)(acc >> (have == 2 ? 4 : 10));
-	if (have == 3)
-		out->data[out->len++] = (char)(acc >> 2);
 	out->data[out->len] = '\0';
 	return 0;
-bad:
-	hga_buf_truncate(out, start);
-	return hga_fail(err, HGA_PROTOCOL, 0, "Base64", "not base64");
+}
+
+int hga_b64_end(const struct hga_b64 *d, struct hga_buf *out,
+                struct hga_err *err)
+{
+	int r = 0;
+
+	if (d->have == 1 || (d->pad > 0 && d->pad + d->have != 4))
+		return not_base64(err);
+	if (d->have >= 2)
+		r = hga_buf_addc(out, (char)(d->acc >> (d->have == 2 ? 4 : 10)),
+		                 err);
+	if (r == 0 && d->have == 3)
+		r = hga_buf_addc(out, (char)(d->acc >> 2), err);
+	return r;
+}
+
+int hga_b64_decode(struct hga_buf *out, struct hga_str b64, struct hga_err *err)
+{
+	struct hga_b64 d = {0};
+	size_t start = out->len;
+	int r = hga_b64_feed(&d, out, b64, err);
+
+	if (r == 0)
+		r = hga_b64_end(&d, out, err);
+	if (r < 0)
+		hga_buf_truncate(out, start);
+	return r;
 }
 
 static bool unreserved(char c)

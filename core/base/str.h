@@ -80,6 +80,16 @@ int hga_b64_encode(struct hga_buf *out, const void *p, size_t n,
 /* Standard or URL alphabet, padding optional, blanks skipped. */
 int hga_b64_decode(struct hga_buf *out, struct hga_str b64,
                    struct hga_err *err) HGA_MUST_USE;
+/* The same in pieces, cut anywhere: zeroed, fed, ended.  What a failing call
+ * appended is taken back, what calls before it did is not. */
+struct hga_b64 {
+	uint32_t acc;
+	unsigned have, pad; /* characters in acc, of padding */
+};
+int hga_b64_feed(struct hga_b64 *d, struct hga_buf *out, struct hga_str b64,
+                 struct hga_err *err) HGA_MUST_USE;
+int hga_b64_end(const struct hga_b64 *d, struct hga_buf *out,
+                struct hga_err *err) HGA_MUST_USE;
 /* RFC 3986: all but A-Za-z0-9-_.~ and the bytes of safe become %XX. */
 int hga_pct_encode(struct hga_buf *out, struct hga_str text, const char *safe,
                    struct hga_err *err) HGA_MUST_USE;

@@ -20,6 +20,8 @@ struct hga_xml {
 	unsigned depth;
 	size_t text; /* bytes since the last tag */
 	size_t text_max;
+	bool owns; /* start may say HGA_XML_OWN */
+	bool own;  /* it did, nothing came since */
 	uint64_t fed;
 	int r;
 	struct hga_err err;
@@ -62,6 +64,7 @@ static void XMLCALL on_start(void *data, const char *name, const char **atts)
 	int r = 0;
 
 	x->text = 0;
+	x->own = false;
 	if (++x->depth > HGA_XML_DEPTH) {
 		refuse(x, "TooDeep", "elements nested deeper than 64");
 		return;
@@ -78,6 +81,7 @@ static void XMLCALL on_start(void *data, const char *name, const char **atts)
 		r = x->fns->start(x->data, local_name(name), attrs, n, &x->err);
 	if (r < 0)
 		stop(x, r);
+	x->own = r == HGA_XML_OWN && x->owns;
 }
 
 static void XMLCALL on_end(void *data, const char *name)
@@ -86,6 +90,7 @@ static void XMLCALL on_end(void *data, const char *name)
 	int r = 0;
 
 	x->text = 0;
+	x->own = false;
 	x->depth--;
 	if (x->r == 0 && x->fns->end != NULL)
 		r = x->fns->end(x->data, local_name(name), &x->err);
@@ -98,6 +103,7 @@ static void XMLCALL on_text(void *data, const char *s, int n)
 	struct hga_xml *x = data;
 	int r = 0;
 
+	x->own = false;
 	x->text += (size_t)n; /* expat never gives a negative length */
 	if (x->text > x->text_max) {
 		refuse(x, "TooLarge", "text too long");
@@ -179,6 +185,11 @@ void hga_xml_limit_text(struct hga_xml *x, size_t max)
 	x->text_max = max;
 }
 
+void hga_xml_own_text(struct hga_xml *x)
+{
+	x->owns = true;
+}
+
 unsigned hga_xml_depth(const struct hga_xml *x)
 {
 	return x->depth;
@@ -212,6 +223,43 @@ static int result(const struct hga_xml *x, struct hga_err *err)
 	return x->r;
 }
 
+/* Own text must be bytes of ASCII: not in a document of 16-bit units. */
+static void check_units(struct hga_xml *x, const char *s, size_t n)
+{
+	for (size_t i = 0; i < n && x->fed + i < 2; i++)
+		if (s[i] == '\0' || (unsigned char)s[i] >= 0xfe)
+			x->owns = false;
+}
+
+static void feed_expat(struct hga_xml *x, const char *s, size_t n)
+{
+	if (x->fed < 2)
+		check_units(x, s, n);
+	x->fed += n;
+	if (XML_Parse(x->p, s, (int)n, 0) != XML_STATUS_OK) /* <= FEED_MAX */
+		expat_failed(x);
+	else
+		check_token(x);
+}
+
+static size_t before(const char *s, char c, size_t n)
+{
+	const char *at = memchr(s, c, n);
+
+	return at != NULL ? (size_t)(at - s) : n;
+}
+
+/* Text of an element that owns it; returns what of it is here. */
+static size_t feed_own(struct hga_xml *x, const char *s, size_t n)
+{
+	size_t part = before(s, '&', before(s, '<', n));
+
+	if (part > 0)
+		on_text(x, s, (int)part); /* <= FEED_MAX */
+	x->own = part == n;
+	return part;
+}
+
 int hga_xml_feed(struct hga_xml *x, const void *bytes, size_t n,
                  struct hga_err *err)
 {
@@ -220,11 +268,17 @@ int hga_xml_feed(struct hga_xml *x, const void *bytes, size_t n,
 	while (n > 0 && x->r == 0) {
 		size_t part = n < FEED_MAX ? n : FEED_MAX;
 
-		x->fed += part;
-		if (XML_Parse(x->p, s, (int)part, 0) != XML_STATUS_OK)
-			expat_failed(x);
-		else
-			check_token(x);
+		if (x->own) {
+			part = feed_own(x, s, part);
+		} else {
+			if (x->owns) { /* expat must stop behind a tag */
+				size_t tag = before(s, '>', part);
+
+				part = tag < part ? tag + 1 : part;
+			}
+			feed_expat(x, s, part);
+			x->own = x->own && s[part - 1] == '>';
+		}
 		s += part;
 		n -= part;
 	}

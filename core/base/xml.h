@@ -27,7 +27,9 @@ struct hga_xml_attr {
 };
 
 /* Callbacks; any may be NULL.  Views are valid during the call.  < 0 (err
- * filled) stops the parser with that result. */
+ * filled) stops the parser with that result.  start may return HGA_XML_OWN
+ * after hga_xml_own_text. */
+#define HGA_XML_OWN 1
 struct hga_xml_fns {
 	int (*start)(void *data, struct hga_str name,
 	             const struct hga_xml_attr *attrs, size_t n,
@@ -44,6 +46,13 @@ struct hga_xml *hga_xml_new(const struct hga_xml_fns *fns,
 void hga_xml_free(struct hga_xml *x);
 /* Another limit than HGA_XML_TEXT, before the first byte. */
 void hga_xml_limit_text(struct hga_xml *x, size_t max);
+/*
+ * Before the first byte: elements for which start returns HGA_XML_OWN get
+ * their text, up to the next tag or reference, without expat looking at it.
+ * Expat takes each character by itself, which costs more than decoding long
+ * base64 does; the text callback must refuse what XML would.
+ */
+void hga_xml_own_text(struct hga_xml *x);
 /* Feeds n bytes, cut anywhere. */
 int hga_xml_feed(struct hga_xml *x, const void *bytes, size_t n,
                  struct hga_err *err) HGA_MUST_USE;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUFFER 65536L
 #define MAX_HEAD ((size_t)64 * 1024)
 #define MAX_BODY ((size_t)32 * 1024 * 1024)
 #define CONNECT_MS 10000
@@ -601,6 +602,7 @@ static int set_opts(struct impl *m, const struct hga_http_args *a,
 	HGA_SETOPT(x, &rc, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
 	HGA_SETOPT(x, &rc, CURLOPT_HEADERFUNCTION, header_cb);
 	HGA_SETOPT(x, &rc, CURLOPT_HEADERDATA, m);
+	HGA_SETOPT(x, &rc, CURLOPT_BUFFERSIZE, BUFFER);
 	HGA_SETOPT(x, &rc, CURLOPT_WRITEFUNCTION, write_cb);
 	HGA_SETOPT(x, &rc, CURLOPT_WRITEDATA, m);
 	HGA_SETOPT(x, &rc, CURLOPT_PREREQFUNCTION, prereq_cb);

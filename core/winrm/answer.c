@@ -24,8 +24,9 @@ struct parser {
 	unsigned body, subcode,
 	    provider; /* depth of that element, 0: outside */
 	bool leaf, stream, fault_code;
-	bool keep; /* of a stream: decoded at its end */
 	struct hga_wsman_stream s;
+	struct hga_buf *out; /* of the stream s */
+	struct hga_b64 b64;
 };
 
 static struct hga_str attr(const struct hga_xml_attr *a, size_t n,
@@ -57,20 +58,33 @@ static struct hga_str after_slash(struct hga_str s)
 	return s;
 }
 
+static void start_stream(struct parser *p, const struct hga_xml_attr *a,
+                         size_t n)
+{
+	struct hga_wsman_resp *r = p->r;
+
+	memset(&p->s, 0, sizeof(p->s));
+	memset(&p->b64, 0, sizeof(p->b64));
+	p->stream = true;
+	SET(p->s.name, attr(a, n, "Name"));
+	p->s.end = hga_str_ieqc(attr(a, n, "End"), "true");
+	p->out = &r->data;
+	if (r->out != NULL && strcmp(p->s.name, "stdout") == 0)
+		p->out = r->out;
+	else if (r->errs != NULL && strcmp(p->s.name, "stderr") == 0)
+		p->out = r->errs;
+	p->s.at = p->out->len;
+}
+
 /* Only what is below Body. */
 static void start_body(struct parser *p, struct hga_str name,
                        const struct hga_xml_attr *a, size_t n)
 {
 	struct hga_wsman_resp *r = p->r;
 
-	if (hga_str_eqc(name, "Stream")) {
-		memset(&p->s, 0, sizeof(p->s));
-		p->s.at = r->data.len;
-		p->stream = true;
-		p->keep = false;
-		SET(p->s.name, attr(a, n, "Name"));
-		p->s.end = hga_str_ieqc(attr(a, n, "End"), "true");
-	} else if (hga_str_eqc(name, "CommandState"))
+	if (hga_str_eqc(name, "Stream"))
+		start_stream(p, a, n);
+	else if (hga_str_eqc(name, "CommandState"))
 		SET(r->state, after_slash(attr(a, n, "State")));
 	else if (hga_str_eqc(name, "Fault"))
 		r->fault = true;
@@ -101,48 +115,18 @@ static int on_start(void *data, struct hga_str name,
 		p->body = p->depth;
 	else if (p->body > 0)
 		start_body(p, name, a, n);
-	return 0;
+	return p->stream ? HGA_XML_OWN : 0;
 }
 
-static int not_base64(int r, struct hga_err *err)
+/* What decoding a piece of a stream gave. */
+static int decoded(struct parser *p, int r, struct hga_err *err)
 {
-	return r == -HGA_PROTOCOL ? hga_fail(err, HGA_PROTOCOL, 0, "Malformed",
-	                                     "stream is not base64")
-	                          : r;
-}
-
-static bool is_simple(struct hga_str s)
-{
-	return memchr(s.s, '=', s.n) == NULL &&
-	       memchr(s.s, '\n', s.n) == NULL &&
-	       memchr(s.s, '\r', s.n) == NULL &&
-	       memchr(s.s, ' ', s.n) == NULL && memchr(s.s, '\t', s.n) == NULL;
-}
-
-/* Decodes what can be decoded at once: only the rest is kept in text.  From
- * the first piece with blanks or padding on all is kept. */
-static int stream_text(struct parser *p, struct hga_str s, struct hga_err *err)
-{
-	struct hga_buf *out = &p->r->data;
-	size_t n;
-	int r = 0;
-
-	p->keep = p->keep || !is_simple(s);
-	while (!p->keep && p->text.len > 0 && p->text.len < 4 && s.n > 0) {
-		if ((r = hga_buf_addc(&p->text, s.s[0], err)) < 0)
-			return r;
-		s = hga_strn(s.s + 1, s.n - 1);
-	}
-	if (!p->keep && p->text.len == 4) {
-		r = hga_b64_decode(out, hga_buf_str(&p->text), err);
-		hga_buf_clear(&p->text);
-	}
-	n = p->keep || p->text.len > 0 ? 0 : s.n / 4 * 4;
-	if (r == 0 && n > 0)
-		r = hga_b64_decode(out, hga_strn(s.s, n), err);
-	if (r < 0)
-		return not_base64(r, err);
-	return hga_buf_add(&p->text, s.s + n, s.n - n, err);
+	if (r != -HGA_PROTOCOL)
+		return r;
+	p->r->too_much = err != NULL && strcmp(err->code, "TooLarge") == 0;
+	return p->r->too_much ? r
+	                      : hga_fail(err, HGA_PROTOCOL, 0, "Malformed",
+	                                 "stream is not base64");
 }
 
 static int on_text(void *data, struct hga_str text, struct hga_err *err)
@@ -151,7 +135,8 @@ static int on_text(void *data, struct hga_str text, struct hga_err *err)
 	int r;
 
 	if (p->stream && p->leaf)
-		return stream_text(p, text, err);
+		return decoded(p, hga_b64_feed(&p->b64, p->out, text, err),
+		               err);
 	if (p->provider > 0 && hga_str_trim(text).n > 0 &&
 	    (r = hga_buf_addstr(&p->r->provider_text, text, err)) < 0)
 		return r;
@@ -162,9 +147,11 @@ static int end_stream(struct parser *p, struct hga_err *err)
 {
 	struct hga_wsman_resp *r = p->r;
 	struct hga_wsman_stream *s;
-	int rc;
+	int rc = decoded(p, hga_b64_end(&p->b64, p->out, err), err);
 
 	p->stream = false;
+	if (rc < 0 || p->out != &r->data)
+		return rc;
 	if ((r->n_streams & (r->n_streams - 1)) == 0) { /* a power of two */
 		size_t cap = r->n_streams ? r->n_streams * 2 : 4;
 
@@ -176,9 +163,6 @@ static int end_stream(struct parser *p, struct hga_err *err)
 			return hga_fail_mem(err);
 		r->streams = s;
 	}
-	rc = hga_b64_decode(&r->data, hga_buf_str(&p->text), err);
-	if (rc < 0)
-		return not_base64(rc, err);
 	p->s.len = r->data.len - p->s.at;
 	r->streams[r->n_streams++] = p->s;
 	return 0;
@@ -317,6 +301,7 @@ static int parser_new(struct hga_wsman_resp *r, struct hga_err *err)
 		return hga_fail_mem(err);
 	}
 	hga_xml_limit_text(p->x, TEXT_MAX);
+	hga_xml_own_text(p->x);
 	return 0;
 }
 

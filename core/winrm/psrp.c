@@ -159,17 +159,20 @@ void hga_psrp_out_release(struct hga_psrp_out *o)
 	o->n_cuts = o->cap_cuts = 0;
 }
 
-void hga_psrp_out_clear(struct hga_psrp_out *o)
-{
-	if (o->data.len > 0)
-		hga_wipe(o->data.data, o->data.len);
-	hga_buf_clear(&o->data);
-	o->n_cuts = 0;
-}
-
 static size_t open_from(const struct hga_psrp_out *o)
 {
 	return o->n_cuts > 0 ? o->cuts[o->n_cuts - 1] : 0;
+}
+
+void hga_psrp_out_clear(struct hga_psrp_out *o)
+{
+	size_t ended = open_from(o), rest = o->data.len - ended;
+
+	if (o->data.len == 0)
+		return;
+	hga_buf_consume(&o->data, ended);
+	hga_wipe(o->data.data + rest, ended);
+	o->n_cuts = 0;
 }
 
 int hga_psrp_out_flush(struct hga_psrp_out *o, struct hga_err *err)

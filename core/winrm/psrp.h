@@ -72,7 +72,7 @@ int hga_psrp_out_add(struct hga_psrp_out *o, uint32_t type, bool to_client,
 /* Ends the open buffer, if it holds anything. */
 int hga_psrp_out_flush(struct hga_psrp_out *o,
                        struct hga_err *err) HGA_MUST_USE;
-/* Forgets the buffers, keeps the object id. */
+/* Forgets the ended buffers; the open one and the object id stay. */
 void hga_psrp_out_clear(struct hga_psrp_out *o);
 
 /* ---- receiving ---- */

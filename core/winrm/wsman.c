@@ -356,7 +356,8 @@ struct call {
 	enum hga_wsman_action action;
 	bool repeatable;
 	size_t max;
-	struct hga_err bad; /* why the body is not XML */
+	struct hga_err bad;       /* why the body is not XML */
+	size_t had_out, had_errs; /* in the caller's buffers before */
 	unsigned unsent, same;
 };
 
@@ -392,6 +393,15 @@ static void swap(struct hga_buf *a, struct hga_buf *b)
 	a->max = t.max;
 	t.max = b->max;
 	*b = t;
+}
+
+/* What an answer that does not count has left there. */
+static void take_back(struct call *k)
+{
+	if (k->c->out != NULL)
+		hga_buf_truncate(k->c->out, k->had_out);
+	if (k->c->errs != NULL)
+		hga_buf_truncate(k->c->errs, k->had_errs);
 }
 
 static int send_now(struct call *k, struct hga_err *err);
@@ -519,6 +529,11 @@ static int judge(struct call *k, struct hga_err *err)
 		               r->code == HGA_WSMAN_TIMED_OUT;
 		return r->timed_out ? 0 : fault_err(k, err);
 	}
+	if (r->too_much)
+		return hga_fail(err, HGA_REMOTE, 0, "OutputTooLarge",
+		                "winrm: %s of output; use on_stdout and "
+		                "collect=false",
+		                k->bad.msg);
 	if (status != 200)
 		return hga_fail(err, HGA_REMOTE, 0, "Http",
 		                "%s answered with HTTP status %d%s", k->s->peer,
@@ -563,6 +578,8 @@ static void on_http(struct hga_op *op)
 		    again(k, k->same))
 			return;
 	}
+	if (c->base.err.kind != HGA_OK)
+		take_back(k);
 	c->impl = NULL;
 	call_free(k); /* before: the owner may close the session now */
 	hga_op_finish(&c->base);
@@ -605,6 +622,9 @@ static int send_now(struct call *k, struct hga_err *err)
 	k->http.base.done = on_http;
 	hga_wsman_resp_release(&k->c->resp);
 	hga_wsman_resp_init(&k->c->resp);
+	take_back(k);
+	k->c->resp.out = k->c->out;
+	k->c->resp.errs = k->c->errs;
 	if (s->spare.cap > 0)
 		swap(&s->spare, &k->c->resp.data);
 	k->c->base.err.kind = HGA_OK;
@@ -621,8 +641,10 @@ static void cancel(struct hga_op *op)
 
 	hga_op_drop(op);
 	c->impl = NULL;
-	if (k != NULL)
-		call_free(k);
+	if (k == NULL)
+		return;
+	take_back(k);
+	call_free(k);
 }
 
 int hga_wsman_call_start(struct hga_wsman *s, struct hga_wsman_call *c,
@@ -638,6 +660,8 @@ int hga_wsman_call_start(struct hga_wsman *s, struct hga_wsman_call *c,
 		k->action = req->action;
 		k->repeatable = req->action == HGA_WSMAN_RECEIVE ||
 		                req->action == HGA_WSMAN_GET;
+		k->had_out = c->out != NULL ? c->out->len : 0;
+		k->had_errs = c->errs != NULL ? c->errs->len : 0;
 		k->max = envelope > MAX_ANSWER / 2 ? 2 * envelope : MAX_ANSWER;
 		k->again.fn = on_again;
 		k->again.data = k;

@@ -88,7 +88,11 @@ struct hga_wsman_resp {
 	uint32_t exit_code;
 	struct hga_wsman_stream *streams;
 	size_t n_streams;
-	struct hga_buf data;   /* decoded stream bytes */
+	struct hga_buf data; /* decoded stream bytes */
+	/* Where those of stdout and stderr go instead, or NULL; they are not
+	 * in streams then.  Set after hga_wsman_resp_init. */
+	struct hga_buf *out, *errs;
+	bool too_much;         /* more than one of these buffers may hold */
 	struct hga_buf leaves; /* simple elements: NAME NUL TEXT NUL, at most
 	                          256 of them */
 	/* fault */
@@ -148,6 +152,9 @@ int hga_wsman_account(struct hga_wsman *s, struct hga_str user,
 
 struct hga_wsman_call {
 	struct hga_op base;
+	/* As of struct hga_wsman_resp, set before the start, kept by the
+	 * caller; a call that fails leaves them as they were. */
+	struct hga_buf *out, *errs;
 	struct hga_wsman_resp resp; /* also of a fault */
 	int status;                 /* HTTP, 0: no answer */
 	bool sent;                  /* the request may have arrived */
@@ -158,7 +165,8 @@ struct hga_wsman_call {
 /*
  * c is zeroed or released; the body of req is taken.  Errors: auth
  * TlsIdentity, Unauthorized, AccessDenied; net Connect, ConnectionLost;
- * timeout Response; remote WSManFault, Http; protocol Malformed.  A Receive
+ * timeout Response; remote WSManFault, Http, OutputTooLarge; protocol
+ * Malformed.  A Receive
  * that the peer ended with TimedOut succeeds with resp.timed_out.
  */
 int hga_wsman_call_start(struct hga_wsman *s, struct hga_wsman_call *c,

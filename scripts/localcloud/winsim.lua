@@ -517,7 +517,11 @@ function ACTION.Command(ep, req)
     shell.commands[id] = new_job(Pipe, {
       shell = shell, id = id, input = {}, input_done = async.event(),
     })
-    start_pipeline(ep, shell, fragments_in(shell, text(req.tree, "Arguments") or ""), id)
+    local list = fragments_in(shell, text(req.tree, "Arguments") or "")
+    if list[1] and list[1].type ~= "CREATE_PIPELINE" then
+      return nil, "invalid"
+    end
+    start_pipeline(ep, shell, list, id)
   else
     local job = new_job(Job, {
       line = command_text(req), env = shell.env, cwd = shell.cwd, root = ep.root, stdin = {},

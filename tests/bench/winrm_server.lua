@@ -1,4 +1,5 @@
--- The endpoint of bench-winrm: READY gets its port.
+-- The endpoint of bench-winrm: READY gets its port; a command "big N" writes N million
+-- bytes; C: is the directory ROOT.
 local async = require "hgauto.async"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
@@ -6,11 +7,11 @@ local winsim = require "localcloud.winsim"
 
 local block = ("x"):rep(1000000)
 local ep = winsim.open {
-  password = "Bench-Pass.word1",
+  password = "Bench-Pass.word1", root = host.getenv("ROOT"),
   rules = {
     { match = { command_pattern = "^small" }, reply = { { stdout = "hi\r\n" } } },
-    { match = { command_pattern = "^big" }, run = function(job)
-      for _ = 1, tonumber(host.getenv("MB")) do
+    { match = { command_pattern = "^big %d+$" }, run = function(job)
+      for _ = 1, tonumber(job.line:match("%d+")) do
         job:write("stdout", block)
       end
       return 0

@@ -67,6 +67,18 @@ end
 
 local s = connect()
 
+t.test("input that ends with an error leaves nothing to the next script", function()
+  local c <close> = connect()
+  local n = 0
+  t.raises(function()
+    c:ps("native", { input = function()
+      n = n + 1
+      return n < 5 and ("x"):rep(100000) or error("no more")
+    end })
+  end, { match = "no more" }, "an error in the middle of the input")
+  t.is(c:ps("native").output[1], "done", "the next script")
+end)
+
 t.test("commands", function()
   local r = s:cmd("printf hi; printf no >&2")
   t.is({ r.ok, r.code, r.stdout, r.stderr }, { true, 0, "hi", "no" }, "output and exit code")
@@ -259,6 +271,17 @@ t.test("what went out once is not sent again", function()
     return "handled"
   end
   t.raises(function() s:cmd("true") end, { kind = "protocol", code = "Malformed" }, "no XML")
+  fault = function(action, req)
+    if action ~= "Receive" then
+      return nil
+    end
+    req:respond { status = 200, body = "<Envelope><Body><ReceiveResponse><Stream Name='stdout'>"
+      .. crypto.base64("half ") .. "</Stream><Stream Name='stdout'>" }
+    return "handled"
+  end
+  local e = t.raises(function() s:cmd("true") end, { kind = "protocol", code = "Malformed" },
+    "half an answer")
+  t.is(e.result.stdout, "", "nothing of it counts")
   fault = nil
 end)
 

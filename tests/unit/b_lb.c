@@ -280,6 +280,48 @@ static void test_val(lua_State *L)
 	ok(lua_isnil(L, -1), "an empty tape is nil");
 }
 
+/* Bytes after `skip` become a string; large ones without a copy. */
+static void push_large(lua_State *L, size_t n, size_t skip, bool moves)
+{
+	struct hga_err err;
+	struct hga_buf b;
+	const char *was, *s;
+	size_t len, bad = 0, used = host_of(L)->mem_used;
+	int r;
+
+	hga_buf_init(&b, n);
+	r = hga_buf_reserve(&b, n, &err);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = hga_buf_addc(&b, (char)(i * 7 + i / 251), &err);
+	ok(r == 0, "a buffer of %zu bytes", n);
+	was = b.data;
+	lb_pushbuf_after(L, &b, skip);
+	s = lua_tolstring(L, -1, &len);
+	for (size_t i = 0; i < len; i++)
+		bad += s[i] != (char)((i + skip) * 7 + (i + skip) / 251);
+	ok(len == n - skip && bad == 0 && s[len] == '\0', "its bytes, skip %zu",
+	   skip);
+	ok(b.data == NULL && b.len == 0, "the buffer is empty");
+	if (moves)
+		ok(s == was + host_of(L)->text_head, "in the same memory");
+	lua_pop(L, 1);
+	lua_gc(L, LUA_GCCOLLECT);
+	ok(host_of(L)->mem_used <= used + 1000, "and it is collected");
+}
+
+static void test_large(lua_State *L)
+{
+	size_t head = host_of(L)->text_head, big = 5 << 20;
+
+	ok(head > 0 && head < host_of(L)->text_extra, "layout of a string");
+	push_large(L, 1000, 0, false);
+	push_large(L, 1000, head, false);
+	push_large(L, big, 0, false);
+	push_large(L, big, head, true);
+	push_large(L, big, head + 3, false);
+	push_large(L, big, 1, false);
+}
+
 static int all(lua_State *L)
 {
 	luaL_checkstack(L, 50, NULL);
@@ -288,6 +330,7 @@ static int all(lua_State *L)
 	test_err(L);
 	test_val(L);
 	test_struct(L);
+	test_large(L);
 	return 0;
 }
 

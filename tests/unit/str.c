@@ -96,6 +96,33 @@ static void test_numbers(void)
 	(void)setlocale(LC_NUMERIC, "C");
 }
 
+/* The same in pieces. */
+static const char *unb64_by(const char *s, size_t piece)
+{
+	struct hga_b64 d = {0};
+	size_t n = strlen(s);
+	int r = 0;
+
+	hga_buf_clear(&buf);
+	for (size_t i = 0; i < n && r == 0; i += piece)
+		r = hga_b64_feed(&d, &buf,
+		                 hga_strn(s + i, n - i < piece ? n - i : piece),
+		                 NULL);
+	return decoded(r < 0 ? r : hga_b64_end(&d, &buf, NULL));
+}
+
+static void test_pieces(void)
+{
+	for (size_t piece = 1; piece < 10; piece++) {
+		is_str(unb64_by("Zm9v YmFy\r\nZm8=", piece), "foobarfo",
+		       "pieces with blanks and padding");
+		is_str(unb64_by("Zm9vYg", piece), "foob", "without padding");
+		is_str(unb64_by("Zm9vYg=", piece), "error", "half a padding");
+		is_str(unb64_by("Zm9v*g==", piece), "error", "foreign byte");
+		is_str(unb64_by("Zg==Zg==", piece), "error", "data after it");
+	}
+}
+
 static void test_coders(void)
 {
 	/* RFC 4648 section 10 */
@@ -197,6 +224,7 @@ int main(void)
 	test_glob();
 	test_numbers();
 	test_coders();
+	test_pieces();
 	test_utf8();
 	test_distance();
 	test_growth();

@@ -156,6 +156,70 @@ static void test_callback(void)
 	hga_xml_free(x);
 }
 
+static int owner(void *data, struct hga_str name,
+                 const struct hga_xml_attr *attrs, size_t n,
+                 struct hga_err *err)
+{
+	int r = on_start(data, name, attrs, n, err);
+
+	return r == 0 && hga_str_eqc(name, "o") ? HGA_XML_OWN : r;
+}
+
+/* The events, with the text of elements "o" unseen by expat. */
+static const char *owned(const char *text, size_t n, size_t piece)
+{
+	static const struct hga_xml_fns own = {owner, on_text, on_end};
+	struct hga_err err;
+	struct hga_xml *x;
+	struct hga_buf b;
+	int r = 0;
+
+	hga_buf_init(&b, 16 << 20);
+	x = hga_xml_new(&own, &b);
+	hga_xml_own_text(x);
+	for (size_t i = 0; i < n && r == 0; i += piece)
+		r = hga_xml_feed(x, text + i, n - i < piece ? n - i : piece,
+		                 &err);
+	if (r == 0)
+		r = hga_xml_end(x, &err);
+	if (r < 0)
+		snprintf(result, sizeof(result), "ERROR %s", err.code);
+	else
+		snprintf(result, sizeof(result), "%s", hga_buf_text(&b));
+	hga_xml_free(x);
+	hga_buf_release(&b);
+	return result;
+}
+
+static void test_own(void)
+{
+	static const char *const docs[] = {
+	    "<a>1<o>QUJD</o>2<o/>3<o></o>4</a>",
+	    "<a><o>QU<x>in</x>JD</o></a>",
+	    "<a><o n='1>2'>A&amp;B&#65;C</o><o>D</o></a>",
+	    "<a><o><!-- <o> -->AB<!-- - > -->CD</o></a>",
+	    "<o><o>1</o>2<p>3</p>4</o>",
+	    "<a><o><![CDATA[x<y>]]>z</o></a>",
+	    "<a><o>AB</p></a>",
+	    "<a><o>AB",
+	};
+	static const char wide[] = "\xfe\xff\0<\0o\0>\0A\0B\0<\0/\0o\0>";
+	char want[sizeof(result)];
+
+	for (size_t i = 0; i < sizeof(docs) / sizeof(docs[0]); i++)
+		for (size_t piece = 1; piece < 12; piece++) {
+			size_t n = strlen(docs[i]);
+
+			snprintf(want, sizeof(want), "%s",
+			         events(docs[i], n, piece));
+			is_str(owned(docs[i], n, piece), want, docs[i]);
+		}
+	is_str(owned(wide, sizeof(wide) - 1, 30), "<o>AB</o>", "16-bit units");
+	/* the callback's to refuse; expat never sees it */
+	is_str(owned("<o>\x01</o>", 8, 8), "<o>\x01</o>", "own means unseen");
+	is_str(events("<o>\x01</o>", 8, 8), "ERROR Syntax", "else seen");
+}
+
 static void test_escape(void)
 {
 	struct hga_buf b;
@@ -177,6 +241,7 @@ int main(void)
 	test_refused();
 	test_limits();
 	test_callback();
+	test_own();
 	test_escape();
 	return done();
 }

@@ -263,8 +263,9 @@ function Pipeline:_send(bytes)
 end
 
 --- Sends messages {type=, value= | xml=}, several to a request.
+-- @param more boolean others follow: a request that has room for them is not sent yet
 -- @waits
-function Pipeline:send(list)
+function Pipeline:send(list, more)
   local pool = self.pool
   for _, m in ipairs(list) do
     local xml = m.xml or core.encode(m.value)
@@ -277,7 +278,8 @@ function Pipeline:send(list)
     end
     pool.psrp:add(payload(pool), m.type, pool.id, self.id, xml)
   end
-  for _, bytes in ipairs(pool.psrp:take()) do
+  self.cut = more
+  for _, bytes in ipairs(pool.psrp:take(more)) do
     self:_send(bytes)
   end
 end
@@ -333,6 +335,9 @@ function Pipeline:finish()
     end)
   end
   u.quietly(self.signal, self, "terminate")
+  if self.cut then -- its last request would go out with the next pipeline's first
+    u.quietly(self.pool.close, self.pool)
+  end
 end
 
 M.class = Pool

@@ -198,7 +198,7 @@ local function send_input(p, input)
     batch[#batch + 1] = { type = "PIPELINE_INPUT", xml = xml }
     size = size + #xml
     if size > 256 * 1024 then
-      p:send(batch)
+      p:send(batch, true)
       batch, size = {}, 0
     end
   end
