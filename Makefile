@@ -268,10 +268,10 @@ torture: ## every allocation fails once; tasks are killed at every request
 	@$(SUB) MODE=asan -j$(JOBS) all
 	@sh tests/torture/run.sh $(BUILD)/asan/hgauto
 	@$(SUB) torture-tasks
-torture-tasks: ## kill -9, lost state, lost answers, Ctrl-C at each request (T= TASKS= POINTS=)
+torture-tasks: ## kill -9, lost state, lost answers, Ctrl-C at each request (T= TASKS= FAULTS= POINTS=)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all
-	@T='$(T)' TASKS='$(TASKS)' POINTS='$(POINTS)' \
+	@T='$(T)' TASKS='$(TASKS)' POINTS='$(POINTS)' FAULTS='$(FAULTS)' \
 		STRIDE='$(STRIDE)' HGAUTO=$(abspath $(O)/hgauto) \
 		sh tests/tools/run-one.sh tests/torture/kill.lua
 gcstress: ## Lua tests with a full collection at each wait

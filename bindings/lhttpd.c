@@ -570,6 +570,21 @@ static int l_abort(lua_State *L)
 	return 0;
 }
 
+/// Ends the request with bytes as they are, and a close.
+// @param bytes string at most some 100 KiB: what the socket's buffer holds
+static int l_raw(lua_State *L)
+{
+	struct lreq *r;
+	struct hga_httpd_req *q = check_req(L, &r);
+
+	if (r->streaming)
+		return lb_fail(L, HGA_USAGE, "Answered",
+		               "raw cannot follow begin");
+	hga_httpd_raw(q, lb_checkstr(L, 2));
+	ended(r);
+	return 0;
+}
+
 /// "open", "streaming" or "done".
 static int l_state(lua_State *L)
 {
@@ -609,8 +624,8 @@ static const luaL_Reg server_methods[] = {
 static const luaL_Reg server_meta[] = {{"__gc", l_gc_server}, {NULL, NULL}};
 static const luaL_Reg req_methods[] = {
     {"respond", l_respond}, {"begin", l_begin}, {"write", l_write},
-    {"finish", l_finish},   {"abort", l_abort}, {"state", l_state},
-    {"gone", l_gone},       {NULL, NULL}};
+    {"finish", l_finish},   {"abort", l_abort}, {"raw", l_raw},
+    {"state", l_state},     {"gone", l_gone},   {NULL, NULL}};
 static const luaL_Reg req_meta[] = {{"__gc", l_gc_req}, {NULL, NULL}};
 static const luaL_Reg functions[] = {{"new", l_new}, {NULL, NULL}};
 

@@ -3,9 +3,9 @@
  *
  * on_request is called from the loop when a request has arrived whole.  From
  * then on the request is the owner's: the connection is suspended until it
- * ends the request by exactly one of hga_httpd_respond, hga_httpd_abort or
- * hga_httpd_stream_end (after hga_httpd_stream_begin); afterwards the pointer
- * is invalid.  on_gone (at most once, before that) says that the client has
+ * ends the request by exactly one of hga_httpd_respond, hga_httpd_abort,
+ * hga_httpd_raw or hga_httpd_stream_end (after hga_httpd_stream_begin);
+ * afterwards the pointer is invalid.  on_gone (at most once, before that) says that the client has
  * left or the server was closed: the answer will reach nobody, ending the
  * request stays the owner's duty and is harmless.
  *
@@ -105,6 +105,12 @@ int hga_httpd_respond(struct hga_httpd_req *req,
                       struct hga_err *err) HGA_MUST_USE;
 /* Ends the request without one. */
 void hga_httpd_abort(struct hga_httpd_req *req, enum hga_httpd_cut how);
+/*
+ * Ends the request with bytes as they are, whatever HTTP says of them, and a
+ * close.  They must fit into the socket's buffer (some 100 KiB): the rest is
+ * lost.
+ */
+void hga_httpd_raw(struct hga_httpd_req *req, struct hga_str bytes);
 
 /* Answers with a body that follows in pieces; length < 0: unknown (chunked).
  * answer->body is the first piece. */

@@ -8,6 +8,7 @@
 #include "base/time.h"
 
 #include <string.h>
+#include <sys/socket.h>
 
 #define STREAM_BLOCK ((size_t)32 * 1024)
 
@@ -146,6 +147,21 @@ void hga_httpd_abort(struct hga_httpd_req *req, enum hga_httpd_cut how)
 	r->cut = true;
 	r->how = how;
 	end_by_owner(r);
+}
+
+void hga_httpd_raw(struct hga_httpd_req *req, struct hga_str bytes)
+{
+	struct req *r = (struct req *)req;
+	ssize_t n = 0;
+
+	/* suspended: libmicrohttpd does not touch the socket meanwhile */
+	while (r->conn != NULL && bytes.n > 0 && n >= 0) {
+		n = send(r->conn->fd, bytes.s, bytes.n,
+		         MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n > 0)
+			bytes = hga_strn(bytes.s + n, bytes.n - (size_t)n);
+	}
+	hga_httpd_abort(req, HGA_CUT_FIN);
 }
 
 /* ---- streamed answers ---- */

@@ -73,7 +73,8 @@ end
 local WINRM = { rst = true, fin = true, hang = true, reboot = true, unavailable = true,
   timed_out = true, selectors = true, encoding = true, quota = true, shells = true, denied = true,
   invalid = true }
-local GARBLE = { html = true, root = true, nul = true, empty = true }
+local GARBLE = { html = true, root = true, nul = true, empty = true, status = true, chunk = true,
+  length = true, headers = true }
 
 local function check_effect(effect)
   local name = next(effect)
@@ -526,9 +527,30 @@ function sent.truncate(req, answer, n)
     end }
 end
 
+-- What no HTTP server says: a status line or a chunk that is none, a length that
+-- is too small, headers without end.
+local RAW = {
+  status = function(body)
+    return ("HTTP/1.1 2oo OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body)
+  end,
+  chunk = function(body)
+    return ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n%s\r\n0\r\n\r\n"):format(
+      body)
+  end,
+  length = function(body)
+    return ("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body // 2, body)
+  end,
+  headers = function()
+    return "HTTP/1.1 200 OK\r\n" .. ("X-More: and more\r\n"):rep(5000)
+  end,
+}
+
 function sent.garble(req, answer, how)
   local body, headers = answer.body, answer.headers
-  if how == "html" then
+  if RAW[how] then
+    req:raw(RAW[how](body))
+    return
+  elseif how == "html" then
     body, headers["content-type"] = "<html><body>Welcome to the hotel's network</body></html>",
       "text/html"
   elseif how == "root" then

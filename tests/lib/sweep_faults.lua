@@ -2,8 +2,7 @@
 --
 -- Each kind has a name, what it does with the request, and whether the client is
 -- expected to get over it (`same`: the run ends as if nothing had been) or may
--- end with a clear error.  Framing that an HTTP server cannot emit (a status line
--- or a chunk that is none) is the business of the HTTP client's own tests.
+-- end with a clear error.
 local async = require "hgauto.async"
 
 local M = {}
@@ -66,6 +65,14 @@ end
 
 local HUGE_MB = 80
 
+-- Says nothing until the client has given up.
+local function hang(req)
+  while not req:gone() do
+    async.sleep(0.02)
+  end
+  req:abort "fin"
+end
+
 --- The kinds in order: {name, fn(req, forward), same=boolean}.
 M.KINDS = {
   { "drop-before-rst", function(req)
@@ -77,6 +84,11 @@ M.KINDS = {
   { "drop-after", function(req, forward)
     forward()
     req:abort "rst"
+  end, same = true },
+  { "hang-before", hang, same = true },
+  { "hang-after", function(req, forward)
+    forward()
+    hang(req)
   end, same = true },
   { "delay", function(req, forward)
     async.sleep(0.5)
@@ -141,6 +153,14 @@ M.KINDS = {
     local answer = forward()
     local half = #answer.body // 2
     send(req, answer, answer.body:sub(1, half) .. "\0\0\0" .. answer.body:sub(half + 4))
+  end, same = true },
+  { "bad-status", function(req, forward)
+    req:raw("HTTP/1.1 2oo OK\r\nContent-Type: text/xml\r\nContent-Length: "
+      .. #forward().body .. "\r\n\r\n")
+  end, same = true },
+  { "bad-chunk", function(req, forward)
+    req:raw("HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nTransfer-Encoding: chunked\r\n\r\n"
+      .. "xyz\r\n" .. forward().body .. "\r\n0\r\n\r\n")
   end, same = true },
   { "redirect", function(req)
     req:respond { status = 302, headers = { Location = "http://127.0.0.1:1/" }, body = "" }

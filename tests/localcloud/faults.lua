@@ -119,7 +119,8 @@ end)
 
 t.test("answers that arrive damaged are not taken for good", function()
   for _, effect in ipairs { { truncate = 100 }, { garble = "html" }, { garble = "root" },
-    { garble = "empty" }, { garble = "nul" } } do
+    { garble = "empty" }, { garble = "nul" }, { garble = "status" }, { garble = "chunk" },
+    { garble = "length" }, { garble = "headers" } } do
     fault { effect = effect }
     local ok, e = pcall(once.describe_regions, once, {})
     t.ok(not ok and (e.kind == "net" or e.kind == "protocol" or e.kind == "aws"),

@@ -1,7 +1,8 @@
 -- Sweeps over all requests of the Linux tasks; `make torture` runs them.
 --
 -- Environment: T=kill,lost,pair,signal,term,press2,press3,guard,fault (default all),
--- TASKS=a,b (default all), POINTS=FROM-TO of each sweep, STRIDE=n (each n-th point).
+-- TASKS=a,b (default all), FAULTS=kind,… (of T=fault, default all), POINTS=FROM-TO of each
+-- sweep, STRIDE=n (each n-th point).
 local host = require "hgauto.host"
 local t = require "hg.tap"
 local kinds = dofile "tests/lib/sweep_kinds.lua"
@@ -31,6 +32,21 @@ local function chosen(points)
   return list
 end
 
+-- Points of the fault kinds that are asked for.
+local function wanted(points)
+  local only = setting("FAULTS", "")
+  if only == "" then
+    return points
+  end
+  local list = {}
+  for _, at in ipairs(points) do
+    if ("," .. only .. ","):find("," .. at[2] .. ",", 1, true) then
+      list[#list + 1] = at
+    end
+  end
+  return list
+end
+
 local rig <close> = sweep.new(t.tmpdir())
 local total = { points = 0, leaked = 0, wrong = 0, hung = 0 }
 
@@ -47,7 +63,7 @@ for task in (setting("TASKS", ALL_TASKS)):gmatch("[^,]+") do
   end)
   for kind in (setting("T", ALL_KINDS)):gmatch("[^,]+") do
     t.test(("%s of %s"):format(kind, task), function()
-      local s = kinds.run(rig, kind, task, chosen(kinds.points(kind, plain)), plain, t.diag)
+      local s = kinds.run(rig, kind, task, chosen(wanted(kinds.points(kind, plain))), plain, t.diag)
       for class, n in pairs(s) do
         total[class] = total[class] + n
       end

@@ -317,6 +317,23 @@ static void test_aborts(void)
 	idle(20);
 }
 
+static void test_raw(void)
+{
+	static const char text[] = "HTTP/1.1 abc what\r\n\0x";
+	int fd = client();
+
+	handler = NULL;
+	requests = 0;
+	say(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+	until(&requests, 1);
+	hga_httpd_raw(last, hga_strn(text, sizeof(text) - 1));
+	is_int(hear(fd, ""), 0, "raw: bytes, then a clean close");
+	ok(got_n == sizeof(text) - 1 && memcmp(got, text, got_n) == 0,
+	   "the bytes are these");
+	close(fd);
+	idle(20);
+}
+
 static void test_gone(void)
 {
 	int fd = client();
@@ -533,6 +550,7 @@ int main(void)
 	test_later();
 	test_limits();
 	test_aborts();
+	test_raw();
 	test_gone();
 	test_bad_answers();
 	test_stream();

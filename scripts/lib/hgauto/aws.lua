@@ -502,6 +502,8 @@ function M.client(service, opts)
     if all.region == "imds" then
       all.region = require("hgauto.aws.imds").region(all)
     end
+    -- Tests with a peer that hangs do not wait for a minute.
+    all.read_timeout = all.read_timeout or tonumber(host.getenv "HGAUTO_READ_TIMEOUT" or "")
     all.service = service
     p.opts, p.core = all, core.client(all)
     owners[p.core] = p

@@ -59,6 +59,14 @@ function Request:abort(how)
   self[1]:abort(how or "fin")
 end
 
+--- Answers with bytes as they are, whatever HTTP says of them, and closes.
+-- @param bytes string some 100 KiB at most; the rest is lost
+-- @raise usage (Answered)
+-- @example req:raw "HTTP/1.1 abc what\r\n\r\n"
+function Request:raw(bytes)
+  self[1]:raw(bytes)
+end
+
 --- Whether the client has left or the request is answered.
 -- @return boolean
 function Request:gone()
