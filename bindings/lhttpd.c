@@ -585,6 +585,19 @@ static int l_raw(lua_State *L)
 	return 0;
 }
 
+/// How many routers packets to this client may pass from now on.
+// @param hops integer 1 to 255
+static int l_hops(lua_State *L)
+{
+	struct lreq *r;
+	struct hga_httpd_req *q = check_req(L, &r);
+	lua_Integer n = luaL_checkinteger(L, 2);
+
+	luaL_argcheck(L, n >= 1 && n <= 255, 2, "1 to 255");
+	hga_httpd_hops(q, (int)n);
+	return 0;
+}
+
 /// "open", "streaming" or "done".
 static int l_state(lua_State *L)
 {
@@ -623,9 +636,11 @@ static const luaL_Reg server_methods[] = {
     {"connections", l_connections}, {"close", l_close_server}, {NULL, NULL}};
 static const luaL_Reg server_meta[] = {{"__gc", l_gc_server}, {NULL, NULL}};
 static const luaL_Reg req_methods[] = {
-    {"respond", l_respond}, {"begin", l_begin}, {"write", l_write},
-    {"finish", l_finish},   {"abort", l_abort}, {"raw", l_raw},
-    {"state", l_state},     {"gone", l_gone},   {NULL, NULL}};
+    {"respond", l_respond}, {"begin", l_begin},
+    {"write", l_write},     {"finish", l_finish},
+    {"abort", l_abort},     {"raw", l_raw},
+    {"hops", l_hops},       {"state", l_state},
+    {"gone", l_gone},       {NULL, NULL}};
 static const luaL_Reg req_meta[] = {{"__gc", l_gc_req}, {NULL, NULL}};
 static const luaL_Reg functions[] = {{"new", l_new}, {NULL, NULL}};
 

@@ -105,6 +105,8 @@ int hga_httpd_respond(struct hga_httpd_req *req,
                       struct hga_err *err) HGA_MUST_USE;
 /* Ends the request without one. */
 void hga_httpd_abort(struct hga_httpd_req *req, enum hga_httpd_cut how);
+/* Routers that packets to this client may pass from now on (IP_TTL, 1 to 255). */
+void hga_httpd_hops(struct hga_httpd_req *req, int hops);
 /*
  * Ends the request with bytes as they are, whatever HTTP says of them, and a
  * close.  They must fit into the socket's buffer (some 100 KiB): the rest is

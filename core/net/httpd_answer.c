@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/time.h"
 
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -147,6 +148,15 @@ void hga_httpd_abort(struct hga_httpd_req *req, enum hga_httpd_cut how)
 	r->cut = true;
 	r->how = how;
 	end_by_owner(r);
+}
+
+void hga_httpd_hops(struct hga_httpd_req *req, int hops)
+{
+	const struct req *r = (const struct req *)req;
+
+	if (r->conn != NULL) /* a unix socket has none, and says so */
+		(void)setsockopt(r->conn->fd, IPPROTO_IP, IP_TTL, &hops,
+		                 sizeof(hops));
 }
 
 void hga_httpd_raw(struct hga_httpd_req *req, struct hga_str bytes)

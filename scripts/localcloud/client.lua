@@ -216,6 +216,25 @@ function M.instances(opts)
   return M.ask(opts.state, "GET", "instances").instances
 end
 
+--- Runs a command in an instance through its agent, without SSH.
+-- @param opts.state string
+-- @param opts.id string instance
+-- @param opts.argv string[]
+-- @param opts.user string|nil default root
+-- @param opts.stdin string|nil
+-- @param opts.timeout number|nil seconds, default 3600
+-- @return {code=integer, signal=integer, out=string, err=string, truncated=boolean}
+-- @waits
+function M.exec(opts)
+  local crypto = require "hgauto.crypto"
+  local seconds = opts.timeout or 3600
+  local r = M.ask(opts.state, "POST", "exec", seconds + 10, { id = opts.id, argv = opts.argv,
+    user = opts.user or "root", timeout = seconds,
+    stdin = opts.stdin and crypto.base64(opts.stdin) })
+  r.out, r.err = crypto.unbase64(r.out), crypto.unbase64(r.err)
+  return r
+end
+
 local function need_daemon(state)
   if not M.status { state = state } then
     fail { kind = "net", code = "LocalCloud", message = "the local cloud is not running",

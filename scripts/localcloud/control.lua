@@ -1,5 +1,6 @@
 -- The control socket: what the commands `hgauto local …` ask a daemon.
 
+local crypto = require "hgauto.crypto"
 local describe = require "localcloud.ec2.describe"
 local host = require "hgauto.host"
 local images = require "localcloud.ec2.images"
@@ -80,6 +81,21 @@ end
 
 routes["DELETE /_hgauto/faults"] = function(d, req)
   return { removed = d.faults:clear((req.query or ""):match("id=([^&]+)")) }
+end
+
+-- Runs a command in a machine through its agent, without SSH.
+routes["POST /_hgauto/exec"] = function(d, req)
+  local ok, o = pcall(json.decode, req.body or "")
+  local id = ok and type(o) == "table" and o.id
+  local box = id and d.machines:box_of(id)
+  if not box or not box.exec then
+    require("hg").fail { kind = "usage", message = ("%s is no machine that runs commands"):format(
+      tostring(id)) }
+  end
+  local r = box:exec { argv = o.argv, user = o.user, cwd = "/", timeout = o.timeout,
+    stdin = o.stdin and crypto.unbase64(o.stdin) }
+  return { code = r.code, signal = r.signal, out = crypto.base64(r.out),
+    err = crypto.base64(r.err), truncated = r.truncated or nil }
 end
 
 routes["POST /_hgauto/stop"] = function(d)

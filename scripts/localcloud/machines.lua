@@ -10,9 +10,11 @@ local errors = require "localcloud.errors"
 local fs = require "hgauto.fs"
 local groups = require "localcloud.ec2.groups"
 local images = require "localcloud.ec2.images"
+local imds = require "localcloud.imds"
 local layers = require "localcloud.layers"
 local log = require "hgauto.log"
 local state = require "localcloud.state"
+local time = require "hgauto.time"
 local userdata = require "localcloud.userdata"
 
 local M = {}
@@ -106,7 +108,6 @@ end
 
 local function transition_text(reason)
   if reason == M.reasons.user then
-    local time = require "hgauto.time"
     local at = time.iso(math.floor(time.now())):gsub("T", " "):gsub("Z", " GMT")
     return ("User initiated (%s)"):format(at)
   end
@@ -310,6 +311,18 @@ local function note_ssh_port(instance, b)
   instance.tags["hgauto:ssh-port"] = port and port ~= 22 and tostring(port) or nil
 end
 
+-- The machine's metadata, as long as it runs; nil where its kernel has no way to it.
+local function metadata_of(self, instance, b)
+  local ok, listener = pcall(b.listener, b, "imds")
+  if not ok then
+    self:say(instance, "hgauto: this kernel has no nf_tables: no metadata service")
+    return nil
+  end
+  return imds.serve { S = self.S, instance = instance, listener = listener, now = function()
+    return time.now() + self.faults.clock
+  end }
+end
+
 -- Faults of a machine's start: it fails, or it says that it is impaired.
 local function start_faults(self, instance)
   local event = { action = "launch", instance = instance.id }
@@ -339,6 +352,7 @@ local function power_on(self, instance, run)
   run.disks = disks.of_launch(self, instance)
   fs.mkdir(("%s/instances/%s"):format(self.dir, instance.id), { parents = true })
   local b <close> = start_box(self, instance, run, stack, plan)
+  local _metadata <close> = metadata_of(self, instance, b)
   announce(self, instance, plan)
   warn_net(self, instance, b)
   run_boot(self, instance, b, plan)

@@ -143,6 +143,12 @@ static void test_messages(void)
 	netlink_redirect(&b);
 	is_int(b.acks, 10, "all but the frame of the transaction do");
 	same(&b, table, sizeof(table) / sizeof(table[0]), "table");
+	b = (struct netlink){.p = room, .cap = sizeof(room)};
+	netlink_lonely_routes(&b, 0xac1f0709);
+	is_int(b.acks, 3, "lo, the address, the way to the metadata service");
+	b = (struct netlink){.p = room, .cap = sizeof(room)};
+	netlink_lonely(&b);
+	is_int(b.acks, 3, "a table, a chain, one rule");
 }
 
 static void test_room(void)

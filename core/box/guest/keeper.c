@@ -547,30 +547,36 @@ static void forget_spec(void)
 static int send_net(struct net_socks *s)
 {
 	int fds[3] = {s->tcp, s->dns_udp, s->dns_tcp};
+	int r;
+
+	r = hga_box_send(HGA_BOX_FD_CTL, HGA_BOX_NET, 0, NULL, 0, fds, 3);
+	for (int i = 0; i < 3; i++)
+		(void)close(fds[i]); /* the keeper has it */
+	return r;
+}
+
+static int send_imds(int fd)
+{
 	uint8_t room[16];
 	struct hga_box_wr w = {room, 0, sizeof(room), false};
 	int r;
 
 	hga_box_wr_text(&w, "imds", 4);
-	r = hga_box_send(HGA_BOX_FD_CTL, HGA_BOX_NET, 0, NULL, 0, fds, 3);
-	if (r == 0)
-		r = hga_box_send(HGA_BOX_FD_CTL, HGA_BOX_LISTEN, 0, w.p, w.n,
-		                 &s->imds, 1);
-	for (int i = 0; i < 3; i++)
-		(void)close(fds[i]); /* the keeper has it */
-	(void)close(s->imds);        /* the daemon has it */
+	r = hga_box_send(HGA_BOX_FD_CTL, HGA_BOX_LISTEN, 0, w.p, w.n, &fd, 1);
+	(void)close(fd); /* the daemon has it */
 	return r;
 }
 
 static int make_net(struct fault *f)
 {
-	struct net_socks s;
+	struct net_socks s = {-1, -1, -1, -1};
+	int r = spec.redirect ? guest_net_redirect(spec.private_ip, &s, f)
+	                      : guest_net_lonely(spec.private_ip, &s.imds, f);
 
-	if (!spec.redirect)
-		return guest_net_none(spec.private_ip, f);
-	if (guest_net_redirect(spec.private_ip, &s, f) < 0)
+	if (r < 0)
 		return -1;
-	if (s.tcp >= 0 && send_net(&s) < 0)
+	if ((s.tcp >= 0 && send_net(&s) < 0) ||
+	    (s.imds >= 0 && send_imds(s.imds) < 0))
 		return fault_set(f, "net", errno, "hand over the sockets");
 	return 0;
 }

@@ -92,6 +92,31 @@ static int inner_socket(int type, uint16_t port)
 	return fd;
 }
 
+int guest_net_lonely(uint32_t private_ip, int *imds, struct fault *f)
+{
+	static uint8_t room[NETLINK_ROOM];
+	struct netlink b = {.p = room, .cap = sizeof(room)};
+
+	*imds = -1;
+	if (private_ip == 0)
+		return guest_net_none(private_ip, f);
+	netlink_lonely(&b);
+	if (b.full)
+		return fault_set(f, "nft", ENOBUFS, "table");
+	if (talk(NETLINK_NETFILTER, &b) < 0) {
+		if (!not_there(errno))
+			return fault_set(f, "nft", errno, "metadata rule");
+		say("hgauto-box: nf_tables: %s", strerror(errno));
+		return guest_net_none(private_ip, f);
+	}
+	b = (struct netlink){.p = room, .cap = sizeof(room)};
+	netlink_lonely_routes(&b, private_ip);
+	if (b.full || talk(NETLINK_ROUTE, &b) < 0)
+		return fault_set(f, "net", errno, "addresses and routes");
+	*imds = inner_socket(SOCK_STREAM, NET_PORT_IMDS);
+	return *imds < 0 ? fault_set(f, "net", errno, "sockets") : 0;
+}
+
 int guest_net_redirect(uint32_t private_ip, struct net_socks *out,
                        struct fault *f)
 {

@@ -43,6 +43,10 @@ enum {
 void netlink_routes(struct netlink *b, uint32_t private_ip);
 /* Table hgauto with the redirect rules, as one transaction. */
 void netlink_redirect(struct netlink *b);
+/* The same for a machine without a network: lo, its address, and nothing but
+ * the metadata service beyond. */
+void netlink_lonely_routes(struct netlink *b, uint32_t private_ip);
+void netlink_lonely(struct netlink *b);
 
 /* ---- net.c ---- */
 
@@ -55,6 +59,10 @@ struct net_socks {
  * address only, and *out all -1. */
 int guest_net_redirect(uint32_t private_ip, struct net_socks *out,
                        struct fault *f);
+
+/* In the instance, without a network: lo, the private address, and *imds, the
+ * socket of the metadata service (-1 without an address or nf_tables). */
+int guest_net_lonely(uint32_t private_ip, int *imds, struct fault *f);
 
 /* ---- proxy.c ---- */
 

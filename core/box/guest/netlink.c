@@ -159,6 +159,13 @@ void netlink_routes(struct netlink *b, uint32_t private_ip)
 	add_route(b, NET_HOST, 32, private_ip);
 }
 
+void netlink_lonely_routes(struct netlink *b, uint32_t private_ip)
+{
+	link_up(b);
+	add_address(b, private_ip);
+	add_route(b, NET_IMDS, 32, private_ip);
+}
+
 /* ---- the table ---- */
 
 static size_t begin_nft(struct netlink *b, unsigned type, unsigned flags)
@@ -321,6 +328,24 @@ static void add_rule(struct netlink *b, const struct match *r)
 	finish(b, m);
 }
 
+static void add_rules(struct netlink *b, const struct match *rules, size_t n)
+{
+	batch(b, NFNL_MSG_BATCH_BEGIN);
+	add_table(b);
+	add_chain(b);
+	for (size_t i = 0; i < n; i++)
+		add_rule(b, &rules[i]);
+	batch(b, NFNL_MSG_BATCH_END);
+}
+
+void netlink_lonely(struct netlink *b)
+{
+	static const struct match imds = {NET_IMDS, 4, IPPROTO_TCP, 80,
+	                                  NET_PORT_IMDS};
+
+	add_rules(b, &imds, 1);
+}
+
 void netlink_redirect(struct netlink *b)
 {
 	static const struct match rules[] = {
@@ -334,10 +359,5 @@ void netlink_redirect(struct netlink *b)
 	    {0, 0, IPPROTO_TCP, 0, NET_PORT_TCP},
 	};
 
-	batch(b, NFNL_MSG_BATCH_BEGIN);
-	add_table(b);
-	add_chain(b);
-	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
-		add_rule(b, &rules[i]);
-	batch(b, NFNL_MSG_BATCH_END);
+	add_rules(b, rules, sizeof(rules) / sizeof(rules[0]));
 }

@@ -59,6 +59,12 @@ function Request:abort(how)
   self[1]:abort(how or "fin")
 end
 
+--- Limits how many routers packets to this client may pass from now on.
+-- @param n integer 1 to 255
+function Request:hops(n)
+  self[1]:hops(n)
+end
+
 --- Answers with bytes as they are, whatever HTTP says of them, and closes.
 -- @param bytes string some 100 KiB at most; the rest is lost
 -- @raise usage (Answered)

@@ -209,15 +209,14 @@ ops.ModifyInstanceMetadataOptions = {
   accept = { InstanceId = true, HttpTokens = true, HttpPutResponseHopLimit = true,
     HttpEndpoint = true, HttpProtocolIpv6 = true, InstanceMetadataTags = true },
   run = function(c, p)
-    local instance = need(c, p.InstanceId)
-    c.S:put(instance)
-    for _, name in ipairs { "HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint",
-      "HttpProtocolIpv6", "InstanceMetadataTags" } do
-      if p[name] ~= nil then
-        instance.options.metadata[name] = p[name]
-      end
+    local instance, wanted = need(c, p.InstanceId), {}
+    for name, v in pairs(instance.options.metadata) do
+      wanted[name] = p[name] == nil and v or p[name]
     end
+    wanted = instances.metadata_options(wanted)
     c:checked()
+    instance.options.metadata = wanted
+    c.S:put(instance)
     return { InstanceId = instance.id, InstanceMetadataOptions = instance.options.metadata }
   end,
 }

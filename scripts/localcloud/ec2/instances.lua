@@ -185,6 +185,8 @@ local function metadata_options(given)
   return out
 end
 
+M.metadata_options = metadata_options
+
 local function check_counts(p)
   if p.MinCount < 1 or p.MaxCount < p.MinCount then
     errors.raise("InvalidParameterValue", "Value (%d) for parameter minCount is invalid."

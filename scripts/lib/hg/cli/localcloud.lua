@@ -238,6 +238,26 @@ command { name = "ssh", help = "log in with OpenSSH's ssh", args = {
       timeout = 30 * 86400 }).code or 255
   end }
 
+command { name = "exec", help = "run a command in an instance, without SSH", args = {
+    arg.string { name = "instance", positional = true, required = true, metavar = "id",
+      help = "instance, or the beginning of its id" },
+    arg.string { name = "user", short = "l", default = "root", help = "as this user" },
+    arg.duration { name = "timeout", default = "1h", help = "end it after this" } },
+  example = "hgauto local exec i-0123 -- cat /etc/hostname",
+  run = function(args)
+    local term, state = require "hgauto.term", state_of(args)
+    local i = find_instance(state, args.instance)
+    if not args.rest or not args.rest[1] then
+      hg.fail { kind = "usage", message = "local exec: what is to be run?",
+        hint = "hgauto local exec ID -- COMMAND" }
+    end
+    local r = client().exec { state = state, id = i.id, argv = args.rest, user = args.user,
+      timeout = args.timeout }
+    term.out(term.isatty(1) and term.filter(r.out) or r.out)
+    term.err(term.isatty(2) and term.filter(r.err) or r.err)
+    return r.code or 128 + r.signal
+  end }
+
 command { name = "logs", help = "the console of an instance", args = {
     arg.string { name = "instance", positional = true, required = true, metavar = "id",
       help = "instance, or the beginning of its id" },
