@@ -23,7 +23,7 @@ return hg.task {
   description = "An image of the same contents is reused. The new image is there before an older "
     .. "one goes.",
   aliases = { "bootstrap-linux" },
-  args = {
+  args = require("hg.tasks").join({
     arg.string { name = "distros", multiple = true, metavar = "A,B",
       help = "which [default: all]" },
     arg.flag { name = "parallel", default = true, help = "several at once" },
@@ -33,13 +33,12 @@ return hg.task {
     arg.flag { name = "refresh-base", help = "rebuild when the publisher has a newer base image" },
     arg.flag { name = "force", help = "rebuild in any case" },
     arg.flag { name = "keep-old", help = "keep images that the new one replaces" },
-    arg.string { name = "base-image", metavar = "PATTERN|AMI", help = "another base image" },
     arg.instance_type { name = "instance-type", default = "t3.large", help = "EC2 instance type" },
     arg.duration { name = "max-age", default = "2h", help = "the machine ends itself after this" },
     arg.string { name = "allow-cidr", metavar = "CIDR", multiple = true,
       help = "who may log in [default: this machine's address]" },
     arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
-  },
+  }, require("hg.tasks").base_args "base-image"),
   needs = { "ec2:RunInstances", "ec2:StopInstances", "ec2:TerminateInstances", "ec2:CreateImage",
     "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:Describe*", "ec2:CreateTags",
     "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
@@ -53,7 +52,7 @@ return hg.task {
     local ec2 = require("hgauto.aws").client("ec2")
     local done = ctx:parallel(names, { limit = args.parallel and 4 or 1 }, function(name)
       local spec = hg.images.dev_spec(name, { extras = args.extras, extra = extra,
-        pattern = args.base_image })
+        pattern = args.base_image, owners = args.allow_owner })
       local began = require("hgauto.time").mono()
       local image, built = ctx:step("image", { resume = false }, hg.images.ensure, ec2, spec, {
         force = args.force, refresh = args.refresh_base, keep_old = args.keep_old,

@@ -28,7 +28,7 @@ return hg.task {
     })
     local ec2, began = require("hgauto.aws").client "ec2", time.mono()
     local spec = winimage.spec(args.os, source, { pattern = args.base_image_name,
-      seed = args.seed })
+      owners = args.allow_owner, seed = args.seed })
     local image, built = ctx:step("image", { resume = false }, hg.images.ensure, ec2, spec, {
       force = args.force, refresh = args.refresh_base, keep_old = args.keep_old,
       instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,

@@ -35,7 +35,7 @@ local function build(ctx, args, source, distro, kinds)
   local m <close> = ctx:step("machine", hg.machines.linux, {
     distro = distro, image = args.image, base_image = args.base_image,
     instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
-    subnet = args.subnet, label = distro,
+    subnet = args.subnet, allow_owner = args.allow_owner, label = distro,
   })
   ctx:step("bootstrap", hg.linux.bootstrap, m, { packages = packages_for(kinds) })
   ctx:step("sync", hg.mercurial.sync, m, source)

@@ -33,7 +33,7 @@ return hg.task {
     local m <close> = ctx:step("machine", hg.machines.linux, {
       distro = args.distro, image = args.image, base_image = args.base_image,
       instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
-      subnet = args.subnet, label = args.distro, volume = volume,
+      subnet = args.subnet, allow_owner = args.allow_owner, label = args.distro, volume = volume,
     })
     ctx:step("bootstrap", hg.linux.bootstrap, m,
       { packages = hg.facts.packages.build, optional = hg.facts.packages.test })

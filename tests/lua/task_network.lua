@@ -187,6 +187,41 @@ t.test("the base image: owner, name, newest", function()
   t.like(hg.images.base(ec2, "debian13").id, "^ami%-", "the local cloud has one")
 end)
 
+t.test("images of other owners, on request", function()
+  local seen = {}
+  local list = images({ image("ami-1"), image("ami-2", { OwnerId = "999999999999",
+    CreationDate = "2026-01-01T00:00:00.000Z" }), image("ami-3", { OwnerId = "888888888888",
+    CreationDate = "2026-02-01T00:00:00.000Z" }) }, seen)
+  t.is(hg.images.base(list, "debian13", nil, { "999999999999" }).id, "ami-2",
+    "an allowed owner's newer one, nobody else's")
+  t.is(seen[1].Owners, { "136693071363", "999999999999" }, "both are asked for")
+  t.raises(function()
+    hg.images.base(list, "debian13", nil, { "me" })
+  end, { kind = "usage", match = '"me" is no account number of 12 digits' }, "an owner is a number")
+  t.raises(function()
+    hg.images.base(images({}, seen), "debian13", "ami-0123", { "999999999999" })
+  end, { kind = "task", match = "owner 136693071363, 999999999999, name ami%-0123" },
+    "none is there")
+end)
+
+t.test("the id of a public parameter", function()
+  local by_name = hg.images.base(ec2, "debian13").id
+  t.is(hg.images.base(ec2, "debian13", "ssm:").id, by_name, "ssm: is the publisher's")
+  t.is(hg.images.base(ec2, "debian13", "ssm:/aws/service/debian/release/13/latest/amd64").id,
+    by_name, "or named")
+  t.raises(function()
+    hg.images.base(ec2, "debian13",
+      "ssm:/aws/service/ami-windows-latest/Windows_Server-2019-English-Full-Base")
+  end, { kind = "task", match = "no base image for debian13 %(owner 136693071363, name ssm:/aws/" },
+    "the owner is checked all the same")
+  t.raises(function()
+    hg.images.base(ec2, "debian13", "ssm:/mine")
+  end, { kind = "usage", match = "public parameters begin with /aws/" }, "a private one")
+  t.raises(function()
+    hg.images.base(ec2, "debian13", "ssm:/aws/nothing")
+  end, { kind = "aws", code = "ParameterNotFound" }, "one that is not there")
+end)
+
 t.test("a launch that nobody answers is undone", function()
   local ec2m = require "hg.machines.ec2"
   local base = hg.images.base(ec2, "debian13")
@@ -240,6 +275,28 @@ t.test("a launch that nobody answers is undone", function()
   t.is(ec2m.terminate(ec2, instance.InstanceId), "shutting-down", "terminate")
   t.is(session.ledger:get(row.op).state, "gone", "recorded")
   t.is(session.ledger:open_count(run.id), 0, "nothing is open")
+end)
+
+t.test("an image of this account, by its id", function()
+  local base = hg.images.base(ec2, "debian13")
+  local id = ec2:run_instances({ ImageId = base.id, MinCount = 1, MaxCount = 1 }).Instances[1]
+    .InstanceId
+  ec2:wait("instance_running", { InstanceIds = { id } })
+  local made = ec2:create_image({ InstanceId = id, Name = "mine" }, { keep = true }).ImageId
+  ec2:wait("image_available", { ImageIds = { made } })
+  t.raises(function()
+    hg.images.base(ec2, "debian13", made)
+  end, { kind = "task" }, "is no base image")
+  local got = hg.images.choose(ec2, "debian13", { image = made })
+  t.is({ got.id, got.user, got.name }, { made, "admin", "mine" }, "but --image takes it")
+  t.is(hg.images.choose(ec2, "debian13", { image = base.id }).id, base.id,
+    "as it takes one of the publisher")
+  t.raises(function()
+    hg.images.named({ describe_images = function()
+      return { Images = { image("ami-0123", { OwnerId = "999999999999" }) } }
+    end }, "debian13", "ami-0123")
+  end, { kind = "task", match = "no base image" }, "somebody else's is refused")
+  require("hg.machines.ec2").terminate(ec2, id)
 end)
 
 env.stop()

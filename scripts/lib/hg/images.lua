@@ -37,47 +37,118 @@ function M.check_linux(names)
   end
 end
 
---- The newest base image of that name.
--- @param ec2 table client
--- @param name string such as "debian13"
--- @param[opt] override string an AMI id or a name pattern instead of the fact's
--- @return table image {id, root_device, user, name, architecture}
--- @raise usage unknown or vanished base; task no image
--- @waits
-function M.base(ec2, name, override)
-  local fact = hg.facts.images[name] or M.unknown(name)
+-- Owners that an image may have: the publisher, those the user allows, and for an
+-- image that the user names ("self") this account.
+local function owners_of(fact, more, own)
+  local list, known = { fact.owner }, { [fact.owner] = true }
+  for _, id in ipairs(more or {}) do
+    if not id:match "^%d%d%d%d%d%d%d%d%d%d%d%d$" then
+      hg.fail { kind = "usage",
+        message = ('--allow-owner: "%s" is no account number of 12 digits'):format(id) }
+    end
+    list[#list + 1], known[id] = id, true
+  end
+  if own then
+    local account = require("hgauto.aws").account({}).Account
+    list[#list + 1], known[account] = "self", true
+  end
+  return list, known
+end
+
+-- The id that a public parameter of Systems Manager names.
+local function from_parameter(fact, override)
+  local path = override:sub(5)
+  path = path ~= "" and path or fact.ssm
+  if path:sub(1, 5) ~= "/aws/" then
+    hg.fail { kind = "usage",
+      message = ("--base-image %s: public parameters begin with /aws/"):format(override) }
+  end
+  local value = require("hgauto.aws").client("ssm"):get_parameter({ Name = path }).Parameter.Value
+  if not (value or ""):match "^ami%-%x+$" then
+    hg.fail { kind = "task", message = ("%s is no AMI id but %s"):format(path, tostring(value)) }
+  end
+  return value
+end
+
+local function check_override(override)
   if override ~= nil and type(override) ~= "string" then
     hg.fail { kind = "usage", exit = 1, message = ("base_image is a name pattern or an AMI id, not"
       .. " a %s"):format(type(override)) }
   end
-  local params = { Owners = { fact.owner } }
-  if override and override:match("^ami%-%x+$") then
-    params.ImageIds = { override }
-  else
-    params.Filters = {
-      { Name = "name", Values = { override or fact.pattern } },
-      { Name = "state", Values = { "available" } },
-      { Name = "architecture", Values = { fact.architecture or "x86_64" } },
-      { Name = "image-type", Values = { "machine" } },
-    }
+end
+
+-- What DescribeImages is asked for: always somebody's images.
+local function question(fact, owners, override)
+  if override and override:match "^ami%-%x+$" then
+    return { Owners = owners, ImageIds = { override } }
   end
+  return { Owners = owners, Filters = {
+    { Name = "name", Values = { override or fact.pattern } },
+    { Name = "state", Values = { "available" } },
+    { Name = "architecture", Values = { fact.architecture or "x86_64" } },
+    { Name = "image-type", Values = { "machine" } },
+  } }
+end
+
+local function no_image(name, owners, what)
+  hg.fail {
+    kind = "task", message = ("no base image for %s (owner %s, name %s)"):format(name,
+      table.concat(owners, ", "), what),
+    hint = "another one: --base-image PATTERN, ami-… or ssm:/aws/…; of another owner:"
+      .. " --allow-owner ID",
+  }
+end
+
+local function newest_of(ec2, fact, name, o)
+  local owners, known = owners_of(fact, o.owners, o.own)
   local newest
-  for _, image in ipairs(ec2:describe_images(params).Images) do
-    local fits = image.OwnerId == fact.owner and image.State == "available"
+  for _, image in ipairs(ec2:describe_images(question(fact, owners, o.override)).Images) do
+    local fits = known[image.OwnerId] and image.State == "available"
       and image.Architecture == (fact.architecture or "x86_64")
-      and (override or not fact.strict or (image.Name or ""):match(fact.strict))
+      and (o.override or not fact.strict or (image.Name or ""):match(fact.strict))
     if fits and (not newest or (image.CreationDate or "") > (newest.CreationDate or "")) then
       newest = image
     end
   end
-  if not newest then
-    hg.fail {
-      kind = "task", message = ("no base image for %s (owner %s, name %s)"):format(name, fact.owner,
-        override or fact.pattern), hint = "another one: --base-image PATTERN or ami-…",
-    }
+  return newest or no_image(name, owners, o.shown or o.override or fact.pattern)
+end
+
+--- The newest base image of that name.
+-- @param ec2 table client
+-- @param name string such as "debian13"
+-- @param[opt] override string instead of the fact's pattern: a name pattern, an AMI id, or
+--   ssm:/aws/… ("ssm:" alone: the publisher's parameter for it)
+-- @param[opt] owners string[] accounts whose images are taken, too
+-- @return table image {id, root_device, user, name, architecture}
+-- @raise usage unknown or vanished base; task no image
+-- @waits
+function M.base(ec2, name, override, owners)
+  local fact = hg.facts.images[name] or M.unknown(name)
+  check_override(override)
+  local shown = override
+  if override and override:sub(1, 4) == "ssm:" then
+    override = from_parameter(fact, override)
   end
-  return { id = newest.ImageId, root_device = newest.RootDeviceName, user = fact.user,
-    name = newest.Name, architecture = newest.Architecture }
+  local image = newest_of(ec2, fact, name, { override = override, owners = owners, shown = shown })
+  return { id = image.ImageId, root_device = image.RootDeviceName, user = fact.user,
+    name = image.Name, architecture = image.Architecture }
+end
+
+--- An image that the user names: of this account, of the publisher, or of an owner
+--- that is allowed.
+-- @param ec2 table client
+-- @param name string whose kind it is, such as "debian13"
+-- @param id string ami-…
+-- @param[opt] owners string[]
+-- @return table as from base; prepared=true for one that hgauto made
+-- @waits
+function M.named(ec2, name, id, owners)
+  local fact = hg.facts.images[name] or M.unknown(name)
+  local image = newest_of(ec2, fact, name, { override = id, owners = owners, own = true })
+  return { id = image.ImageId, root_device = image.RootDeviceName, user = fact.user,
+    name = image.Name, architecture = image.Architecture,
+    base_name = hg.ledger.tag(image.Tags, "hgauto-base-name"),
+    prepared = hg.ledger.tag(image.Tags, "hgauto:v") ~= nil and image.OwnerId ~= fact.owner }
 end
 
 -- ---- prepared images ----------------------------------------------------------------
@@ -93,7 +164,7 @@ local function launch_linux(spec)
     return hg.machines.linux {
       distro = spec.distro, base_image = base.id, instance_type = o.instance_type or "t3.large",
       max_age = o.max_age or 7200, allow_cidr = o.allow_cidr, subnet = o.subnet,
-      label = spec.distro,
+      label = spec.distro, allow_owner = spec.owners,
     }
   end
 end
@@ -108,7 +179,8 @@ end
 --- What a prepared image of Linux consists of; the base's AMI id does not count,
 --- since the publisher renews it every few weeks.  Windows: hg.winimage.
 -- @param distro string
--- @param[opt] o table extras=boolean extra=text of a script of the user's, pattern=base image
+-- @param[opt] o table extras=boolean extra=text of a script of the user's, pattern=base image,
+--   owners=accounts whose base images are taken, too
 -- @return table spec for ensure: {distro, base_image, name, prefix, fingerprint,
 --   launch=function(base, o) makes the machine, prepare=function(m) fills and seals it}
 function M.dev_spec(distro, o)
@@ -125,12 +197,13 @@ function M.dev_spec(distro, o)
   end
   local fingerprint = crypto.sha256(json.encode {
     v = RECIPE, os = "linux", name = distro, packages = packages, files = files,
-    base = { owner = fact.owner, pattern = o.pattern or fact.pattern },
+    base = { owner = fact.owner, pattern = o.pattern or fact.pattern,
+      others = o.owners and #o.owners > 0 and o.owners or nil },
     root = { size = 16, type = "gp3" },
     extra = o.extra and crypto.sha256(o.extra) or "",
   })
   local spec = { distro = distro, packages = packages, extra = o.extra, fingerprint = fingerprint,
-    base_image = o.pattern, prefix = ("hg-linux-dev-%s-"):format(distro),
+    base_image = o.pattern, owners = o.owners, prefix = ("hg-linux-dev-%s-"):format(distro),
     name = ("hg-linux-dev-%s-%s"):format(distro, fingerprint:sub(1, 12)) }
   spec.launch, spec.prepare = launch_linux(spec), prepare_linux(spec)
   return spec
@@ -174,17 +247,17 @@ end
 --- The image for a machine.
 -- @param ec2 table client
 -- @param distro string
--- @param o table image="auto"|"dev"|"base"|"ami-…" base_image= extras= extra=
+-- @param o table image="auto"|"dev"|"base"|"ami-…" base_image= owners= extras= extra=
 -- @return table as from base
 -- @waits
 function M.choose(ec2, distro, o)
   local kind = o.image or "auto"
   if kind:match("^ami%-%x+$") then
-    return M.base(ec2, distro, kind)
+    return M.named(ec2, distro, kind, o.owners)
   elseif kind == "base" then
-    return M.base(ec2, distro, o.base_image)
+    return M.base(ec2, distro, o.base_image, o.owners)
   end
-  local spec = M.dev_spec(distro, { pattern = o.base_image })
+  local spec = M.dev_spec(distro, { pattern = o.base_image, owners = o.owners })
   local found = M.find(ec2, spec)
   if not found and kind == "dev" then
     found = M.ensure(ec2, spec)
@@ -193,7 +266,7 @@ function M.choose(ec2, distro, o)
     out.warn(("image %s is older than 90 days; hgauto bootstrap-linux-dev --refresh-base renews it")
       :format(found.name))
   end
-  return found or M.base(ec2, distro, o.base_image)
+  return found or M.base(ec2, distro, o.base_image, o.owners)
 end
 
 -- Deregisters an image of ours and deletes its snapshots.
@@ -260,7 +333,7 @@ local function bake(ec2, spec, m, base)
 end
 
 local function build(ec2, spec, o)
-  local base = M.base(ec2, spec.distro, spec.base_image)
+  local base = M.base(ec2, spec.distro, spec.base_image, spec.owners)
   local m <close> = spec.launch(base, o)
   spec.prepare(m)
   local image = bake(ec2, spec, m, base)
@@ -313,7 +386,8 @@ function M.ensure(ec2, spec, o)
   local _lock <close> = hg.ledger.lock("image " .. spec.name, 7200)
   local found = earlier(ec2, spec, o)
   local stale = found and o.refresh
-    and hg.ledger.tag(found.Tags, "hgauto-base-ami") ~= M.base(ec2, spec.distro, spec.base_image).id
+    and hg.ledger.tag(found.Tags, "hgauto-base-ami") ~= M.base(ec2, spec.distro, spec.base_image,
+      spec.owners).id
   if found and not stale then
     return as_choice(found, spec.distro), false
   end

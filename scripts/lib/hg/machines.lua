@@ -5,7 +5,8 @@
 local M = {}
 
 --- A temporary Linux machine, reachable and trusted.
--- @param o table distro= instance_type= max_age= label= base_image= allow_cidr= subnet= root_gb=
+-- @param o table distro= instance_type= max_age= label= image= base_image= allow_owner=
+--   allow_cidr= subnet= root_gb= volume=
 -- @return table machine (hg.machines.linux)
 -- @raise what launching or logging in raises; nothing is left then
 -- @waits

@@ -34,6 +34,18 @@ function M.launch_args(o)
   }
 end
 
+--- Arguments that choose another base image.
+-- @param name string of the option
+-- @return table[]
+function M.base_args(name)
+  return {
+    arg.string { name = name, metavar = "PATTERN|AMI|ssm:PATH",
+      help = "another base image, by name, id or public parameter (ssm: the publisher's)" },
+    arg.string { name = "allow-owner", metavar = "ID", multiple = true,
+      help = "account whose images are taken, besides the publisher's" },
+  }
+end
+
 --- Arguments of tasks that launch machines.
 -- @param[opt] o table instance_type= max_age= image= defaults
 -- @return table[]
@@ -42,8 +54,9 @@ function M.machine_args(o)
   return M.join({
     arg.string { name = "image", default = o.image or "auto", metavar = "auto|dev|base|AMI",
       help = "prepared image if there is one, always, never, or an image of yours" },
-    arg.string { name = "base-image", metavar = "PATTERN|AMI", help = "another base image" },
-  }, M.launch_args { instance_type = o.instance_type or "t3.large", max_age = o.max_age or "2h" })
+  }, M.base_args "base-image", M.launch_args {
+    instance_type = o.instance_type or "t3.large", max_age = o.max_age or "2h",
+  })
 end
 
 --- Arguments of the tasks that run Mercurial's test suite; see hg.testrun.

@@ -92,7 +92,7 @@ function linux.open(ctx, args, _, label)
   return ctx:step("machine", hg.machines.linux, {
     distro = args.distro, base_image = args.base_image, image = args.image,
     instance_type = args.instance_type, max_age = args.max_age, allow_cidr = args.allow_cidr,
-    subnet = args.subnet, label = label, volume = volume,
+    subnet = args.subnet, allow_owner = args.allow_owner, label = label, volume = volume,
   })
 end
 

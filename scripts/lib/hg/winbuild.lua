@@ -15,10 +15,10 @@ function M.machine_args(o)
     metavar = "auto|dev|base|AMI",
     help = "prepared image (made if there is none), the bare one, or an image of yours" } } or {}
   return tasks.join(image, {
-    arg.string { name = "base-image-name", metavar = "PATTERN", help = "another base image" },
     arg.enum { name = "os", "2019", "2022", "2025", default = "2022",
       help = "release of Windows Server" },
-  }, tasks.launch_args { instance_type = "m6i.large", max_age = o.max_age or "4h" })
+  }, tasks.base_args "base-image-name", tasks.launch_args { instance_type = "m6i.large",
+    max_age = o.max_age or "4h" })
 end
 
 --- Arguments of the tasks that build, besides which artifacts they make.
@@ -39,8 +39,8 @@ end
 function M.machine(ctx, args, source, label)
   local image = ctx:step("image", { resume = false }, winimage.choose,
     require("hgauto.aws").client "ec2", args.os, source, {
-      image = args.image, base_image = args.base_image_name, allow_cidr = args.allow_cidr,
-      subnet = args.subnet,
+      image = args.image, base_image = args.base_image_name, owners = args.allow_owner,
+      allow_cidr = args.allow_cidr, subnet = args.subnet,
     })
   return ctx:step("machine", hg.machines.windows, {
     os = "windows" .. args.os, image = image, label = label or "windows" .. args.os,

@@ -127,16 +127,18 @@ function M.spec(os, source, o)
   files[SCRIPT] = M.without_clone(files[SCRIPT])
   local fingerprint = crypto.sha256(json.encode {
     v = RECIPE, os = "windows", name = os, files = sources(), windows = hashes,
-    base = { owner = fact.owner, pattern = o.pattern or fact.pattern },
+    base = { owner = fact.owner, pattern = o.pattern or fact.pattern,
+      others = o.owners and #o.owners > 0 and o.owners or nil },
     root = { size = 64, type = "gp3" }, seed = o.seed ~= false,
   })
-  local spec = { distro = name, fingerprint = fingerprint, base_image = o.pattern, files = files,
-    pythons = pythons, source = source, prefix = ("hg-windows-dev-%s-"):format(os),
+  local spec = { distro = name, fingerprint = fingerprint, base_image = o.pattern,
+    owners = o.owners, files = files, pythons = pythons, source = source,
+    prefix = ("hg-windows-dev-%s-"):format(os),
     name = ("hg-windows-dev-%s-%s"):format(os, fingerprint:sub(1, 12)) }
   function spec.launch(base, given)
     return hg.machines.windows { os = name, base_image = base.id, label = name,
       instance_type = given.instance_type, max_age = given.max_age or 21600,
-      allow_cidr = given.allow_cidr, subnet = given.subnet }
+      allow_cidr = given.allow_cidr, subnet = given.subnet, allow_owner = spec.owners }
   end
   function spec.prepare(m)
     prepare(m, spec, o)
@@ -148,13 +150,13 @@ end
 -- @param ec2 table client
 -- @param os string
 -- @param source table from hg.mercurial.resolve
--- @param o table image="dev"|"auto"|"base"|"ami-…" base_image= allow_cidr= subnet=
+-- @param o table image="dev"|"auto"|"base"|"ami-…" base_image= owners= allow_cidr= subnet=
 -- @return table as hg.images.base
 -- @waits
 function M.choose(ec2, os, source, o)
   local name, kind = "windows" .. os, o.image or "auto"
   if kind:match "^ami%-%x+$" then
-    return hg.images.base(ec2, name, kind)
+    return hg.images.named(ec2, name, kind, o.owners)
   elseif kind ~= "base" and kind ~= "dev" and kind ~= "auto" then
     hg.fail { kind = "usage", message = ("--image %s: dev, auto, base or ami-…"):format(kind) }
   end
@@ -164,9 +166,9 @@ function M.choose(ec2, os, source, o)
     kind = "base"
   end
   if kind == "base" then
-    return hg.images.base(ec2, name, o.base_image)
+    return hg.images.base(ec2, name, o.base_image, o.owners)
   end
-  return (hg.images.ensure(ec2, M.spec(os, source, { pattern = o.base_image }), {
+  return (hg.images.ensure(ec2, M.spec(os, source, { pattern = o.base_image, owners = o.owners }), {
     allow_cidr = o.allow_cidr, subnet = o.subnet,
   }))
 end

@@ -15,7 +15,8 @@ local M = {}
 
 local OPTS = {
   distro = "debian13", instance_type = "t3.large", max_age = 14400, label = hg.none,
-  base_image = hg.none, allow_cidr = hg.none, subnet = hg.none, root_gb = 16, image = "base",
+  base_image = hg.none, allow_owner = hg.none,
+  allow_cidr = hg.none, subnet = hg.none, root_gb = 16, image = "base",
   volume = hg.none,
 }
 
@@ -123,7 +124,8 @@ end
 
 local function launched(ec2, o, resume_key)
   local fact = hg.facts.images[o.distro]
-  local image = hg.images.choose(ec2, o.distro, { image = o.image, base_image = o.base_image })
+  local image = hg.images.choose(ec2, o.distro, { image = o.image, base_image = o.base_image,
+    owners = o.allow_owner })
   local key = hg.keys.ensure(ec2)
   local group = hg.network.ensure(ec2, { ports = { 22 }, allow = o.allow_cidr, subnet = o.subnet })
   local host_key = crypto.keypair("ed25519", "hgauto")

@@ -15,7 +15,8 @@ local M = {}
 
 local OPTS = {
   os = "windows2022", instance_type = "m6i.large", max_age = 14400, label = hg.none,
-  image = hg.none, base_image = hg.none, allow_cidr = hg.none, subnet = hg.none, root_gb = 64,
+  image = hg.none, base_image = hg.none, allow_owner = hg.none,
+  allow_cidr = hg.none, subnet = hg.none, root_gb = 64,
   ready = 900,
 }
 
@@ -92,7 +93,7 @@ function M.new(given)
       hg.format.duration(o.max_age)) }
   end
   local ec2 = require("hgauto.aws").client("ec2")
-  local image = o.image or hg.images.base(ec2, o.os, o.base_image)
+  local image = o.image or hg.images.base(ec2, o.os, o.base_image, o.allow_owner)
   local key = hg.keys.ensure(ec2)
   local group = hg.network.ensure(ec2, { ports = { 5986, 22 }, allow = o.allow_cidr,
     subnet = o.subnet, os = "windows" })
