@@ -64,10 +64,8 @@ end
 
 local function legacy_list(clients, kinds)
   local list = {}
-  for _, r in ipairs(find.scan(clients, { Name = "tag:Name", Values = { "hg-*" } })) do
-    if kinds[r.kind] and not hg.ledger.tag(r.tags, "hgauto:state") then
-      list[#list + 1] = r
-    end
+  for _, r in ipairs(find.legacy(clients, { iam = kinds.role })) do
+    list[#list + 1] = kinds[r.kind] and r or nil
   end
   return list
 end
@@ -91,6 +89,7 @@ local function ours(clients, kinds, o, seen)
     table.move(others, 1, #others, #list + 1, list)
   else
     for _, r in ipairs(others) do
+      -- A name proves nothing: somebody else may call his things so.
       out.note(("not ours by tag, left alone (--legacy): %s"):format(gc.line(r)))
     end
   end

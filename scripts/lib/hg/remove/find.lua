@@ -424,4 +424,68 @@ function M.scan(clients, filter, o)
   return list
 end
 
+-- ---- the predecessor ---------------------------------------------------------------------
+
+-- Its names begin so; this is its key pair, which its Linux machines have instead of tags.
+local OLD_PREFIX, OLD_KEY = "hg-", "hg-automation"
+
+-- By which filter each kind of its things is found.
+local OLD_NAMES = { image = "name", group = "group-name", keypair = "key-name" }
+
+local function old_ec2(ec2, add)
+  for _, filter in ipairs { { Name = "tag:Name", Values = { OLD_PREFIX .. "*" } },
+    { Name = "key-name", Values = { OLD_KEY } } } do
+    for _, res in ipairs(ec2:describe_instances({ Filters = { filter, ALIVE } }).Reservations) do
+      for _, i in ipairs(res.Instances) do
+        add("instance", i.InstanceId, hg.ledger.tag(i.Tags, "Name"), i.Tags, i.LaunchTime)
+      end
+    end
+  end
+  for _, s in ipairs(SCANS) do
+    local params = { Filters = { { Name = OLD_NAMES[s[1]], Values = { OLD_PREFIX .. "*" } } } }
+    for k, v in pairs(OLD_NAMES[s[1]] and s[7] or {}) do
+      params[k] = v
+    end
+    for _, thing in ipairs(OLD_NAMES[s[1]] and ec2[s[2]](ec2, params)[s[3]] or {}) do
+      add(s[1], thing[s[4]], thing[s[5]], thing.Tags, s[6] and thing[s[6]])
+    end
+  end
+end
+
+-- Those of our path are ours; below others' paths nothing is looked for.
+local function old_iam(iam, add)
+  for _, kind in ipairs { { "role", "list_roles", "Roles", "RoleName" },
+    { "profile", "list_instance_profiles", "InstanceProfiles", "InstanceProfileName" } } do
+    for _, thing in ipairs(ask(function()
+      return iam[kind[2]](iam, { PathPrefix = "/" })
+    end, true)[kind[3]] or {}) do
+      local name = thing[kind[4]]
+      if thing.Path == "/" and name:sub(1, #OLD_PREFIX) == OLD_PREFIX then
+        add(kind[1], name, name, nil, thing.CreateDate)
+      end
+    end
+  end
+end
+
+--- What the automation before this one (Mercurial's contrib/automation) left in a region:
+--- things by its names, machines by its key pair, too; nothing that carries our tag.
+-- @param clients table clients by service
+-- @param[opt] o table iam=true: roles and profiles, too
+-- @return table[] resources as scan, each once
+-- @waits
+function M.legacy(clients, o)
+  local list, seen = {}, {}
+  local function add(kind, id, name, tags, born)
+    if not seen[kind .. id] and not hg.ledger.tag(tags, "hgauto:state") then
+      seen[kind .. id] = true
+      list[#list + 1] = { kind = kind, id = id, name = name, tags = tags, born = born }
+    end
+  end
+  old_ec2(clients.ec2, add)
+  if o and o.iam then
+    old_iam(clients.iam, add)
+  end
+  return list
+end
+
 return M
