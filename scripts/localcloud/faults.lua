@@ -24,7 +24,7 @@ local EFFECTS = {
   capacity = "before", latency = "before", clock = "always",
   fin = "after", rst = "after", truncate = "after", garble = "after", slow = "after",
   stall = "after", eventual = "after",
-  terminate = "guest", kill = "guest", impaired = "guest", slow_stop = "guest",
+  terminate = "guest", kill = "guest", impaired = "guest", slow_stop = "guest", spot = "guest",
   fail_image = "guest", ssm = "guest", winrm = "guest",
 }
 
@@ -73,6 +73,9 @@ end
 local WINRM = { rst = true, fin = true, hang = true, reboot = true, unavailable = true,
   timed_out = true, selectors = true, encoding = true, quota = true, shells = true, denied = true,
   invalid = true }
+-- Effects whose value is a number.
+local NUMBERS = { latency = true, clock = true, kill = true, slow_stop = true, spot = true,
+  truncate = true }
 local GARBLE = { html = true, root = true, nul = true, empty = true, status = true, chunk = true,
   length = true, headers = true }
 
@@ -84,8 +87,7 @@ local function check_effect(effect)
     fail("fault rule: unknown effect %q; known: %s", tostring(name), names_of(EFFECTS))
   end
   local v = effect[name]
-  if (name == "latency" or name == "clock" or name == "kill" or name == "slow_stop"
-    or name == "truncate") and type(v) ~= "number" then
+  if NUMBERS[name] and type(v) ~= "number" then
     fail("fault rule: effect %s must be a number", name)
   elseif name == "error" and (type(v) ~= "table" or type(v.code) ~= "string") then
     fail("fault rule: effect error needs at least {\"code\": …}")

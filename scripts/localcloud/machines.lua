@@ -43,6 +43,8 @@ M.reasons = {
   guest = { "Client.InstanceInitiatedShutdown",
     "Client.InstanceInitiatedShutdown: Instance initiated shutdown" },
   crash = { "Server.InternalError", "Server.InternalError: the machine's init process died" },
+  spot = { "Server.SpotInstanceTermination",
+    "Server.SpotInstanceTermination: Instance terminated due to Spot price" },
   supervisor = { "Server.InternalError", "Server.InternalError: supervisor ended" },
 }
 
@@ -332,6 +334,26 @@ local function start_faults(self, instance)
   instance.impaired = self.faults:guest(event, "impaired") and true or nil
 end
 
+-- The market wants a spot machine back: a notice, and so many seconds later its end.
+local function spot_fault(self, instance)
+  local seconds = instance.spot and self.faults:guest({ action = "run", instance = instance.id },
+    "spot")
+  if not seconds then
+    return
+  end
+  instance.spot_notice = { action = "terminate", at = math.floor(time.now() + seconds) }
+  self.S:put(instance)
+  self.S:commit()
+  self.spawn(function()
+    async.sleep(seconds)
+    if instance.state == "running" then
+      self:set(instance, "shutting-down", M.reasons.spot)
+      self.S:commit()
+      self:pursue(instance, "terminated", M.reasons.spot)
+    end
+  end)
+end
+
 -- Runs fn when a fault says that the machine dies, so many seconds from now.
 local function death_fault(self, instance, fn)
   local seconds = self.faults:guest({ action = "run", instance = instance.id }, "kill")
@@ -361,6 +383,7 @@ local function power_on(self, instance, run)
   note_ssh_port(instance, b)
   settle(self, instance, "running")
   start_scripts(self, instance, b, plan)
+  spot_fault(self, instance)
   death_fault(self, instance, function()
     if run.box == b then
       b:kill()
@@ -431,6 +454,7 @@ local function pretend(self, instance, run)
     instance.public_ip = run.address
     settle(self, instance, "running")
   end
+  spot_fault(self, instance)
   death_fault(self, instance, function()
     run.crashed = not run.goal
     run.wish:set(true)
@@ -550,18 +574,20 @@ function Machines:wish(instance, goal)
 end
 
 --- Continues what :wish began, after the commit.
-function Machines:pursue(instance, goal)
+-- @param reason {code, message}|nil default: the user's
+function Machines:pursue(instance, goal, reason)
+  reason = reason or M.reasons.user
   self:notify()
   local run = self.runs[instance.id]
   if not run then
     if instance.state == "terminated" then
       self:remove_files(instance)
     elseif M.is_moving(instance) then
-      settle(self, instance, goal, M.reasons.user)
+      settle(self, instance, goal, reason)
     end
     return
   end
-  run.goal, run.reason = goal, M.reasons.user
+  run.goal, run.reason = goal, reason
   local late = self.faults:guest({ action = "stop", instance = instance.id }, "slow_stop")
   if late then
     self.spawn(function()

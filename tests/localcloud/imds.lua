@@ -229,6 +229,27 @@ t.test("nobody else reaches it", function()
   t.ok(not addresses:find("169.254.169.254", 1, true), "the address is not the host's")
 end)
 
+t.test("a spot machine is told of its end", function()
+  client.add_faults { state = state, rules = { match = { action = "run" }, max = 1,
+    effect = { spot = 15 } } }
+  local spot_id = launch { InstanceMarketOptions = { MarketType = "spot" } }
+  local status, text = ask(spot_id, "meta-data/spot/instance-action")
+  t.is(status, 200, "there is a notice")
+  t.is(json.decode(text).action, "terminate", "what will happen")
+  local _, at = ask(spot_id, "meta-data/spot/termination-time")
+  t.is(at, json.decode(text).time, "and when")
+  t.is(select(2, ask(spot_id, "meta-data/instance-life-cycle")), "spot", "it is a spot machine")
+  t.is(ask(id, "meta-data/spot/instance-action", with(token(id))), 404, "no other machine is")
+  local s = ec2:describe_spot_instance_requests({}).SpotInstanceRequests[1]
+  t.is({ s.State, s.Status.Code }, { "active", "marked-for-termination" }, "the request says so")
+  ec2:wait("instance_terminated", { InstanceIds = { spot_id } })
+  local reason = ec2:describe_instances({ InstanceIds = { spot_id } }).Reservations[1].Instances[1]
+    .StateReason
+  t.is(reason.Code, "Server.SpotInstanceTermination", "it ends by the market's wish")
+  s = ec2:describe_spot_instance_requests({}).SpotInstanceRequests[1]
+  t.is({ s.State, s.Status.Code }, { "closed", "instance-terminated-by-price" }, "as its request")
+end)
+
 t.test("it goes with the machine, and comes back with it", function()
   ec2:stop_instances { InstanceIds = { id } }
   ec2:wait("instance_stopped", { InstanceIds = { id } })

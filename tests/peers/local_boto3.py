@@ -791,6 +791,82 @@ def test_offers(cloud):
     ec2.get_waiter("instance_terminated").wait(InstanceIds=[iid], WaiterConfig=FAST)
 
 
+def test_spot(cloud):
+    ec2 = cloud.client("ec2")
+    ami = image(ec2)["ImageId"]
+    spec = {"ImageId": ami, "InstanceType": "t3.large"}
+    price = float(ec2.describe_spot_price_history(
+        InstanceTypes=["t3.large"])["SpotPriceHistory"][0]["SpotPrice"])
+    args = {"LaunchSpecification": spec, "ClientToken": "spot-1", "TagSpecifications": [
+        {"ResourceType": "spot-instances-request", "Tags": [{"Key": "a", "Value": "b"}]}]}
+    first = ec2.request_spot_instances(**args)["SpotInstanceRequests"]
+    is_((len(first), first[0]["State"], first[0]["Status"]["Code"], first[0]["Type"]),
+        (1, "open", "pending-fulfillment", "one-time"), "a request is open")
+    sir = first[0]["SpotInstanceRequestId"]
+    is_(ec2.request_spot_instances(**args)["SpotInstanceRequests"][0]["SpotInstanceRequestId"], sir,
+        "the same token: the same request")
+    refused("IdempotentParameterMismatch", "other parameters are refused",
+            lambda: ec2.request_spot_instances(**dict(args, InstanceCount=2)))
+    ec2.get_waiter("spot_instance_request_fulfilled").wait(SpotInstanceRequestIds=[sir])
+    r = ec2.describe_spot_instance_requests(SpotInstanceRequestIds=[sir])["SpotInstanceRequests"][0]
+    is_((r["State"], r["Status"]["Code"], r["Tags"], r["LaunchSpecification"]["ImageId"]),
+        ("active", "fulfilled", [{"Key": "a", "Value": "b"}], ami), "it is fulfilled")
+    machine = r["InstanceId"]
+    ec2.get_waiter("instance_running").wait(InstanceIds=[machine])
+    i = ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
+    is_((i["InstanceLifecycle"], i["SpotInstanceRequestId"]), ("spot", sir), "by a spot machine")
+    found = ec2.describe_instances(Filters=[{"Name": "instance-lifecycle", "Values": ["spot"]}])
+    is_([x["InstanceId"] for y in found["Reservations"] for x in y["Instances"]], [machine],
+        "which a filter finds")
+    refused("UnsupportedOperation", "it cannot be stopped",
+            lambda: ec2.stop_instances(InstanceIds=[machine]), 400, "one-time Spot")
+    is_(ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[sir])[
+        "CancelledSpotInstanceRequests"], [{"SpotInstanceRequestId": sir, "State": "cancelled"}],
+        "the request is cancelled")
+    is_(ec2.describe_spot_instance_requests(SpotInstanceRequestIds=[sir])["SpotInstanceRequests"][0][
+        "Status"]["Code"], "request-canceled-and-instance-running", "its machine runs on")
+    ec2.terminate_instances(InstanceIds=[machine])
+    low = ec2.request_spot_instances(LaunchSpecification=spec, SpotPrice=str(price / 2),
+                                     InstanceCount=2)["SpotInstanceRequests"]
+    ids = [x["SpotInstanceRequestId"] for x in low]
+    is_([(x["State"], x["Status"]["Code"]) for x in ec2.describe_spot_instance_requests(
+        SpotInstanceRequestIds=ids)["SpotInstanceRequests"]], [("open", "price-too-low")] * 2,
+        "a low bid waits")
+    ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=ids)
+    is_(sorted(x["Status"]["Code"] for x in ec2.describe_spot_instance_requests(Filters=[
+        {"Name": "state", "Values": ["cancelled"]}])["SpotInstanceRequests"]),
+        ["canceled-before-fulfillment"] * 2 + ["request-canceled-and-instance-running"],
+        "until it is cancelled")
+    refused("InvalidSpotInstanceRequestID.NotFound", "an unknown request", lambda:
+            ec2.describe_spot_instance_requests(SpotInstanceRequestIds=["sir-00000000000000000"]))
+    refused("InvalidSpotInstanceRequestID.Malformed", "an id that is none", lambda:
+            ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=["sir-x"]))
+    refused("InvalidAMIID.NotFound", "a wrong image is refused at once", lambda:
+            ec2.request_spot_instances(LaunchSpecification={"ImageId": "ami-00000000000000000"}))
+
+    def on_market(**spot):
+        return ec2.run_instances(ImageId=ami, MinCount=1, MaxCount=1, InstanceType="t3.large",
+                                 InstanceMarketOptions={"MarketType": "spot", "SpotOptions": spot})
+    i = on_market(MaxPrice=str(price * 2), SpotInstanceType="one-time",
+                  InstanceInterruptionBehavior="terminate")["Instances"][0]
+    is_(i["InstanceLifecycle"], "spot", "RunInstances takes market options")
+    r = ec2.describe_spot_instance_requests(Filters=[
+        {"Name": "instance-id", "Values": [i["InstanceId"]]}])["SpotInstanceRequests"]
+    is_([(x["SpotInstanceRequestId"], x["State"]) for x in r],
+        [(i["SpotInstanceRequestId"], "active")], "and makes a request of it")
+    ec2.terminate_instances(InstanceIds=[i["InstanceId"]])
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=[i["InstanceId"]])
+    r = ec2.describe_spot_instance_requests(SpotInstanceRequestIds=[
+        i["SpotInstanceRequestId"]])["SpotInstanceRequests"][0]
+    is_((r["State"], r["Status"]["Code"]), ("closed", "instance-terminated-by-user"),
+        "which closes with its machine")
+    refused("SpotMaxPriceTooLow", "a bid that is too low", lambda: on_market(MaxPrice="0.0001"))
+    refused("InvalidParameterCombination", "stopping needs persistent ones", lambda: on_market(
+        InstanceInterruptionBehavior="stop"))
+    refused("UnsupportedOperation", "which are not emulated", lambda: on_market(
+        SpotInstanceType="persistent", InstanceInterruptionBehavior="stop"))
+
+
 def test_parameters(cloud):
     ssm = cloud.client("ssm")
     name = "/aws/service/debian/release/13/latest/amd64"
@@ -870,7 +946,7 @@ def main():
     try:
         for test in (test_identity, test_images, test_keys, test_created_keys, test_groups,
                      test_instance, test_refusals, test_empty, test_paging, test_signatures, test_iam, test_profile,
-                     test_volumes, test_create_image, test_attributes, test_offers,
+                     test_volumes, test_create_image, test_attributes, test_offers, test_spot,
                      test_parameters, test_pricing, test_lambda, test_sts):
             try:
                 test(cloud)

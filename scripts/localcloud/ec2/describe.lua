@@ -23,6 +23,7 @@ local KINDS = {
   eni = { "InvalidNetworkInterfaceID", "The networkInterface ID '%s' does not exist" },
   vpc = { "InvalidVpcID", "The vpc ID '%s' does not exist" },
   subnet = { "InvalidSubnetID", "The subnet ID '%s' does not exist" },
+  sir = { "InvalidSpotInstanceRequestID", "The spot instance request ID '%s' does not exist" },
   eipalloc = { "InvalidAllocationID", "The allocation ID '%s' does not exist" },
 }
 M.kinds = KINDS

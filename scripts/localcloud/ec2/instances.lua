@@ -152,6 +152,7 @@ local function view(c, instance)
     IamInstanceProfile = instance.profile and { Arn = instance.profile.arn,
       Id = instance.profile.id },
     CapacityReservationSpecification = { CapacityReservationPreference = "open" },
+    InstanceLifecycle = instance.spot and "spot" or nil, SpotInstanceRequestId = instance.spot,
     Tags = tags.view(instance.tags) }
   add_network(c, instance, v)
   return v
@@ -348,21 +349,38 @@ local function check_token(token)
   end
 end
 
--- The answer to a repeated client token, or nil.
-local function repeated(c, p, hash)
-  local known = p.ClientToken and c.S:token("RunInstances", c.region, p.ClientToken)
+--- The answer to a repeated client token.
+-- @param c table request context
+-- @param p table parameters
+-- @param op string operation
+-- @param show function(ids) -> answer
+-- @return string hash of the parameters, for note_token
+-- @return table|nil answer, nil when the token is new
+-- @raise IdempotentParameterMismatch
+function M.repeated(c, p, op, show)
+  check_token(p.ClientToken)
+  local hash = params_hash(p)
+  local known = p.ClientToken and c.S:token(op, c.region, p.ClientToken)
   if not known then
-    return nil
+    return hash
   end
   if known.hash ~= hash then
     errors.raise("IdempotentParameterMismatch", "Arguments on this idempotent request are"
       .. " inconsistent with arguments used in previous request(s).")
   end
-  local list = {}
-  for _, id in ipairs(known.ids) do
-    list[#list + 1] = c.S:get("instance", c.region, id)
+  return hash, show(known.ids)
+end
+
+--- Remembers what a client token made.
+-- @param c table request context
+-- @param p table parameters
+-- @param op string operation
+-- @param hash string
+-- @param ids string[]
+function M.note_token(c, p, op, hash, ids)
+  if p.ClientToken then
+    c.S:put_token(op, c.region, p.ClientToken, hash, ids)
   end
-  return reservation_view(c, list[1].reservation, list)
 end
 
 -- ---- RunInstances: making ----
@@ -448,10 +466,22 @@ local function check_launch(c, p)
   l.profile = profiles.of_launch(c.S, p.IamInstanceProfile)
   userdata.check(p.UserData)
   l.count = check_limit(c, p)
+  l.market = require("localcloud.ec2.spot").of_launch(p.InstanceMarketOptions, l.type)
   if l.image.platform ~= "windows" then -- an endpoint stands for those, no box
     check_host(c)
   end
   return l
+end
+
+M.check_launch = check_launch
+
+--- Makes one machine, in a reservation of its own.
+-- @param c table request context
+-- @param p table RunInstances parameters
+-- @param l table of check_launch
+-- @return table instance
+function M.make_one(c, p, l)
+  return make(c, p, l, 0, state.new_id("r"), taken_private(c.S))
 end
 
 ops.RunInstances = {
@@ -467,13 +497,19 @@ ops.RunInstances = {
       AssociatePublicIpAddress = true, DeleteOnTermination = true, Description = true },
     DisableApiTermination = true, EbsOptimized = true, Monitoring = true,
     CreditSpecification = true, CpuOptions = true, DisableApiStop = true,
-    MaintenanceOptions = true, PrivateDnsNameOptions = true },
+    MaintenanceOptions = true, PrivateDnsNameOptions = true,
+    InstanceMarketOptions = { MarketType = true, SpotOptions = { MaxPrice = true,
+      SpotInstanceType = true, InstanceInterruptionBehavior = true } } },
   secret = { UserData = true },
   before = probe,
   run = function(c, p)
-    check_token(p.ClientToken)
-    local hash = params_hash(p)
-    local answer = repeated(c, p, hash)
+    local hash, answer = M.repeated(c, p, "RunInstances", function(ids)
+      local list = {}
+      for _, id in ipairs(ids) do
+        list[#list + 1] = c.S:get("instance", c.region, id)
+      end
+      return reservation_view(c, list[1].reservation, list)
+    end)
     if answer then
       c:checked()
       return answer
@@ -483,11 +519,12 @@ ops.RunInstances = {
     local reservation, taken, list, ids = state.new_id("r"), taken_private(c.S), {}, {}
     for i = 1, l.count do
       list[i] = make(c, p, l, i - 1, reservation, taken)
+      if l.market then
+        require("localcloud.ec2.spot").launched(c, p, l.market, list[i])
+      end
       ids[i] = list[i].id
     end
-    if p.ClientToken then
-      c.S:put_token("RunInstances", c.region, p.ClientToken, hash, ids)
-    end
+    M.note_token(c, p, "RunInstances", hash, ids)
     c:after_commit(function()
       for _, instance in ipairs(list) do
         c.d.machines:launch(instance)
@@ -545,7 +582,10 @@ local function fields(c)
     ["launch-time"] = function(i)
       return time.iso(i.launched / 1000, { ms = true })
     end,
-    ["instance-lifecycle"] = constant(nil), ["iam-instance-profile.arn"] = function(i)
+    ["instance-lifecycle"] = function(i)
+      return i.spot and "spot" or nil
+    end,
+    ["spot-instance-request-id"] = "spot", ["iam-instance-profile.arn"] = function(i)
       return i.profile and i.profile.arn
     end,
     ["group-id"] = "groups", ["instance.group-id"] = "groups",

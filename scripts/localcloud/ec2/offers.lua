@@ -90,6 +90,20 @@ ops.DescribeInstanceTypeOfferings = {
   end,
 }
 
+--- What a machine of that type costs an hour, on demand.
+-- @param name string
+-- @return number USD
+function M.full_price(name)
+  return PRICES[name]
+end
+
+--- The same on the spot market.
+-- @param name string
+-- @return number USD
+function M.spot_price(name)
+  return PRICES[name] * SPOT
+end
+
 ops.DescribeSpotPriceHistory = {
   accept = { InstanceTypes = true, ProductDescriptions = true, AvailabilityZone = true,
     StartTime = true, EndTime = true, Filters = true, MaxResults = true, NextToken = true },

@@ -74,6 +74,13 @@ ops.StopInstances = {
   run = function(c, p)
     local list = need_ids(c, p)
     refuse_state(list, { running = true, stopping = true, stopped = true }, "stopped")
+    for _, instance in ipairs(list) do
+      if instance.spot then
+        errors.raise("UnsupportedOperation", "You can't stop the Spot Instance '%s' because it is"
+          .. " associated with a one-time Spot Instance request. You can only stop Spot Instances"
+          .. " associated with persistent Spot Instance requests.", instance.id)
+      end
+    end
     c:checked()
     local m = c.d.machines
     return { StoppingInstances = transition(c, list, { running = true }, function(instance)
