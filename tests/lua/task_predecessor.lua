@@ -111,6 +111,8 @@ t.test("one failure does not stop a purge", function()
   t.like(r.text, "image +ami%-%x+", "and is named")
   local n = rig:inventory()
   t.is({ n.image, n.instance, n.key, n.group }, { 1, 0, 0, 0 }, "the rest went, the key pair, too")
+  t.is(rig:run(state, { "gc" }).code, 0, "a collection has nothing to do")
+  t.is(#requests "DeleteSnapshot", 0, "and does not wait for the image's snapshot")
   purge(state)
 end)
 

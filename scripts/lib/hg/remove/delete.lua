@@ -175,7 +175,14 @@ end
 
 function DELETE.image(clients, r)
   local children = record_snapshots(clients.ec2, r)
-  clients.ec2:deregister_image { ImageId = r.id }
+  local ok, err = try(clients.ec2.deregister_image, clients.ec2, { ImageId = r.id })
+  if not ok and not M.not_found(err) then
+    -- They stay as long as it does: nobody is to wait for that.
+    for _, child in ipairs(children) do
+      note_state(child, "live", { error = tostring(err) })
+    end
+    error(err, 0)
+  end
   return children
 end
 
