@@ -87,7 +87,7 @@ ALL_LIBS   = $(CORE_LIBS) $(LUA_LIBS) $(READLINE_LIBS) -lm
 
 # Changed compiler or flags rebuild everything.
 stamp := $(O)/flags.stamp
-stamp_text = $(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(READLINE)
+stamp_text = $(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(READLINE) $(SSH2_CPPFLAGS) $(SSH2_VERSION_DEF)
 $(stamp): FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(stamp_text))' | cmp -s - $@ || \

@@ -25,6 +25,10 @@
 /* Newer libcurl shuts TLS connections down in the background: it gets that
  * many milliseconds of attention after the last transfer. */
 #define LINGER_MS 2000
+#define LINGER_STEP_MS 50
+/* So many steps without a wait may follow each other unasked: work that
+ * callbacks and tasks hand on goes on before the kernel is asked again. */
+#define UNASKED_MAX 4
 
 struct sig {
 	void (*fn)(int signo, void *data);
@@ -46,7 +50,8 @@ struct hga_loop {
 	CURLM *multi;
 	struct hga_xfer *xfers;
 	size_t n_xfers;
-	int64_t linger_until;
+	int64_t linger_until, linger_next;
+	unsigned unasked;
 	bool local_only;
 	struct hga_hook *hooks;
 	atomic_bool signalled;
@@ -595,9 +600,9 @@ void hga_loop_xfer_remove(struct hga_loop *loop, struct hga_xfer *x)
 	loop->linger_until = clock_ms() + LINGER_MS;
 }
 
-static bool curl_wants_steps(const struct hga_loop *loop)
+static bool lingers(const struct hga_loop *loop)
 {
-	return loop->n_xfers > 0 || loop->now_ms < loop->linger_until;
+	return loop->n_xfers == 0 && loop->now_ms < loop->linger_until;
 }
 
 static int run_curl(struct hga_loop *loop, struct hga_err *err)
@@ -663,19 +668,46 @@ static int wait_curl(struct hga_loop *loop, int timeout_ms, struct hga_err *err)
 	return 0;
 }
 
+/* Without transfers its descriptors are not watched: now and then it is asked.
+ */
+static int linger(struct hga_loop *loop, struct hga_err *err)
+{
+	if (!lingers(loop) || loop->now_ms < loop->linger_next)
+		return 0;
+	loop->linger_next = loop->now_ms + LINGER_STEP_MS;
+	return run_curl(loop, err);
+}
+
+/* A timer of the last step's millisecond is due again. */
+static bool goes_on(struct hga_loop *loop)
+{
+	if (loop->n_timers == 0 || loop->heap[0]->due_ms > loop->now_ms ||
+	    loop->always != NULL || atomic_load(&loop->signalled) ||
+	    loop->unasked >= UNASKED_MAX || clock_ms() != loop->now_ms) {
+		loop->unasked = 0;
+		return false;
+	}
+	loop->unasked++;
+	loop->at_ready = loop->n_ready = 0;
+	return true;
+}
+
 int hga_loop_step(struct hga_loop *loop, int max_ms, struct hga_err *err)
 {
-	bool curl = loop->multi != NULL && curl_wants_steps(loop);
+	bool curl = loop->n_xfers > 0;
 	int ms = wait_ms(loop, max_ms), r;
 
-	if (!curl)
-		collect(loop, ms);
-	else if ((r = wait_curl(loop, ms, err)) < 0)
+	if (lingers(loop) && (ms < 0 || ms > LINGER_STEP_MS))
+		ms = LINGER_STEP_MS;
+	if (curl && (r = wait_curl(loop, ms, err)) < 0)
 		return r;
+	if (!curl && !goes_on(loop))
+		collect(loop, ms);
 	loop->now_ms = clock_ms();
 	drain_wake(loop);
 	run_signals(loop);
-	if (curl && (r = run_curl(loop, err)) < 0)
+	r = curl ? run_curl(loop, err) : linger(loop, err);
+	if (r < 0)
 		return r;
 	run_watches(loop);
 	run_timers(loop);

@@ -24,9 +24,12 @@
 #define UNLOCK_TRIES 3
 #define KBD_ROUNDS 20
 
-/* From the edit "ask" (vendor/edits/libssh2/ask.sh). */
+/* From the edits of these names (vendor/edits/libssh2). */
 #ifdef HGA_SSH2_EDIT_ASK
 void hga_libssh2_kbd_wait(LIBSSH2_SESSION *s);
+#endif
+#ifdef HGA_SSH2_EDIT_DIRECT
+void hga_libssh2_sign_at_once(LIBSSH2_SESSION *s, int on);
 #endif
 /* libssh2's own, for its key files; OpenSSL has none. */
 #ifdef HGA_SSH2_EDIT_PROBE
@@ -1124,6 +1127,10 @@ static int step_try(struct hga_ssh *ssh, struct hga_err *err)
 		return 0;
 	a->abstract = a;
 	a->heap = &ssh->heap;
+#ifdef HGA_SSH2_EDIT_DIRECT
+	/* Without a question first, unless signing may bother somebody. */
+	hga_libssh2_sign_at_once(ssh->s, a->ids[a->at].key != NULL);
+#endif
 	return judge(ssh,
 	             libssh2_userauth_publickey(
 	                 ssh->s, ssh->user, (const unsigned char *)blob->data,

@@ -312,6 +312,20 @@ bool hga_bio_fill(struct hga_bio *b, int64_t now_ms)
 	return true;
 }
 
+void hga_bio_ack(struct hga_bio *b)
+{
+#ifdef TCP_QUICKACK
+	int one = 1;
+
+	/* Not TCP, or not this kernel: then it takes its time. */
+	if (b->fd >= 0)
+		(void)setsockopt(b->fd, IPPROTO_TCP, TCP_QUICKACK, &one,
+		                 sizeof(one));
+#else
+	(void)b;
+#endif
+}
+
 bool hga_bio_keep(struct hga_bio *b)
 {
 	void *copy;

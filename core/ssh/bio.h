@@ -71,6 +71,8 @@ void hga_bio_release(struct hga_bio *b);
 
 /* Fetches input when none is left and some may be there; true if bytes came. */
 bool hga_bio_fill(struct hga_bio *b, int64_t now_ms);
+/* Acknowledges what came now instead of some 40 ms later (TCP only). */
+void hga_bio_ack(struct hga_bio *b);
 /* Keeps unread input across pump rounds; false: out of memory. */
 bool hga_bio_keep(struct hga_bio *b);
 /* For libssh2's callbacks: bytes or -EAGAIN; -EPIPE after hga_bio_shut; -ENOMEM

@@ -10,6 +10,10 @@
 
 #include <string.h>
 
+#ifdef HGA_SSH2_EDIT_EARLY
+int hga_libssh2_requested(LIBSSH2_CHANNEL *channel);
+#endif
+
 #define REFUSED_TRIES 10
 #define REFUSED_MS 50
 
@@ -218,6 +222,20 @@ static int start_request(struct hga_chan *c, bool pty)
 	    (unsigned)c->message_len);
 }
 
+/* Nothing will be written: the end of input follows the request at once. */
+static bool end_input(struct hga_chan *c)
+{
+#ifdef HGA_SSH2_EDIT_EARLY
+	if (!c->no_input || c->eof_sent || !hga_libssh2_requested(c->ch) ||
+	    libssh2_channel_send_eof(c->ch) != 0)
+		return false;
+	c->eof_sent = true;
+#else
+	(void)c; /* the owner sends it after the answer */
+#endif
+	return false;
+}
+
 static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
                        struct hga_err *err)
 {
@@ -225,7 +243,7 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 	int rc = start_request(c, pty);
 
 	if (rc == LIBSSH2_ERROR_EAGAIN)
-		return false;
+		return !pty && end_input(c);
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
 		leave_slot(ssh, c, false);
 		c->state = HGA_CHAN_RUNNING;
@@ -254,13 +272,19 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 static bool turn_close(struct hga_ssh *ssh, struct hga_chan *c,
                        struct hga_err *err)
 {
+	bool waited;
 	int rc;
 
 	if (c->ch == NULL) {
 		c->state = HGA_CHAN_GONE;
 		return true;
 	}
+	waited = hga_bio_pending(&ssh->bio);
 	rc = libssh2_channel_free(c->ch);
+	/* The end alone can wait for what the next turn sends: often another
+	 * command. */
+	if (!waited)
+		ssh->lazy = ssh->bio.out_len - ssh->bio.out_at;
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
 	if (rc != 0) {

@@ -15,6 +15,7 @@
 
 #define CHUNK (32 * 1024)
 #define EXIT_MS 500
+#define TAIL_MIN 1024
 
 #ifdef HGA_SSH2_EDIT_STATUS
 int hga_libssh2_has_exit_status(LIBSSH2_CHANNEL *channel);
@@ -66,7 +67,7 @@ bool hga_ssh_knows_status(void)
 static char *tail_room(struct tail *t, size_t *n)
 {
 	if (t->head == t->cap && t->cap < t->max) {
-		size_t cap = t->cap ? t->cap * 2 : CHUNK;
+		size_t cap = t->cap ? t->cap * 2 : TAIL_MIN;
 		char *p;
 
 		if (cap > t->max)
@@ -416,18 +417,21 @@ static bool turn_resize(struct hga_ssh_exec *x)
 static ssize_t read_some(struct hga_ssh_exec *x, int stream,
                          struct hga_err *err)
 {
+	/* For the first bytes of a stream: most are short, or never begin. */
+	static char first[CHUNK];
 	int id = stream ? SSH_EXTENDED_DATA_STDERR : 0;
 	struct hga_buf *q = &x->queue[stream];
 	struct tail *t = &x->tail[stream];
+	bool begins = !x->queued[stream] && t->cap < CHUNK;
 	size_t room = CHUNK;
-	char *to;
+	char *to = first;
 	ssize_t n;
 
 	if (x->queued[stream]) {
 		if (hga_buf_reserve(q, CHUNK, err) < 0)
 			return -HGA_MEMORY;
 		to = q->data + q->len;
-	} else {
+	} else if (!begins) {
 		to = tail_room(t, &room);
 		if (to == NULL)
 			return hga_fail_mem(err);
@@ -440,6 +444,9 @@ static ssize_t read_some(struct hga_ssh_exec *x, int stream,
 		return 0;
 	if (n < 0)
 		return lost(x, err, n);
+	if (begins)
+		return tail_add(t, first, (size_t)n) < 0 ? hga_fail_mem(err)
+		                                         : n;
 	if (!x->queued[stream]) {
 		tail_took(t, (size_t)n);
 		return n;
@@ -523,6 +530,7 @@ static void on_start(struct hga_chan *c)
 	struct hga_ssh_exec *x = c->user;
 
 	x->started = true;
+	x->eof_sent = c->eof_sent;
 	x->last_ms = hga_mono_ms();
 }
 
@@ -602,6 +610,7 @@ int hga_ssh_exec_start(struct hga_ssh *ssh,
 	x->ssh = hga_ssh_ref(ssh);
 	x->input = args->input;
 	x->in_eof = !args->in_open;
+	x->chan->no_input = x->in_eof && x->input.n == 0;
 	x->wait_exit = args->wait_exit;
 	x->max_output = args->max_output;
 	x->t0_us = hga_mono_us();

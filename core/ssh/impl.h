@@ -20,6 +20,8 @@
 
 #define HGA_SSH_WINDOW (2 * 1024 * 1024)
 #define HGA_SSH_PACKET 32768
+/* Seconds of a round trip from which one channel does not fill the line. */
+#define HGA_SSH_LONG_RTT 0.02
 #define HGA_SSH_WRITE 32700 /* libssh2 cuts longer writes to this */
 #define HGA_SSH_CHANNELS 10 /* OpenSSH's MaxSessions */
 
@@ -59,6 +61,7 @@ struct hga_chan {
 	char *message;       /* owned */
 	size_t message_len;
 	unsigned window;
+	bool no_input, eof_sent; /* nothing will be written; the server knows */
 	bool zombie;
 	unsigned refused;      /* times, with no other one open */
 	int64_t not_before_ms; /* of the next try */
@@ -79,6 +82,8 @@ struct hga_ssh {
 	struct hga_loop *loop;
 	unsigned refs;
 	enum hga_ssh_phase phase;
+	size_t lazy; /* bytes to send that can wait for the next turn */
+	bool held;   /* they wait for it already */
 	bool pumping, again, closing;
 	bool broken; /* libssh2 failed: its state is undefined */
 	LIBSSH2_SESSION *s;

@@ -11,7 +11,6 @@
 
 #define LANE_MIN (8 * 1024 * 1024)   /* bytes left that are worth a lane */
 #define LANE_AUTO (64 * 1024 * 1024) /* size that is worth it unasked */
-#define LANE_RTT 0.02
 #define CHANNELS_AUTO 4
 #define PUT_OUT (2 * 1024 * 1024)
 
@@ -292,7 +291,7 @@ void hga_lane_add_channels(struct hga_sftp_job *j)
 	if (ssh == NULL || j->resume)
 		return;
 	if (n == 0)
-		n = j->size >= LANE_AUTO && hga_ssh_rtt(ssh) >= LANE_RTT
+		n = j->size >= LANE_AUTO && hga_ssh_rtt(ssh) >= HGA_SSH_LONG_RTT
 		        ? CHANNELS_AUTO
 		        : 1;
 	for (unsigned i = 1; i < n && j->size > LANE_MIN; i++) {

@@ -393,6 +393,12 @@ const char *hga_ssh_edits(void)
 #ifdef HGA_SSH2_EDIT_BULK
 	       "bulk "
 #endif
+#ifdef HGA_SSH2_EDIT_DIRECT
+	       "direct "
+#endif
+#ifdef HGA_SSH2_EDIT_EARLY
+	       "early "
+#endif
 #ifdef HGA_SSH2_EDIT_MAC
 	       "mac "
 #endif
@@ -592,11 +598,17 @@ static bool step(struct hga_ssh *ssh, bool filled, struct hga_err *err)
 	return false;
 }
 
+/* There is more to send than what can wait for the next turn. */
+static bool must_send(const struct hga_ssh *ssh)
+{
+	return ssh->bio.out_len - ssh->bio.out_at > ssh->lazy;
+}
+
 static int update_watch(struct hga_ssh *ssh, struct hga_err *err)
 {
 	int events = HGA_READ;
 
-	if (hga_bio_pending(&ssh->bio))
+	if (must_send(ssh))
 		events |= HGA_WRITE;
 	/* Unread input of our own: the socket waits until it is taken. */
 	if (ssh->bio.in_len > 0)
@@ -616,15 +628,22 @@ static bool pump_round(struct hga_ssh *ssh, struct hga_err *err)
 		bool filled = hga_bio_fill(&ssh->bio, hga_mono_ms());
 		bool progress = step(ssh, filled, err);
 
+		/* After the login the server tells of its keys; only when that
+		 * is acknowledged its kernel sends the answer to our first
+		 * request. */
+		if (filled && ssh->phase == HGA_SSH_READY && !ssh->ever_open)
+			hga_bio_ack(&ssh->bio);
+
 		if (ssh->closing && err->kind == HGA_OK)
 			hga_ssh_closed_err(ssh, err);
 		if (ssh->end.kind != HGA_OK && err->kind == HGA_OK)
 			*err = ssh->end;
 		if (err->kind != HGA_OK || ssh->phase == HGA_SSH_DEAD)
 			return false;
-		if (hga_bio_pending(&ssh->bio)) {
+		if (must_send(ssh)) {
 			bool was_full = hga_bio_full(&ssh->bio);
 
+			ssh->lazy = 0;
 			hga_bio_flush(&ssh->bio);
 			progress |= was_full && !hga_bio_full(&ssh->bio);
 		}
@@ -650,9 +669,12 @@ static void pump(struct hga_ssh *ssh)
 	hga_ssh_ref(ssh);
 	ssh->pumping = true;
 	ssh->again = false;
+	ssh->lazy = 0;
+	ssh->held = false;
 	more = pump_round(ssh, &err);
 	ssh->pumping = false;
-	more |= ssh->again; /* callbacks started something */
+	/* Callbacks started something; something waits to be sent. */
+	more |= ssh->again || ssh->lazy > 0;
 	if (ssh->phase != HGA_SSH_DEAD && err.kind == HGA_OK &&
 	    !hga_bio_keep(&ssh->bio))
 		(void)hga_fail_mem(&err); /* handed to die */
@@ -681,6 +703,12 @@ static void on_kick(struct hga_timer *t)
 	if (ssh->closing) {
 		hga_ssh_closed_err(ssh, &err);
 		hga_ssh_die(ssh, &err);
+		return;
+	}
+	/* Timers follow sockets within one step: tasks come first. */
+	if (ssh->lazy > 0 && !ssh->held) {
+		ssh->held = true;
+		hga_ssh_kick(ssh);
 		return;
 	}
 	pump(ssh);

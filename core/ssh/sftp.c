@@ -24,9 +24,9 @@
 #define HANDLE_MAX 256
 #define PATH_MAX_BYTES 4096
 #define WINDOW (4 * 1024 * 1024)
-#define READ_MIN (1024 * 1024)
 #define READ_MAX (4 * 1024 * 1024)
 #define RATE_MS 250
+#define SPEED_UP_MS 1500
 
 /* ---- texts ---- */
 
@@ -723,7 +723,7 @@ struct hga_sftp *hga_sftp_engine_new(struct hga_ssh *ssh)
 	f->ssh = ssh;
 	f->free_req = NO_SLOT;
 	f->read_size = f->write_size = SIZE_DEFAULT;
-	f->window = READ_MIN;
+	f->window = HGA_SFTP_READ_MIN;
 	f->last_ms = hga_mono_ms();
 	hga_buf_init(&f->rx, RX_SIZE);
 	hga_buf_init(&f->tx, TX_MAX);
@@ -838,13 +838,22 @@ static void adapt(struct hga_sftp *f)
 
 	if (dt < RATE_MS)
 		return;
+	if (f->rate_ms == 0) {
+		/* A long line: its rate shows only when TCP has sped up. */
+		f->window = hga_ssh_rtt(f->ssh) >= HGA_SSH_LONG_RTT
+		                ? READ_MAX
+		                : HGA_SFTP_READ_MIN;
+		f->rate_ms = now + (f->window == READ_MAX ? SPEED_UP_MS : 0);
+		f->rate_bytes = 0;
+		return;
+	}
 	want =
 	    2 * hga_ssh_rtt(f->ssh) * (double)f->rate_bytes * 1000 / (double)dt;
 	f->rate_ms = now;
 	f->rate_bytes = 0;
-	f->window = want > READ_MAX   ? READ_MAX
-	            : want < READ_MIN ? READ_MIN
-	                              : (uint64_t)want;
+	f->window = want > READ_MAX            ? READ_MAX
+	            : want < HGA_SFTP_READ_MIN ? HGA_SFTP_READ_MIN
+	                                       : (uint64_t)want;
 }
 
 static void server_ended(struct hga_sftp *f)

@@ -19,6 +19,7 @@
 
 #define HGA_SFTP_FRAME (257 * 1024)
 #define HGA_SFTP_TX_HIGH (256 * 1024)
+#define HGA_SFTP_READ_MIN (1024 * 1024) /* of reads on their way, at least */
 #define HGA_SFTP_LIST_MAX 100000
 #define HGA_SFTP_SILENCE_MS 30000
 
@@ -128,6 +129,7 @@ struct hga_sftp {
 	unsigned ext;
 	uint32_t read_size, write_size; /* bytes a request */
 	uint64_t read_out, write_out;   /* bytes on their way */
+	bool read_full;                 /* the window was filled */
 	struct hga_sftp_user *users, *turn;
 	unsigned n_over;
 	struct hga_sftp_req *reqs;

@@ -958,8 +958,9 @@ static void put_link(struct tree *t, size_t i)
 static void run_files(struct tree *t)
 {
 	struct hga_ssh *ssh = t->f->ssh;
-	unsigned most =
-	    ssh != NULL && hga_ssh_rtt(ssh) >= 0.02 ? SMALL_OUT_FAR : SMALL_OUT;
+	unsigned most = ssh != NULL && hga_ssh_rtt(ssh) >= HGA_SSH_LONG_RTT
+	                    ? SMALL_OUT_FAR
+	                    : SMALL_OUT;
 
 	while (t->next < t->n && t->out < most && t->err.kind == HGA_OK) {
 		const struct entry *e = &t->v[t->next];

@@ -264,6 +264,38 @@ static void test_watch_events(void)
 	   "a closed descriptor is kind io");
 }
 
+static void on_forever(struct hga_timer *t)
+{
+	fired++;
+	if (hga_timer_start(loop, t, 0, &err) < 0)
+		ok(false, "restart");
+}
+
+static void test_fair(void)
+{
+	struct hga_timer chain = {.fn = on_forever};
+	struct end e;
+	int s[2], steps = 0;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s) < 0)
+		return;
+	start_end(&e, s[0], NULL);
+	e.w.fn = on_count;
+	ok(hga_timer_start(loop, &chain, 0, &err) == 0, "a chain of timers");
+	for (; steps < 20; steps++)
+		step(0);
+	if (write(s[1], "x", 1) != 1)
+		return;
+	for (steps = 0; e.seen == 0 && steps < 20; steps++)
+		step(0);
+	ok(e.seen > 0 && steps <= 6, "does not keep descriptors waiting (%d)",
+	   steps);
+	hga_timer_stop(loop, &chain);
+	hga_watch_stop(loop, &e.w);
+	close(s[0]);
+	close(s[1]);
+}
+
 static void test_file(void)
 {
 	struct end e;
@@ -354,6 +386,7 @@ int main(void)
 	test_many();
 	test_watch_stop();
 	test_watch_events();
+	test_fair();
 	test_file();
 	test_signal();
 	test_wake();
