@@ -273,7 +273,7 @@ static void on_forever(struct hga_timer *t)
 
 static void test_fair(void)
 {
-	struct hga_timer chain = {.fn = on_forever};
+	struct hga_timer endless = {.fn = on_forever};
 	struct end e;
 	int s[2], steps = 0;
 
@@ -281,7 +281,7 @@ static void test_fair(void)
 		return;
 	start_end(&e, s[0], NULL);
 	e.w.fn = on_count;
-	ok(hga_timer_start(loop, &chain, 0, &err) == 0, "a chain of timers");
+	ok(hga_timer_start(loop, &endless, 0, &err) == 0, "a chain of timers");
 	for (; steps < 20; steps++)
 		step(0);
 	if (write(s[1], "x", 1) != 1)
@@ -290,7 +290,7 @@ static void test_fair(void)
 		step(0);
 	ok(e.seen > 0 && steps <= 6, "does not keep descriptors waiting (%d)",
 	   steps);
-	hga_timer_stop(loop, &chain);
+	hga_timer_stop(loop, &endless);
 	hga_watch_stop(loop, &e.w);
 	close(s[0]);
 	close(s[1]);
