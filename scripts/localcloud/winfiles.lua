@@ -18,7 +18,44 @@ function M.path(root, windows)
   return fs.exists(exact) and exact or root .. "/" .. rest:lower()
 end
 
---- upload.ps1
+--- upload-stdin.ps1; killed, it leaves its part as a real one does.
+function M.upload_stdin(job)
+  local env = job.env
+  local full = M.path(job.root, env.HGA_PATH)
+  local temp = full .. env.HGA_PART:lower()
+  local function fail(why)
+    os.remove(temp)
+    job:write("stderr", why .. "\r\n")
+    return 1
+  end
+  if fs.exists(full) and env.HGA_OVERWRITE ~= "1" then
+    return fail(env.HGA_PATH .. " exists")
+  end
+  fs.mkdir(full:match("^(.*)/"), { parents = true })
+  local file <close> = assert(io.open(temp, "wb"))
+  for part in job.read, job do
+    file:write(part)
+  end
+  file:close()
+  local size, sum = fs.stat(temp).size, fs.sha256(temp)
+  if ("%d"):format(size) ~= env.HGA_SIZE or sum ~= env.HGA_SHA256 then
+    return fail("content of " .. env.HGA_PATH .. " is not what was sent")
+  end
+  fs.rename(temp, full)
+  job:write("stdout", ("%d %s\r\n"):format(size, sum))
+  return 0
+end
+
+--- remove.ps1 of one file or tree
+function M.remove(pipe)
+  local at = M.path(pipe.root, pipe.params.Path)
+  if fs.exists(at) then
+    fs.remove(at, { tree = true })
+  end
+  return 0
+end
+
+--- upload-psrp.ps1
 function M.upload(pipe)
   local p = pipe.params
   local full = M.path(pipe.root, p.Path)

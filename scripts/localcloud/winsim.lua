@@ -128,6 +128,10 @@ end
 
 local function matches(rule, kind, script, params)
   local m = rule.match
+  if kind == "command" and m.encoded then
+    local b64 = script:match("%-EncodedCommand ([%w+/=]+)$")
+    return b64 ~= nil and normal(crypto.unbase64(b64):gsub("%z", "")) == embedded(m.encoded)
+  end
   if kind == "command" then
     return m.command_pattern ~= nil and script:find(m.command_pattern) ~= nil
   end
@@ -144,6 +148,7 @@ local function matches(rule, kind, script, params)
   return m.script_pattern ~= nil and s:find(m.script_pattern) ~= nil
 end
 
+-- A command whose match is {encoded = "NAME"} is powershell.exe with that source of ours.
 local function rule_for(ep, kind, script, params)
   for _, rule in ipairs(ep.rules) do
     if matches(rule, kind, script, params) then
@@ -169,6 +174,18 @@ function Job:write(stream, data)
     self.queue[#self.queue + 1] = { stream, data }
     self.event:set()
   end
+end
+
+--- The next piece of the standard input; nil at its end.
+function Job:read()
+  while not self.stdin[1] do
+    if self.stdin_done:is_set() then
+      return nil
+    end
+    self.stdin_came = async.event()
+    self.stdin_came:wait()
+  end
+  return table.remove(self.stdin, 1)
 end
 
 function Job:finish(code)
@@ -525,7 +542,7 @@ function ACTION.Command(ep, req)
   else
     local job = new_job(Job, {
       line = command_text(req), env = shell.env, cwd = shell.cwd, root = ep.root, stdin = {},
-      stdin_done = async.event(),
+      stdin_done = async.event(), stdin_came = async.event(),
     })
     shell.commands[id] = job
     job.task = ep.scope:spawn(run_command, ep, job)
@@ -545,17 +562,22 @@ function ACTION.Send(ep, req)
     start_pipeline(ep, shell, fragments_in(shell, data), stream.a.CommandId)
   else
     job.stdin[#job.stdin + 1] = crypto.unbase64(data)
+    job.stdin_came:set()
     if (stream.a.End or ""):lower() == "true" then
       job.stdin_done:set()
+      job.stdin_came:set()
     end
   end
   return "<rsp:SendResponse/>"
 end
 
+-- Of a pool's output a service puts no more fragments into one answer.
+local FRAGMENTS = 4
+
 --- Takes as much output as fits into the answer.
 local function take(job, room)
   local parts, used = {}, 0
-  while job.queue[1] do
+  while job.queue[1] and not (job.shell and #parts == FRAGMENTS) do
     local name, data = job.queue[1][1], job.queue[1][2]
     local free = (room - used) // 4 * 3 - 256
     if free < 1024 and used > 0 then
@@ -721,8 +743,14 @@ end
 
 --- Rules for our own sources: files go to and come from the directory that stands for C:.
 M.builtin = {
-  { name = "upload", match = { source = "upload" }, run = function(pipe)
+  { name = "upload-stdin", match = { encoded = "upload-stdin" }, run = function(job)
+    return require("localcloud.winfiles").upload_stdin(job)
+  end },
+  { name = "upload-psrp", match = { source = "upload-psrp" }, run = function(pipe)
     return require("localcloud.winfiles").upload(pipe)
+  end },
+  { name = "remove", match = { source = "remove" }, run = function(pipe)
+    return require("localcloud.winfiles").remove(pipe)
   end },
   { name = "download", match = { source = "download" }, run = function(pipe)
     return require("localcloud.winfiles").download(pipe)

@@ -276,13 +276,6 @@ return {
     pipe:output(fs.exists(local_path(pipe, pipe.params.Path)))
     return 0
   end),
-  rule("remove", function(pipe)
-    local at = local_path(pipe, pipe.params.Path)
-    if fs.exists(at) then
-      fs.remove(at, { tree = true })
-    end
-    return 0
-  end),
   rule("mkdir", function(pipe)
     fs.mkdir(local_path(pipe, pipe.params.Path), { parents = true })
     return 0

@@ -132,8 +132,9 @@ def main():
         sys.exit('bench-winrm: missed: ' + '; '.join(missed))
 
 
-# Data in requests of 153600 bytes and 10 for the shell (winrm.md, Sizes); base64
-# inside of base64 in pools of 512000 bytes, 5 pipelines; answers of four fragments.
-TRANSFERS = [('up', 'psrp', 420), ('down', 'psrp', 1100)]
+# 100 MiB need 921 requests of 153600 bytes (winrm.md, Sizes) and 10 for the shell;
+# a pool takes 512000 bytes, but base64 of base64, in 5 pipelines; its answers hold
+# four fragments, one block of 98202 bytes.
+TRANSFERS = [('up', 'stdin', 931), ('up', 'psrp', 420), ('down', 'psrp', 1080)]
 
 main()

@@ -4,7 +4,7 @@ local proc = require "hgauto.proc"
 
 return {
   { name = "unknown", match = { command_pattern = "^never$" } },
-  { name = "sh", match = { command_pattern = "^[^N]" }, run = function(job)
+  { name = "sh", match = { command_pattern = "^[^NC]" }, run = function(job)
     local args = { "sh", "-c", job.line }
     if #job.stdin > 0 or job.line:find("^cat") then
       job.stdin_done:wait(10)

@@ -275,7 +275,9 @@ end
 --- Copies a local file to the machine; it appears whole or not at all.
 -- @param src string local file
 -- @param dst string path on the machine
--- @param opts table overwrite=true progress timeout
+-- @param opts table overwrite=true progress=function(done, total) timeout
+--   via="auto", "sftp" (where use_sftp gave one), "stdin" or "psrp"; verify=true: over SFTP the
+--   content is compared too, the others always do
 -- @return {bytes=integer, sha256=string, seconds=number, via=string}
 -- @waits
 function Session:upload(src, dst, opts)
@@ -285,11 +287,20 @@ end
 --- Copies a file of the machine here; it appears whole or not at all.
 -- @param src string path on the machine
 -- @param dst string local file
--- @param opts table overwrite=true progress timeout
+-- @param opts table overwrite=true progress=function(done) timeout via="auto", "sftp" or "psrp"
+--   verify=true
 -- @return {bytes=integer, sha256=string, seconds=number, via=string}
 -- @waits
 function Session:download(src, dst, opts)
   return files.download(self, src, dst, opts)
+end
+
+--- Says how to reach the machine's sshd: files go over SFTP then.
+-- @param open function|nil returns a session of hgauto.ssh of its own for each transfer (and a
+--   directory below which C: is, for tests), or nil; when it fails files go over WinRM
+-- @example s:use_sftp(function() return ssh.connect { host = ip, host_key = key, user = name } end)
+function Session:use_sftp(open)
+  self.sftp = open
 end
 
 --- Whether the machine lets us in: opens a command shell and deletes it.

@@ -22,12 +22,6 @@ local OPTS = {
 
 local READY = "C:\\ProgramData\\hgauto\\ready.json"
 
-local function connect(m)
-  local winrm = require "hgauto.winrm"
-  return winrm.connect { host = m.address, user = m.user, password = m.identity.password,
-    tls = { ca = m.identity.cert, name = "hgauto", pin = m.identity.pin }, label = m.label }
-end
-
 -- The last lines of the machine's console, for a message.
 local function console_tail(m)
   local ok, r = pcall(m.ec2.get_console_output, m.ec2, { InstanceId = m.id })
@@ -40,12 +34,43 @@ local function console_tail(m)
   return last and ("; its console says: " .. last) or ""
 end
 
--- Ready is who shows our token: an endpoint that opens earlier is not it.
-local function is_ready(m)
+-- What the machine says of itself once its user data has run.
+local function read_ready(m)
   local text = m.winrm:ps_value(hg.windows.ps("ready"), { params = { Path = READY },
     library = hg.windows.library(), timeout = 60 })
   local ok, doc = pcall(json.decode, tostring(text))
-  return ok and type(doc) == "table" and doc.token == m.identity.token and doc.winrm == "ok"
+  return ok and type(doc) == "table" and doc.token == m.identity.token and doc or {}
+end
+
+-- Ready is who shows our token: an endpoint that opens earlier is not it.
+local function is_ready(m)
+  local doc = read_ready(m)
+  m.sshd = doc.ssh
+  return doc.winrm == "ok"
+end
+
+-- The machine's own sshd, for files; nil where it has none (yet).
+local function open_sftp(m)
+  if m.sshd == "pending" then
+    m.sshd = read_ready(m).ssh
+  end
+  if m.sshd ~= "ok" then
+    return nil
+  end
+  return require("hgauto.ssh").connect(m.address, {
+    user = m.user, keys = { m.ssh_key }, agent = false, label = m.id,
+    host_key = m.identity.host_key:public():match("^(%S+ %S+)"),
+  })
+end
+
+local function connect(m)
+  local winrm = require "hgauto.winrm"
+  local s = winrm.connect { host = m.address, user = m.user, password = m.identity.password,
+    tls = { ca = m.identity.cert, name = "hgauto", pin = m.identity.pin }, label = m.label }
+  s:use_sftp(function()
+    return open_sftp(m)
+  end)
+  return s
 end
 
 --- Waits until the machine lets us in and shows its token.
@@ -115,6 +140,7 @@ function M.new(given)
     work = "C:\\hgwork", image = image.id, base_image = image.base_name or image.name,
     prepared = image.prepared or false, simulated = false,
     transport = "winrm", expires = expires, identity = identity, ec2 = ec2,
+    ssh_key = key.key,
     sync_script = "hg-unbundle",
   }, Machine)
   if hg.plan.on() then

@@ -267,9 +267,9 @@ local function send_stdin(c, stdin)
     return c:send(stdin, true)
   end
   while true do
-    local part = stdin()
-    if part == nil then
-      return c:send("", true)
+    local part, last = stdin()
+    if part == nil or last then
+      return c:send(part or "", true)
     end
     if part ~= "" then
       c:send(part)
