@@ -420,7 +420,7 @@ struct client_opts {
 	struct hga_str service;
 	struct hga_aws_client_args a;
 	int fips, dualstack, credentials;
-	bool validate, strict, eventual, no_cred_cache;
+	bool validate, strict, eventual, no_cred_cache, patient;
 };
 
 static const struct lb_opt client_defs[] = {
@@ -444,6 +444,7 @@ static const struct lb_opt client_defs[] = {
     {"credentials", LB_ANY, offsetof(struct client_opts, credentials)},
     {"validate", LB_BOOL, offsetof(struct client_opts, validate)},
     {"strict", LB_BOOL, offsetof(struct client_opts, strict)},
+    {"patient", LB_BOOL, offsetof(struct client_opts, patient)},
     {"eventual", LB_BOOL, offsetof(struct client_opts, eventual)},
     {"no_credential_cache", LB_BOOL,
      offsetof(struct client_opts, no_cred_cache)},
@@ -481,6 +482,7 @@ static int l_client(lua_State *L)
 	o.a.use_dualstack = tri_state(L, 1, "use_dualstack", o.dualstack);
 	o.a.no_eventual = !o.eventual;
 	o.a.no_cred_cache = o.no_cred_cache;
+	o.a.patient = o.patient;
 	if (o.credentials && lua_getfield(L, 1, "credentials") != LUA_TNIL)
 		o.a.creds =
 		    ((struct laws_creds *)lb_check(L, -1, LAWS_CREDS))->c;

@@ -13,6 +13,7 @@
 #include "base/time.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -1247,6 +1248,29 @@ static int64_t patience(struct hga_aws_call *c, const struct finding *f)
 	return pause;
 }
 
+/*
+ * A patient client waits until the service has time for it: throttling has no
+ * effect and says nothing about the request.  Returns the pause, or -1 when the
+ * call's time is over before, or that is not what happened.
+ */
+static int64_t throttle_pause(struct hga_aws_call *c, const struct finding *f)
+{
+	struct hga_retry_fact fact = f->fact;
+	struct hga_retry_verdict v;
+	int64_t pause;
+
+	if (!c->client->patient || f->harm != HGA_HARM_THROTTLED)
+		return -1;
+	fact.attempt = c->throttles + 1;
+	fact.max_attempts = UINT_MAX;
+	v = hga_retry_policy(&fact, aws_random(c->client->aws));
+	pause = (int64_t)(v.delay * 1000);
+	if (!v.retry || now_ms() + pause >= c->deadline_ms)
+		return -1;
+	c->throttles++;
+	return pause;
+}
+
 /* ---- decision ---- */
 
 static void again(struct hga_aws_call *c, int64_t delay_ms, const char *why)
@@ -1422,6 +1446,12 @@ static void decide(struct hga_aws_call *c, struct finding *f)
 	if (delay >= 0) {
 		c->attempts--;
 		again(c, delay, "not visible yet");
+		return;
+	}
+	delay = throttle_pause(c, f);
+	if (delay >= 0) {
+		c->attempts--;
+		again(c, delay, f->fact.code.s);
 		return;
 	}
 	if (may_retry(c, f, &delay)) {

@@ -70,6 +70,7 @@ struct hga_aws_client_args {
 	int64_t max_response;    /* bytes of an answer's body */
 	int64_t max_concurrency; /* requests in flight per host */
 	bool no_eventual;        /* no patience with things just created */
+	bool patient;            /* throttling is waited out, and no attempt */
 	struct hga_creds *creds; /* NULL: the chain; a reference is taken */
 	bool no_cred_cache;      /* leave the CLI's cache of roles alone */
 	bool anonymous;          /* nothing is signed */
@@ -178,7 +179,7 @@ struct hga_aws_call {
 	char *names[4];        /* of the input, for later patience */
 	struct hga_buf hidden; /* texts that must not be shown, see trace.h */
 	int64_t deadline_ms, marked_ms;
-	unsigned max_attempts, eventual_tries;
+	unsigned max_attempts, eventual_tries, throttles;
 	int last_cost;
 	bool gated, settled, in_slot, queued;
 	bool skew_fixed, renewed, resent_fresh, force_fresh, any_ambiguous;

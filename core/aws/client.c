@@ -252,6 +252,7 @@ int hga_aws_client_new(struct hga_aws *aws, const struct hga_aws_client_args *a,
 	    (unsigned)or_default(a->max_concurrency, AWS_INFLIGHT);
 	c->eventual = !a->no_eventual;
 	c->no_cred_cache = a->no_cred_cache;
+	c->patient = a->patient;
 	c->anonymous = a->anonymous;
 	if (a->creds != NULL) {
 		c->creds = hga_creds_ref(a->creds);

@@ -85,7 +85,7 @@ struct hga_aws_client {
 	int64_t timeout_ms, read_ms, connect_ms;
 	size_t max_response;
 	unsigned max_concurrency;
-	bool eventual;
+	bool eventual, patient;
 	char *ca_bundle; /* or NULL */
 	char *agent;     /* whole User-Agent, after ready */
 	char *agent_extra;

@@ -185,7 +185,7 @@ local function environment(rig, more)
     -- Another directory has the stubs over scripts that are not built yet.
     HGAUTO_SCRIPTS = host.getenv "HGAUTO_TEST_SOURCE" or fs.realpath "tests/torture/stubs",
     HGAUTO_GC_GRACE = "0.3", HGAUTO_POLL_MIN = "0.02", HGAUTO_GUARD = "0",
-    HGAUTO_READ_TIMEOUT = "2",
+    HGAUTO_READ_TIMEOUT = "5",
     AWS_EC2_METADATA_DISABLED = "true", HOME = rig.dir, AWS_REGION = "us-west-2",
   }
   for k, v in pairs(more or {}) do

@@ -240,7 +240,7 @@ function M.fault(rig, task, plain, n, kind)
   elseif r.code ~= 0 then
     p.ended = ("%d: %s"):format(r.code, r.text:match("hgauto: ([^\n]*)"))
     if sweep.faults.kind(kind).same then
-      p.fail("wrong", "not got over (%s)", p.ended)
+      p.fail("wrong", "not got over (%s):\n%s", p.ended, r.text)
     end
   end
   if r.code ~= 0 then
@@ -255,6 +255,51 @@ function M.fault(rig, task, plain, n, kind)
   return p
 end
 
+-- Runs fn while the cloud itself has faults.
+local function with_faults(rig, rules, fn)
+  local client = require "localcloud.client"
+  client.add_faults { state = rig.cloud_state, rules = rules }
+  local ok, p = pcall(fn)
+  client.clear_faults { state = rig.cloud_state }
+  if not ok then
+    error(p, 0)
+  end
+  return p
+end
+
+--- As kill, where what was made is not seen for a while, by id or in lists.
+function M.late(rig, task, plain, n, when)
+  local rules = {}
+  for i, action in ipairs { "RunInstances", "CreateImage", "CreateSecurityGroup",
+    "ImportKeyPair" } do
+    -- Less than what a collection waits before it takes nothing for an answer.
+    rules[i] = { match = { action = action }, effect = { eventual = { seconds = 0.2 } } }
+  end
+  return with_faults(rig, rules, function()
+    return M.kill(rig, task, plain, n, when)
+  end)
+end
+
+--- Every other request is throttled: the task ends as if nothing had been.
+function M.storm(rig, task, plain, seed)
+  local p, state = new_point(), begin(rig, task)
+  return with_faults(rig, { { prob = 0.5, seed = seed, effect = { throttle = true } } }, function()
+    local r = rig:run(state, sweep.words(task))
+    check_run(p, r, "the task", 0)
+    local calm, left = rig:no_ephemerals()
+    if not calm then
+      p.fail("leaked", "%s", left)
+    elseif not same(rig:inventory(), plain.inventory) then
+      p.fail("wrong", "it ends with %s instead of %s", sweep.text(rig:inventory()),
+        sweep.text(plain.inventory))
+    end
+    purge(rig, p, state)
+    return p
+  end)
+end
+
+local STORMS = 20
+
 local CREATES = { RunInstances = true, CreateImage = true, CreateSecurityGroup = true,
   ImportKeyPair = true, CreateVolume = true, CreateRole = true, CreateInstanceProfile = true }
 
@@ -268,7 +313,10 @@ function M.points(kind, plain)
   if kind == "guard" and not plain.makes then
     return list
   end
-  for n = 1, plain.requests do
+  for seed = 1, kind == "storm" and STORMS or 0 do
+    list[seed] = { seed, "storm" }
+  end
+  for n = 1, kind == "storm" and 0 or plain.requests do
     if kind == "fault" then
       for _, k in ipairs(sweep.faults.KINDS) do
         list[#list + 1] = { n, k[1] }

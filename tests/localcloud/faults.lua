@@ -117,6 +117,30 @@ t.test("errors of any kind", function()
     .DecodedMessage).action, "ec2:RunInstances", "and its message can be decoded")
 end)
 
+t.test("a patient client waits as long as its call may take", function()
+  local function client_of(timeout)
+    return aws.client("ec2", { region = cloud.region, endpoint_url = cloud.endpoint_url,
+      max_attempts = 2, patient = true, timeout = timeout, credentials = {
+        access_key_id = cloud.access_key_id, secret_access_key = cloud.secret_access_key } })
+  end
+  local before = instances()
+  fault { match = { action = "RunInstances" }, first = 4, effect = { throttle = true } }
+  launch(client_of(120))
+  t.is(client.faults({ state = state })[1].seen, 5, "four refusals are no attempts")
+  t.is(instances(), before + 1, "one instance")
+  fault { effect = { throttle = true } }
+  local c = client_of(2)
+  local e = t.raises(function()
+    c:describe_regions {}
+  end, { kind = "aws", code = "RequestLimitExceeded" }, "then it gives up")
+  t.is(e and e.throttling, true, "and says why")
+  fault { effect = { error = { code = "InternalError", status = 500 } } }
+  t.raises(function()
+    c:describe_regions {}
+  end, { kind = "aws", code = "InternalError" }, "other failures count")
+  t.is(client.faults({ state = state })[1].seen, 2, "as attempts")
+end)
+
 t.test("answers that arrive damaged are not taken for good", function()
   for _, effect in ipairs { { truncate = 100 }, { garble = "html" }, { garble = "root" },
     { garble = "empty" }, { garble = "nul" }, { garble = "status" }, { garble = "chunk" },

@@ -1,6 +1,6 @@
 -- Sweeps over all requests of the Linux tasks; `make torture` runs them.
 --
--- Environment: T=kill,lost,pair,signal,term,press2,press3,guard,fault (default all),
+-- Environment: T=kill,lost,pair,signal,term,press2,press3,guard,late,storm,fault (default all),
 -- TASKS=a,b (default all), FAULTS=kind,… (of T=fault, default all), POINTS=FROM-TO of each
 -- sweep, STRIDE=n (each n-th point).
 local host = require "hgauto.host"
@@ -8,7 +8,7 @@ local t = require "hg.tap"
 local kinds = dofile "tests/lib/sweep_kinds.lua"
 local sweep = kinds.sweep
 
-local ALL_KINDS = "kill,lost,pair,signal,term,press2,press3,guard,fault"
+local ALL_KINDS = "kill,lost,pair,signal,term,press2,press3,guard,late,storm,fault"
 local ALL_TASKS = "build-linux,run-tests-linux,bootstrap-linux-dev,terminate-ec2-instances,"
   .. "purge-ec2-resources,status"
 

@@ -332,7 +332,8 @@ function M.main(args, opts)
   else
     -- Rows of the local cloud bring their own endpoint.
     session.profile, session.endpoint_url = opts.profile, opts.endpoint_url
-    require("hgauto.aws").defaults { region = opts.region or "us-west-2", profile = opts.profile }
+    require("hgauto.aws").defaults { region = opts.region or "us-west-2", profile = opts.profile,
+      patient = true }
   end
   local _lock <close> = require("hgauto.fs").lock(session.state.path .. "/gc.lock", { wait = 60 })
   local result = delete.result()

@@ -27,6 +27,7 @@ local owners = setmetatable({}, { __mode = "kv" })
 
 local DEFAULTS = {
   endpoint_url = true, region = true, profile = true, credentials = true, only_endpoint = true,
+  patient = true,
 }
 
 -- Credentials leave Lua at once.
@@ -50,6 +51,7 @@ end
 -- @param opts.profile string
 -- @param opts.endpoint_url string
 -- @param opts.credentials table access_key_id, secret_access_key, session_token
+-- @param opts.patient boolean throttled requests are repeated until the call's time is over
 -- @param opts.only_endpoint boolean nothing but endpoint_url may be talked to from now on
 -- @raise usage unknown key
 function M.defaults(opts)
@@ -478,7 +480,7 @@ local client_meta = {
 -- @param[opt] opts table region profile endpoint_url credentials retry_mode max_attempts timeout
 --   read_timeout connect_timeout max_response max_concurrency ca_bundle use_fips use_dualstack
 --   validate strict eventual user_agent_extra credential_cache ("off": leave the AWS CLI's cache of
---   role credentials alone)
+--   role credentials alone) patient (as in defaults)
 -- @return table client with a method for each operation
 -- @raise usage unknown service or option
 -- @example local ec2 = aws.client("ec2", { region = "us-west-2" })

@@ -49,7 +49,7 @@ local function use_local(opts)
       access_key_id = cloud.access_key_id,
       secret_access_key = cloud.secret_access_key,
     },
-    only_endpoint = true,
+    only_endpoint = true, patient = true,
   }
   session.region = opts.region or cloud.region
 end
@@ -78,7 +78,8 @@ local function use_aws(opts)
     region = "us-west-2"
     require("hg.output").debug("no region configured: us-west-2")
   end
-  aws.defaults { region = region, profile = opts.profile, endpoint_url = opts.endpoint_url }
+  aws.defaults { region = region, profile = opts.profile, endpoint_url = opts.endpoint_url,
+    patient = true }
   if opts.endpoint_url then
     check_endpoint(aws)
   end
