@@ -220,10 +220,10 @@ local function wheel_name(pipe)
     pipe.params.Arch == "x86" and "win32" or "win_amd64")
 end
 
-local function installer(form)
-  return function(pipe)
-    return form:format(pipe.params.Version, pipe.params.Arch)
-  end
+local INSTALLERS = { inno = "Mercurial-%s-%s.exe", wix = "mercurial-%s-%s.msi" }
+
+local function installer_name(pipe)
+  return INSTALLERS[pipe.params.Kind]:format(pipe.params.Version, pipe.params.Arch)
 end
 
 local function dist_hash(pipe)
@@ -269,8 +269,7 @@ return {
       local_path(pipe, pipe.params.Path)))
   end),
   rule("build-wheel", build(wheel_name)),
-  rule("build-inno", build(installer "Mercurial-%s-%s.exe")),
-  rule("build-wix", build(installer "mercurial-%s-%s.msi")),
+  rule("build-installer", build(installer_name)),
   rule("dist-hash", dist_hash), rule("sha256", sha256),
   rule("exists", function(pipe)
     pipe:output(fs.exists(local_path(pipe, pipe.params.Path)))

@@ -1,4 +1,5 @@
 --- For tests with real instances: a state directory with the built base images.
+local async = require "hgauto.async"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local proc = require "hgauto.proc"
@@ -88,6 +89,21 @@ function M.run(state, words, opts)
   opts.check = false
   opts.timeout = opts.timeout or 300
   return proc.run({ M.program, "--state-path", state, table.unpack(words) }, opts)
+end
+
+--- What tests with simulated Windows machines need: no root, no base image.
+-- `local state, _d <close> = env.windows()`: its local cloud ends with the scope.
+-- @return string state directory
+-- @return table closable
+function M.windows()
+  if not proc.which "hg" then
+    t.skip("hg is missing (apt install mercurial)")
+  end
+  local state = t.tmpdir() .. "/state"
+  fs.mkdir(state, { mode = 448 })
+  return state, async.defer(function()
+    require("localcloud.client").stop { state = state }
+  end, 60)
 end
 
 local Started = {}

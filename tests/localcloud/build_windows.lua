@@ -1,19 +1,11 @@
 -- build-windows end to end on the simulated Windows: no root, no base image.
 local t = require "hg.tap"
-local async = require "hgauto.async"
 local client = require "localcloud.client"
 local fs = require "hgauto.fs"
 local json = require "hgauto.json"
 local env = dofile "tests/lib/local_env.lua"
 
-if not require("hgauto.proc").which "hg" then
-  t.skip("hg is missing (apt install mercurial)")
-end
-local state = t.tmpdir() .. "/state"
-fs.mkdir(state, { mode = 448 })
-local _d <close> = async.defer(function()
-  client.stop { state = state }
-end, 60)
+local state, _d <close> = env.windows()
 local repo = env.standin()
 local dist = t.tmpdir() .. "/dist"
 
@@ -46,11 +38,24 @@ t.test("wheels and installers come home, marked as simulated", function()
   t.is(env.running(state), {}, "no instance runs")
 end)
 
-t.test("without a release tag installers need --version; nothing is launched", function()
+t.test("installers of a later revision are named by the distance to the tag", function()
+  local later = env.standin()
+  env.hg(later, "update", "-q", "default")
+  fs.write(later .. "/more", "x")
+  env.hg(later, "commit", "-q", "-A", "-m", "more", "-d", "1700000001 0")
+  local node = env.hg(later, "log", "-r", ".", "-T", "{node|short}")
+  local r = env.run(state, words(later, "inno", "wix", "--image", "base"))
+  t.is(r.code, 0, "exit 0")
+  -- the changeset of the tag is one away, this one two
+  t.is(r.out:gsub("[^\n]*/", ""), ("Mercurial-7.9+hg2.%s-x64.exe\nmercurial-7.9.0.2-x64.msi\n")
+    :format(node), "their names")
+end)
+
+t.test("without any release tag installers need --version; nothing is launched", function()
   local plain = env.standin()
-  env.hg(plain, "update", "-q", "default")
-  fs.write(plain .. "/more", "x")
-  env.hg(plain, "commit", "-q", "-A", "-m", "more", "-d", "1700000001 0")
+  env.hg(plain, "update", "-q", "null")
+  env.hg(plain, "revert", "-q", "--all", "-r", "0")
+  env.hg(plain, "commit", "-q", "-m", "no tag before it", "-d", "1700000001 0")
   local r = env.run(state, words(plain, "wix"))
   t.is(r.code, 2, "exit 2")
   t.like(r.err, "%-%-version is needed", "says so")

@@ -2,19 +2,10 @@
 -- middle.  Each time nothing is left, the exit code is right and the message says
 -- what happened.
 local t = require "hg.tap"
-local async = require "hgauto.async"
 local client = require "localcloud.client"
-local fs = require "hgauto.fs"
 local env = dofile "tests/lib/local_env.lua"
 
-if not require("hgauto.proc").which "hg" then
-  t.skip("hg is missing (apt install mercurial)")
-end
-local state = t.tmpdir() .. "/state"
-fs.mkdir(state, { mode = 448 })
-local _d <close> = async.defer(function()
-  client.stop { state = state }
-end, 60)
+local state, _d <close> = env.windows()
 local dist = t.tmpdir()
 local repo = env.standin()
 
@@ -51,6 +42,7 @@ local function disturbed(what, rules, code, message)
     end
     t.is(env.running(state), {}, "no instance is left")
     t.ok(not r.err:find("still", 1, true), "and none is said to be")
+    t.like(r.err, "nothing left running", "but that nothing is")
   end)
 end
 

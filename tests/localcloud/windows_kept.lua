@@ -1,18 +1,13 @@
 -- A Windows machine that is kept is reached by later commands: its password is in the
 -- state directory, and nowhere else.
 local t = require "hg.tap"
-local async = require "hgauto.async"
 local client = require "localcloud.client"
 local fs = require "hgauto.fs"
 local json = require "hgauto.json"
 local proc = require "hgauto.proc"
 local env = dofile "tests/lib/local_env.lua"
 
-local state = t.tmpdir() .. "/state"
-fs.mkdir(state, { mode = 448 })
-local _d <close> = async.defer(function()
-  client.stop { state = state }
-end, 60)
+local state, _d <close> = env.windows()
 
 local r = env.run(state, { "run", "--local", "tests/data/keep_windows.lua" })
 local id = r.out:match "^(i%-%x+)\n$"
@@ -77,4 +72,15 @@ end)
 
 t.ok(env.all_end(state), "every instance has ended")
 client.stop { state = state }
+t.test("a machine is rebooted and goes on with its disk", function()
+  local x = env.run(state, { "run", "--local", "tests/data/reboot_windows.lua" })
+  if not t.is(x.code, 0, "exit 0") then
+    t.diag(x.err)
+    return
+  end
+  local first, second, kept = x.out:match "^(%S+)\n(%S+)\n(%S+)\n$"
+  t.ok(first and first < second, "each time it is another boot")
+  t.is(kept, "true", "its disk is the same")
+end)
+
 return t.done()

@@ -1,20 +1,12 @@
 -- bootstrap-windows-dev and run-tests-windows end to end on the simulated Windows:
 -- no root, no base image.
 local t = require "hg.tap"
-local async = require "hgauto.async"
 local client = require "localcloud.client"
 local fs = require "hgauto.fs"
 local json = require "hgauto.json"
 local env = dofile "tests/lib/local_env.lua"
 
-if not require("hgauto.proc").which "hg" then
-  t.skip("hg is missing (apt install mercurial)")
-end
-local state = t.tmpdir() .. "/state"
-fs.mkdir(state, { mode = 448 })
-local _d <close> = async.defer(function()
-  client.stop { state = state }
-end, 60)
+local state, _d <close> = env.windows()
 local repo, results = env.standin(), t.tmpdir()
 local SCRIPT = "/contrib/install-windows-dependencies.ps1"
 

@@ -1,21 +1,13 @@
 -- build-windows interrupted in each of its phases, those of its image too: Ctrl-C
 -- cleans up by itself, after kill -9 one `hgauto gc` does.
 local t = require "hg.tap"
-local async = require "hgauto.async"
 local client = require "localcloud.client"
 local fs = require "hgauto.fs"
 local env = dofile "tests/lib/local_env.lua"
 
-if not require("hgauto.proc").which "hg" then
-  t.skip("hg is missing (apt install mercurial)")
-end
 -- The guard would do what gc is to show.
 require("hgauto.host").setenv("HGAUTO_GUARD", "0")
-local state = t.tmpdir() .. "/state"
-fs.mkdir(state, { mode = 448 })
-local _d <close> = async.defer(function()
-  client.stop { state = state }
-end, 60)
+local state, _d <close> = env.windows()
 local dist, work = t.tmpdir(), t.tmpdir()
 local SCRIPT = "/contrib/install-windows-dependencies.ps1"
 local repo = env.standin()

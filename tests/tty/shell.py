@@ -66,6 +66,18 @@ with tempfile.TemporaryDirectory(prefix="hgauto-shell.") as top:
         c.close()
         ok(c.exitstatus == 0 and "nothing left running" in c.before,
            "its end ends the machine", c.before)
+        c = pexpect.spawn(HGAUTO, ["--state-path", state, "run", "--local", "shell", "--os", "2022",
+                                   "--image", "base", "--source", repo],
+                          timeout=180, encoding="utf-8")
+        ok(c.expect(["is yours", pexpect.EOF, pexpect.TIMEOUT]) == 0, "a Windows machine", c.before)
+        c.expect(["windows2022> ", pexpect.EOF, pexpect.TIMEOUT])
+        c.sendline("Get-Location")
+        ok(c.expect(["not simulated: Get-Location", pexpect.EOF, pexpect.TIMEOUT]) == 0,
+           "a line of PowerShell reaches it", c.before)
+        c.sendline("exit")
+        c.expect(pexpect.EOF)
+        c.close()
+        ok("nothing left running" in c.before, "its end ends the machine", c.before)
     finally:
         subprocess.run([HGAUTO, "--state-path", state, "local", "down"],
                        capture_output=True)

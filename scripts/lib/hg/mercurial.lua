@@ -478,7 +478,7 @@ end
 
 --- Finds the source and exactly one revision of it.
 -- @param o table source revision dirty hg version_hint
--- @return table {repo, node, branch, date, tag, description, hg, dirty}
+-- @return table {repo, node, branch, date, tag, latest_tag, distance, description, hg, dirty}
 -- @raise usage no source, unknown or unsupported revision
 -- @waits
 function M.resolve(o)
@@ -494,7 +494,8 @@ function M.resolve(o)
       :format(o.revision, #f // 7) }
   end
   local source = { repo = repo, node = f[1], branch = f[2], date = f[3], description = f[7],
-    hg = o.hg, dirty = o.dirty, tag = f[5] == "0" and release_tag(f[4]) or nil }
+    hg = o.hg, dirty = o.dirty, tag = f[5] == "0" and release_tag(f[4]) or nil,
+    latest_tag = release_tag(f[4]), distance = math.tointeger(tonumber(f[5])) }
   check_supported(o, repo, source)
   if o.dirty then
     check_dirty(o, repo, source)

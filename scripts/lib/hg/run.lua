@@ -112,7 +112,7 @@ local function guard_args(args, decl)
   })
 end
 
-local function summary(err, code, started, open, kept, usd)
+local function summary(err, code, started, open, kept, usd, launched)
   local format = require("hg").format
   local took = format.duration(time.mono() - started)
   local left = (open > 0 or #kept > 0) and "" or ", nothing left running"
@@ -121,6 +121,8 @@ local function summary(err, code, started, open, kept, usd)
     out.note(("ok    %s in %s%s%s"):format(session.task, took, money, left))
   elseif code == 130 or code == 143 then
     out.note(("interrupted after %s%s%s"):format(took, money, left))
+  elseif launched > 0 then
+    out.note(("failed after %s%s%s"):format(took, money, left))
   end
 end
 
@@ -328,7 +330,7 @@ function M.execute(task, name, args, opts, how)
     tell_open(rows, run)
   end
   tell_kept(kept, run)
-  summary(err, cause, started, #rows, kept, usd)
+  summary(err, cause, started, #rows, kept, usd, #ctx.machines)
   session.ledger:end_run(run.id)
   require("hg.guard").done()
   resume.finish()

@@ -62,7 +62,7 @@ end
 --- The installers' version.
 function M.version_arg()
   return arg.string { name = "version", metavar = "VERSION",
-    help = "version of installers [default: the revision's tag]" }
+    help = "version of installers [default: the revision's tag, or made of the last one]" }
 end
 
 --- What the tasks ask of AWS.
@@ -93,12 +93,36 @@ function M.plan(kinds, pythons, archs)
   return list
 end
 
+-- MSI knows numbers only: A.B.C and the distance.
+local function numbers(tag, distance)
+  local list = {}
+  for n in (tag:match "^[%d.]+"):gmatch "%d+" do
+    list[#list + 1] = n
+  end
+  return table.concat({ list[1], list[2] or "0", list[3] or "0", tostring(distance) }, ".")
+end
+
+--- The version of an installer: the revision's tag, or one made of the last tag and
+--- the distance to it.
+-- @param kind string "inno" or "wix"
+-- @param source table from hg.mercurial.resolve
+-- @return string|nil nil: no release tag is near
+function M.installer_version(kind, source)
+  if source.tag or not source.latest_tag then
+    return source.tag
+  elseif kind == "wix" then
+    return numbers(source.latest_tag, source.distance)
+  end
+  return ("%s+hg%d.%s"):format(source.latest_tag, source.distance, source.node:sub(1, 12))
+end
+
 local function prepare_version(list, source, given)
   for _, o in ipairs(list) do
     if o.kind ~= "wheel" then
-      o.version = given or source.tag
+      o.version = given or M.installer_version(o.kind, source)
       if not o.version then
-        hg.fail { kind = "usage", message = "--version is needed: the revision has no release tag" }
+        hg.fail { kind = "usage", message = "--version is needed: neither the revision nor one"
+          .. " before it has a release tag" }
       elseif not o.version:match("^%d[%w.+]*$") then
         hg.fail { kind = "usage", message = ("--version %s: not a version"):format(o.version) }
       end

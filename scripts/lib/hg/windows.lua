@@ -364,9 +364,12 @@ function M.build(m, o)
   local dir = ("%s\\out\\%s-%s"):format(m.work, o.kind, label)
   m:script("hg-purge", { m.src }, { quiet = true, timeout = 600 })
   local id = crypto.token():sub(1, 16)
-  local args = o.kind == "wheel" and { id, o.python, o.arch, dir, tostring(o.epoch) }
-    or { id, o.arch, o.version, dir }
-  m:script("build-" .. o.kind, args, { id = id, timeout = 7200 })
+  if o.kind == "wheel" then
+    m:script("build-wheel", { id, o.python, o.arch, dir, tostring(o.epoch) },
+      { id = id, timeout = 7200 })
+  else
+    m:script("build-installer", { id, o.kind, o.arch, o.version, dir }, { id = id, timeout = 7200 })
+  end
   local files = m:ps("dist-hash", { params = { OutDir = dir } }).output
   local file, names, tail = files[1], {}, expected(o)
   for i, f in ipairs(files) do

@@ -59,6 +59,14 @@ local function lines(self)
   end
 end
 
+--- Lines of PowerShell on a machine that is at hand, until `exit` or the end.
+-- @param m table machine of hg.machines.windows
+-- @return integer what the last line gave
+-- @waits
+function M.interactive(m)
+  return lines { winrm = m.winrm, label = m.label }
+end
+
 -- A program without a path is looked for by cmd.exe, in whose language some
 -- characters of the words would mean something else.
 local function found_by_cmd(words)
