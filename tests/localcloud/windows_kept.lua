@@ -70,8 +70,6 @@ t.test("the end of the machine is that of its password", function()
   env.run(state, { "run", "--local", "terminate-ec2-instances" })
 end)
 
-t.ok(env.all_end(state), "every instance has ended")
-client.stop { state = state }
 t.test("a machine is rebooted and goes on with its disk", function()
   local x = env.run(state, { "run", "--local", "tests/data/reboot_windows.lua" })
   if not t.is(x.code, 0, "exit 0") then
@@ -83,4 +81,6 @@ t.test("a machine is rebooted and goes on with its disk", function()
   t.is(kept, "true", "its disk is the same")
 end)
 
+t.ok(env.all_end(state), "every instance has ended")
+client.stop { state = state }
 return t.done()

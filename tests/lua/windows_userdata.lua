@@ -2,6 +2,9 @@
 local t = require "hg.tap"
 local crypto = require "hgauto.crypto"
 local embed = require "hgauto.embed"
+local fs = require "hgauto.fs"
+local host = require "hgauto.host"
+local proc = require "hgauto.proc"
 local windows = require "hg.windows"
 local winmachine = require "localcloud.winmachine"
 
@@ -41,6 +44,30 @@ t.test("values are data, whatever is in them", function()
   t.like(why, "no Token", "a missing value closes the machine")
   t.like(select(2, winmachine.parse("<powershell>\nls\n</powershell>")), "not made by hgauto",
     "any other script, too")
+end)
+
+t.test("as rendered it is PowerShell", function()
+  local pscheck = dofile "tests/tools/pscheck/pscheck.lua"
+  local hostile = "it's \"$(calc)\" `n\n@} </powershell>"
+  local text = windows.user_data(windows.identity(), { expires = 1, authorized_keys = hostile })
+  local plain = text:gsub("</?powershell>\n", "")
+  local e = pscheck.check(plain)[1]
+  t.ok(not e, "brackets and quotes match " .. (e and e.message or ""))
+  t.ok(#pscheck.check((plain:gsub("} @hga", " @hga"))) > 0, "a missing one is seen")
+  local build = host.getenv "BUILD" or "build"
+  local modules = build .. "/pscheck/node_modules"
+  if not (fs.exists(modules) and proc.which "node") then
+    t.diag("the grammar is not here (sh tests/tools/pscheck/install.sh build/pscheck)")
+    return
+  end
+  local file = t.tmpdir() .. "/userdata.ps1"
+  local function grammar(code)
+    fs.write(file, code)
+    return proc.run({ "node", "tests/tools/pscheck/grammar.mjs", modules, file }, { check = false })
+  end
+  local r = grammar(text)
+  t.ok(r.code == 0, "the grammar understands it " .. r.out)
+  t.is(grammar((text:gsub("} @hga", " @hga"))).code, 1, "and not a broken one")
 end)
 
 t.test("damaged user data closes the machine, and nothing worse", function()
