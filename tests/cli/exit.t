@@ -241,6 +241,6 @@ return hg.task {
 LUA
 run 0 "rest words and prefixes" "" run --local "$tmp/rest.lua" --ar x86,x64 --quick --no-quick --quic -- -j 3 --arch
 ok '[ "$(cat "$tmp/out")" = "x86+x64	true	-j|3|--arch" ]' "arrive as they are"
-run 2 "an ambiguous prefix" '^hgauto: --re is ambiguous: --region, --revision$' build-linux --re x
+run 2 "an ambiguous prefix" '^hgauto: --re is ambiguous: --region, --resume, --revision$' build-linux --re x
 echo "1..$n"
 exit $bad
