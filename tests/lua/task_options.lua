@@ -7,10 +7,7 @@ local spec = require "hg.spec"
 local tasks = require "hg.cli.tasks"
 
 local function parse(line)
-  local words = {}
-  for word in line:gmatch("%S+") do
-    words[#words + 1] = word
-  end
+  local words = hg.sh.words(line)
   local early, at = spec.parse("hgauto", options.global, words, { stop_at_word = true })
   local task, name = tasks.load_builtin(words[at])
   assert(task, words[at])
@@ -57,6 +54,9 @@ local LINES = {
   { "build-windows-wheel --python-version 3.8 3.9 --arch x86 x64",
     python_version = { "3.8", "3.9" }, arch = { "x86", "x64" } },
   { "build-windows-wheel --revision 7.0", revision = "7.0", python_version = { "3.13" } },
+  { "run-tests-windows --test-flags '-j 4 test-add.t' --python-version 3.9",
+    test_flags = "-j 4 test-add.t", python_version = "3.9" },
+  { "run-tests-windows --test-flags='--slow'", test_flags = "--slow" },
   { "build-all-windows-packages --version 7.0 --revision stable", version = "7.0",
     revision = "stable" },
   { "try", revision = "." }, { "try -r tip", revision = "tip" },

@@ -359,12 +359,18 @@ function Parser:greedy(a, label)
   end
 end
 
+-- A word with a blank before any "=" is no option: the predecessor's parser took
+-- `--test-flags '-j 4'` for what it is.
+local function is_value(word)
+  return word == "-" or not is_option(word) or word:match "^[^=%s]*%s" ~= nil
+end
+
 function Parser:value(a, label, attached)
   if attached then
     return attached
   end
   local word = self.argv[self.at]
-  if word == nil or (word ~= "-" and is_option(word)) then
+  if word == nil or not is_value(word) then
     usage("%s: %s needs a value (%s)", self.cmd, label, M.metavar(a))
   end
   self.at = self.at + 1
