@@ -77,4 +77,5 @@ t.test("what does not exist", function()
   t.is(hgauto("resources", "lss", "--local").code, 2, "a wrong command")
 end)
 
+client.stop { state = state } -- before its files go
 return t.done()

@@ -141,4 +141,5 @@ t.test("what is wrong with a request is told", function()
   t.like(text, 'Unknown parameter in input: "Sise"', "an unknown parameter")
 end)
 
+rig:close()
 return t.done()

@@ -82,4 +82,5 @@ t.test("what the predecessor left is listed, and goes with --legacy only", funct
     "role and key pair, too")
 end)
 
+env.stop() -- before its files go
 return t.done()

@@ -24,15 +24,12 @@ local MIN_LEFT = 60
 
 -- ---- what a step leaves for later ----------------------------------------------------
 
+-- Nil, booleans, numbers, strings, and tables of these without cycles.
 local function plain(v, seen)
   local t = type(v)
   if t == "nil" or t == "boolean" or t == "number" or t == "string" then
     return true
   elseif t ~= "table" or seen[v] then
-    return false
-  end
-  local mt = getmetatable(v)
-  if mt and mt.__jsontype == nil and next(mt) ~= nil then
     return false
   end
   seen[v] = true
@@ -43,6 +40,13 @@ local function plain(v, seen)
   end
   seen[v] = nil
   return true
+end
+
+--- Whether a value is plain data, which a record can hold.
+-- @param v any
+-- @return boolean
+function M.plain(v)
+  return plain(v, {})
 end
 
 local function same(a, b)

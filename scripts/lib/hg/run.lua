@@ -26,28 +26,10 @@ local function open_log(run)
   end
 end
 
-local function plain(v, seen)
-  local t = type(v)
-  if t == "nil" or t == "boolean" or t == "number" or t == "string" then
-    return true
-  end
-  if t ~= "table" or seen[v] then
-    return false
-  end
-  seen[v] = true
-  for k, x in next, v do
-    if not plain(k, seen) or not plain(x, seen) then
-      return false
-    end
-  end
-  seen[v] = nil
-  return true
-end
-
 -- The task's result as the record can hold it: JSON knows no NaN and no
 -- table that is list and map at once.
 local function recordable(v)
-  if v == nil or not plain(v, {}) then
+  if v == nil or not require("hg.resume").plain(v) then
     return nil
   end
   if not pcall(require("hgauto.json").encode, v) then
