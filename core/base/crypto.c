@@ -795,8 +795,6 @@ int hga_key_read(const char *path, struct hga_buf *text, struct hga_err *err)
 		return hga_fail(err, why.kind, 0, "KeyFile", "%s", why.msg);
 	r = check_key_file(fd, path, err);
 	if (r == 0)
-		r = hga_buf_reserve(text, FILE_MAX, err);
-	if (r == 0)
 		r = hga_fs_read_fd(fd, path, FILE_MAX, text, err);
 	(void)close(fd); /* was only read */
 	return r;

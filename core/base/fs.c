@@ -45,9 +45,21 @@ int hga_fs_open(const char *path, int flags, unsigned mode, struct hga_err *err)
 	return fd < 0 ? hga_fs_fail(err, errno, "open", path) : fd;
 }
 
+/* Room for the next piece: a small file needs no more than it is long. */
+static size_t read_step(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 &&
+	    st.st_size < READ_STEP)
+		return (size_t)st.st_size + 1;
+	return READ_STEP;
+}
+
 int hga_fs_read_fd(int fd, const char *path, size_t max, struct hga_buf *out,
                    struct hga_err *err)
 {
+	size_t step = read_step(fd);
 	size_t start = out->len;
 	char extra;
 
@@ -60,7 +72,8 @@ int hga_fs_read_fd(int fd, const char *path, size_t max, struct hga_buf *out,
 		if (room == 0) {
 			size_t left = out->max - out->len;
 
-			room = left < READ_STEP ? left : READ_STEP;
+			room = left < step ? left : step;
+			step = READ_STEP;
 			r = hga_buf_reserve(out, room, err);
 			if (r < 0)
 				return r;

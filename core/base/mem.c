@@ -3,11 +3,11 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <string.h>
 
 #include <malloc.h>
 #include <openssl/crypto.h>
-#include <sys/mman.h>
 
 /* Test state of the torture hook; see the header. */
 static unsigned long torture_at;
@@ -47,6 +47,33 @@ void *hga_calloc(size_t n, size_t size)
 	if (hga_mem_should_fail())
 		return NULL;
 	return calloc(n ? n : 1, size ? size : 1);
+}
+
+/* AddressSanitizer knows the bounds and leaks of the heap only. */
+void *hga_pages(size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+	return hga_calloc(1, size);
+#else
+	void *p;
+
+	if (hga_mem_should_fail())
+		return NULL;
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return p != MAP_FAILED ? p : NULL;
+#endif
+}
+
+void hga_pages_free(void *p, size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+	(void)size; /* the heap knows it */
+	hga_free(p);
+#else
+	if (p != NULL)
+		(void)munmap(p, size); /* fails only for what is not ours */
+#endif
 }
 
 void *hga_realloc(void *p, size_t size)

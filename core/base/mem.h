@@ -44,6 +44,12 @@ void hga_mem_advise(void *p, size_t size);
 /* free(NULL) is allowed. */
 void hga_free(void *p);
 
+/* Zeroed pages of their own, NULL without memory: they count when they are
+ * touched and are given back at once.  For large blocks that stay mostly
+ * unused; a system call each. */
+void *hga_pages(size_t size) HGA_MUST_USE;
+void hga_pages_free(void *p, size_t size);
+
 /* Overwrites memory in a way the compiler cannot drop (secrets). */
 void hga_wipe(void *p, size_t n);
 

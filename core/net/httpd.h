@@ -5,9 +5,9 @@
  * then on the request is the owner's: the connection is suspended until it
  * ends the request by exactly one of hga_httpd_respond, hga_httpd_abort,
  * hga_httpd_raw or hga_httpd_stream_end (after hga_httpd_stream_begin);
- * afterwards the pointer is invalid.  on_gone (at most once, before that) says that the client has
- * left or the server was closed: the answer will reach nobody, ending the
- * request stays the owner's duty and is harmless.
+ * afterwards the pointer is invalid.  on_gone (at most once, before that) says
+ * that the client has left or the server was closed: the answer will reach
+ * nobody, ending the request stays the owner's duty and is harmless.
  *
  * All views of a request live as long as the request.  Path and query are the
  * bytes received, without any decoding; headers are in their order.
@@ -105,7 +105,8 @@ int hga_httpd_respond(struct hga_httpd_req *req,
                       struct hga_err *err) HGA_MUST_USE;
 /* Ends the request without one. */
 void hga_httpd_abort(struct hga_httpd_req *req, enum hga_httpd_cut how);
-/* Routers that packets to this client may pass from now on (IP_TTL, 1 to 255). */
+/* Routers that packets to this client may pass from now on (IP_TTL, 1 to 255).
+ */
 void hga_httpd_hops(struct hga_httpd_req *req, int hops);
 /*
  * Ends the request with bytes as they are, whatever HTTP says of them, and a

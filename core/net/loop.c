@@ -52,6 +52,7 @@ struct hga_loop {
 	size_t n_xfers;
 	int64_t linger_until, linger_next;
 	unsigned unasked;
+	bool trim;
 	bool local_only;
 	struct hga_hook *hooks;
 	atomic_bool signalled;
@@ -692,6 +693,19 @@ static bool goes_on(struct hga_loop *loop)
 	return true;
 }
 
+void hga_loop_trim(struct hga_loop *loop)
+{
+	loop->trim = true;
+}
+
+static void trim(struct hga_loop *loop)
+{
+#ifdef __GLIBC__
+	(void)malloc_trim(0); /* whether there was something */
+#endif
+	loop->trim = false;
+}
+
 int hga_loop_step(struct hga_loop *loop, int max_ms, struct hga_err *err)
 {
 	bool curl = loop->n_xfers > 0;
@@ -699,6 +713,8 @@ int hga_loop_step(struct hga_loop *loop, int max_ms, struct hga_err *err)
 
 	if (lingers(loop) && (ms < 0 || ms > LINGER_STEP_MS))
 		ms = LINGER_STEP_MS;
+	if (loop->trim && ms != 0)
+		trim(loop);
 	if (curl && (r = wait_curl(loop, ms, err)) < 0)
 		return r;
 	if (!curl && !goes_on(loop))

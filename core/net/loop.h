@@ -59,6 +59,10 @@ void hga_loop_free(struct hga_loop *loop);
 int hga_loop_step(struct hga_loop *loop, int max_ms,
                   struct hga_err *err) HGA_MUST_USE;
 
+/* Much was freed, or is about to be: the heap is given back to the system
+ * when the loop has to wait next. */
+void hga_loop_trim(struct hga_loop *loop);
+
 /* Anything that can still cause an event: running timers, watches (daemon
  * watches excepted, see hga_loop_ignore), transfers. */
 bool hga_loop_busy(const struct hga_loop *loop);

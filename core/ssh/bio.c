@@ -7,9 +7,6 @@
 #include "base/mem.h"
 
 #include <errno.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -17,12 +14,11 @@
 #include <unistd.h>
 
 #define IN_SIZE (128 * 1024)
+#define OUT_MIN (2 * 1024) /* most sessions send little */
 /* libssh2 allocates one block per packet: 35000 bytes and a little. */
 #define BLOCK_SIZE (36 * 1024)
 #define BLOCK_MIN (4 * 1024) /* smaller ones go to the plain allocator */
 #define BLOCKS_KEPT 64
-/* So many sessions at once leave a heap worth giving back. */
-#define TRIM_FROM 16
 /* No packet, banner or list of a sane peer is larger. */
 #define ALLOC_MAX (1024 * 1024)
 
@@ -31,7 +27,7 @@
  * the buffer is in use only inside one pump round.
  */
 static struct {
-	unsigned users, most;
+	unsigned users;
 	unsigned char *in;
 	struct hga_bio_block *list;
 	unsigned kept;
@@ -57,11 +53,6 @@ static void pool_drain(void)
 	pool.kept = 0;
 	hga_free(pool.in);
 	pool.in = NULL;
-#ifdef __GLIBC__
-	if (pool.most >= TRIM_FROM)
-		(void)malloc_trim(0); /* whether there was something */
-#endif
-	pool.most = 0;
 }
 
 static int pool_enter(struct hga_err *err)
@@ -71,8 +62,6 @@ static int pool_enter(struct hga_err *err)
 	if (pool.in == NULL)
 		return hga_fail_mem(err);
 	pool.users++;
-	if (pool.users > pool.most)
-		pool.most = pool.users;
 	return 0;
 }
 
@@ -87,9 +76,10 @@ static struct hga_bio_block *block_new(size_t n)
 	struct hga_bio_block *b;
 
 	/* Zeroed when small: 1.11.1 leaves the name of a short exit-signal
-	 * packet unset. */
+	 * packet unset.  Zeroed when large: the edit "lean" counts on it. */
 	if (n < BLOCK_MIN || n > BLOCK_SIZE) {
-		b = hga_calloc(1, sizeof(*b) + n);
+		b = n < BLOCK_MIN ? hga_calloc(1, sizeof(*b) + n)
+		                  : hga_pages(sizeof(*b) + n);
 		if (b != NULL)
 			b->size = n;
 		return b;
@@ -116,7 +106,10 @@ static void block_free(struct hga_bio_block *b)
 		pool.kept++;
 		return;
 	}
-	hga_free(b);
+	if (b->size > BLOCK_SIZE)
+		hga_pages_free(b, sizeof(*b) + b->size);
+	else
+		hga_free(b);
 }
 
 void *hga_bio_alloc(size_t n, void **abstract)
@@ -358,7 +351,7 @@ ssize_t hga_bio_read(struct hga_bio *b, void *p, size_t n)
 /* Room for n more bytes behind out_len. */
 static bool out_room(struct hga_bio *b, size_t n)
 {
-	size_t cap = b->out_cap ? b->out_cap : 64 * 1024;
+	size_t cap = b->out_cap ? b->out_cap : OUT_MIN;
 	unsigned char *q;
 
 	if (b->out_at > 0 &&

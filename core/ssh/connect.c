@@ -649,7 +649,7 @@ int hga_ssh_connect_start(struct hga_loop *loop, struct hga_ssh_connect *op,
 
 	if (rc < 0)
 		return rc;
-	ssh = hga_calloc(1, sizeof(*ssh));
+	ssh = hga_ssh_alloc();
 	if (ssh == NULL)
 		return hga_fail_mem(err);
 	ssh->loop = loop;

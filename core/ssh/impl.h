@@ -140,6 +140,8 @@ struct hga_ssh {
 };
 
 struct hga_ssh *hga_ssh_ref(struct hga_ssh *ssh);
+/* A zeroed session, NULL without memory; hga_ssh_unref gives it back. */
+struct hga_ssh *hga_ssh_alloc(void) HGA_MUST_USE;
 void hga_ssh_unref(struct hga_ssh *ssh);
 /* Pump in the next step of the loop. */
 void hga_ssh_kick(struct hga_ssh *ssh);

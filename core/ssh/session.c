@@ -20,6 +20,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* So many sessions at once leave a heap worth giving back. */
+#define TRIM_FROM 16
 #define ROUND_BYTES (1024 * 1024)
 #define ROUND_US 5000
 #define FREE_TRIES 1000
@@ -121,10 +123,30 @@ static void free_session(struct hga_ssh *ssh)
 	hga_free(ssh);
 }
 
+/* Sessions of the process, which has one thread. */
+static unsigned sessions, most_sessions;
+
+struct hga_ssh *hga_ssh_alloc(void)
+{
+	struct hga_ssh *ssh = hga_calloc(1, sizeof(*ssh));
+
+	if (ssh != NULL && ++sessions > most_sessions)
+		most_sessions = sessions;
+	return ssh;
+}
+
 void hga_ssh_unref(struct hga_ssh *ssh)
 {
-	if (--ssh->refs == 0)
-		free_session(ssh);
+	struct hga_loop *loop = ssh->loop;
+
+	if (--ssh->refs > 0)
+		return;
+	free_session(ssh);
+	if (--sessions > 0)
+		return;
+	if (most_sessions >= TRIM_FROM)
+		hga_loop_trim(loop);
+	most_sessions = 0;
 }
 
 double hga_ssh_age(const struct hga_ssh *ssh)
@@ -398,6 +420,9 @@ const char *hga_ssh_edits(void)
 #endif
 #ifdef HGA_SSH2_EDIT_EARLY
 	       "early "
+#endif
+#ifdef HGA_SSH2_EDIT_LEAN
+	       "lean "
 #endif
 #ifdef HGA_SSH2_EDIT_MAC
 	       "mac "
