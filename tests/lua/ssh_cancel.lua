@@ -25,7 +25,7 @@ local function marked(tag)
 end
 
 local function starts(tag, n)
-  local limit = time.mono() + 10
+  local limit = time.mono() + 30
   while #marked(tag) < n and time.mono() < limit do
     async.sleep(0.05)
   end

@@ -84,9 +84,11 @@ t.test("the server dies", function()
       async.sleep(0.5)
       proc.run { "kill", "-KILL", pid }
     end)
-    local e = within(10, function() c:exec("echo some; sleep 600", { kill = "none" }) end,
+    local cmd = "echo $$ > " .. dir .. "/left; echo some; exec sleep 600"
+    local e = within(10, function() c:exec(cmd, { kill = "none" }) end,
       { kind = "net", code = "ConnectionLost", match = "exit status unknown" }, "kill -9")
     t.is({ e.result.ok, e.result.out }, { false, "some\n" }, "what came before")
+    proc.run { "kill", fs.read(dir .. "/left"):match("%d+") }
   end)
   c:wait_ready { for_seconds = 10 }
   t.is(c:exec("echo again").out, "again\n", "wait_ready makes it usable again")

@@ -35,7 +35,7 @@ end
 local function listens(d)
   local limit = time.mono() + 10
   while time.mono() < limit do
-    if d:log():find(("Server listening on %s port %d"):format(d.address, d.port), 1, true) then
+    if d:log():find(("Server listening on %s port %d"):format(d.address, d.port), d.from, true) then
       return true
     end
     if not fs.exists("/proc/" .. d.p:pid()) then
@@ -65,6 +65,7 @@ function M.start(dir, lines, port, env)
     if env.NETNS then
       words = { "nsenter", "--net=" .. env.NETNS, table.unpack(words) }
     end
+    d.from = #d:log() + 1 -- an earlier one may have had the same port
     d.p = proc.spawn(words, { env = env })
     if listens(d) then
       return d
