@@ -223,17 +223,14 @@ static int start_request(struct hga_chan *c, bool pty)
 }
 
 /* Nothing will be written: the end of input follows the request at once. */
-static bool end_input(struct hga_chan *c)
+static void end_input(struct hga_chan *c)
 {
 #ifdef HGA_SSH2_EDIT_EARLY
-	if (!c->no_input || c->eof_sent || !hga_libssh2_requested(c->ch) ||
-	    libssh2_channel_send_eof(c->ch) != 0)
-		return false;
-	c->eof_sent = true;
+	if (c->no_input && !c->eof_sent && hga_libssh2_requested(c->ch))
+		c->eof_sent = libssh2_channel_send_eof(c->ch) == 0;
 #else
 	(void)c; /* the owner sends it after the answer */
 #endif
-	return false;
 }
 
 static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
@@ -242,8 +239,11 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 	bool pty = c->pty != NULL && !c->pty_done;
 	int rc = start_request(c, pty);
 
-	if (rc == LIBSSH2_ERROR_EAGAIN)
-		return !pty && end_input(c);
+	if (rc == LIBSSH2_ERROR_EAGAIN) {
+		if (!pty)
+			end_input(c);
+		return false;
+	}
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
 		leave_slot(ssh, c, false);
 		c->state = HGA_CHAN_RUNNING;
