@@ -184,6 +184,11 @@ t.test("the base image: owner, name, newest", function()
     hg.images.base(ec2, "debian13", true)
   end, { kind = "usage", match = "base_image is a name pattern or an AMI id, not a boolean" },
     "a script's mistake")
+  for _, name in ipairs { "ami-zz", "ami_0123456789abcdef0", "deb", "" } do
+    t.raises(function()
+      hg.images.choose(ec2, "debian13", { image = name })
+    end, { kind = "usage", match = "dev, auto, base or ami" }, "--image " .. name)
+  end
   t.like(hg.images.base(ec2, "debian13").id, "^ami%-", "the local cloud has one")
 end)
 

@@ -244,6 +244,22 @@ function M.find(ec2, spec)
   return nil
 end
 
+local KINDS = { dev = true, auto = true, base = true }
+
+--- What a value of --image asks for.
+-- @param value string|nil
+-- @return string "ami" (an id), "dev", "auto" or "base"
+-- @raise usage
+function M.kind(value)
+  local kind = value or "auto"
+  if kind:match "^ami%-%x+$" then
+    return "ami"
+  elseif not KINDS[kind] then
+    hg.fail { kind = "usage", message = ("--image %s: dev, auto, base or ami-…"):format(kind) }
+  end
+  return kind
+end
+
 --- The image for a machine.
 -- @param ec2 table client
 -- @param distro string
@@ -251,9 +267,9 @@ end
 -- @return table as from base
 -- @waits
 function M.choose(ec2, distro, o)
-  local kind = o.image or "auto"
-  if kind:match("^ami%-%x+$") then
-    return M.named(ec2, distro, kind, o.owners)
+  local kind = M.kind(o.image)
+  if kind == "ami" then
+    return M.named(ec2, distro, o.image, o.owners)
   elseif kind == "base" then
     return M.base(ec2, distro, o.base_image, o.owners)
   end

@@ -154,11 +154,9 @@ end
 -- @return table as hg.images.base
 -- @waits
 function M.choose(ec2, os, source, o)
-  local name, kind = "windows" .. os, o.image or "auto"
-  if kind:match "^ami%-%x+$" then
-    return hg.images.named(ec2, name, kind, o.owners)
-  elseif kind ~= "base" and kind ~= "dev" and kind ~= "auto" then
-    hg.fail { kind = "usage", message = ("--image %s: dev, auto, base or ami-…"):format(kind) }
+  local name, kind = "windows" .. os, hg.images.kind(o.image)
+  if kind == "ami" then
+    return hg.images.named(ec2, name, o.image, o.owners)
   end
   if kind == "auto" and not M.possible(source) then
     out.warn(("this revision has no %s: no image can be prepared, the base image is used")
