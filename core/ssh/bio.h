@@ -84,13 +84,18 @@ void hga_bio_flush(struct hga_bio *b);
 /* From now on libssh2 gets errors: the session can be freed without a peer. */
 void hga_bio_shut(struct hga_bio *b);
 
+/* Bytes that wait to be sent. */
+static inline size_t hga_bio_unsent(const struct hga_bio *b)
+{
+	return b->out_len - b->out_at;
+}
 static inline bool hga_bio_full(const struct hga_bio *b)
 {
-	return b->out_len - b->out_at >= HGA_BIO_HIGH;
+	return hga_bio_unsent(b) >= HGA_BIO_HIGH;
 }
 static inline bool hga_bio_pending(const struct hga_bio *b)
 {
-	return b->out_len > b->out_at;
+	return hga_bio_unsent(b) > 0;
 }
 /* The stream is over and all its input was taken. */
 static inline bool hga_bio_ended(const struct hga_bio *b)

@@ -284,7 +284,7 @@ static bool turn_close(struct hga_ssh *ssh, struct hga_chan *c,
 	/* The end alone can wait for what the next turn sends: often another
 	 * command. */
 	if (!waited)
-		ssh->lazy = ssh->bio.out_len - ssh->bio.out_at;
+		ssh->lazy = hga_bio_unsent(&ssh->bio);
 	if (rc == LIBSSH2_ERROR_EAGAIN)
 		return false;
 	if (rc != 0) {

@@ -199,7 +199,7 @@ static bool lane_get(struct hga_sftp_lane *l)
 	struct hga_sftp_job *j = l->job;
 	uint64_t n = j->size - j->next;
 
-	if (l->f->read_out >= l->f->window)
+	if (!hga_sftp_may_read(l->f))
 		return false;
 	if (n > l->f->read_size)
 		n = l->f->read_size;

@@ -626,7 +626,7 @@ static bool step(struct hga_ssh *ssh, bool filled, struct hga_err *err)
 /* There is more to send than what can wait for the next turn. */
 static bool must_send(const struct hga_ssh *ssh)
 {
-	return ssh->bio.out_len - ssh->bio.out_at > ssh->lazy;
+	return hga_bio_unsent(&ssh->bio) > ssh->lazy;
 }
 
 static int update_watch(struct hga_ssh *ssh, struct hga_err *err)

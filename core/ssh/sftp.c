@@ -24,6 +24,7 @@
 #define HANDLE_MAX 256
 #define PATH_MAX_BYTES 4096
 #define WINDOW (4 * 1024 * 1024)
+#define READ_MIN (1024 * 1024)
 #define READ_MAX (4 * 1024 * 1024)
 #define RATE_MS 250
 #define SPEED_UP_MS 1500
@@ -723,7 +724,7 @@ struct hga_sftp *hga_sftp_engine_new(struct hga_ssh *ssh)
 	f->ssh = ssh;
 	f->free_req = NO_SLOT;
 	f->read_size = f->write_size = SIZE_DEFAULT;
-	f->window = HGA_SFTP_READ_MIN;
+	f->window = READ_MIN;
 	f->last_ms = hga_mono_ms();
 	hga_buf_init(&f->rx, RX_SIZE);
 	hga_buf_init(&f->tx, TX_MAX);
@@ -829,6 +830,15 @@ static int write_channel(struct hga_sftp *f, bool *progress,
 	return 0;
 }
 
+bool hga_sftp_may_read(struct hga_sftp *f)
+{
+	if (f->read_out >= f->window)
+		f->read_full = true;
+	else if (f->read_out + READ_MIN / 2 <= f->window)
+		f->read_full = false;
+	return !f->read_full;
+}
+
 /* Bytes of reads on their way: twice what the line holds.  More makes the
  * buffers of OpenSSH's server quadratic. */
 static void adapt(struct hga_sftp *f)
@@ -840,9 +850,8 @@ static void adapt(struct hga_sftp *f)
 		return;
 	if (f->rate_ms == 0) {
 		/* A long line: its rate shows only when TCP has sped up. */
-		f->window = hga_ssh_rtt(f->ssh) >= HGA_SSH_LONG_RTT
-		                ? READ_MAX
-		                : HGA_SFTP_READ_MIN;
+		f->window = hga_ssh_rtt(f->ssh) >= HGA_SSH_LONG_RTT ? READ_MAX
+		                                                    : READ_MIN;
 		f->rate_ms = now + (f->window == READ_MAX ? SPEED_UP_MS : 0);
 		f->rate_bytes = 0;
 		return;
@@ -851,9 +860,9 @@ static void adapt(struct hga_sftp *f)
 	    2 * hga_ssh_rtt(f->ssh) * (double)f->rate_bytes * 1000 / (double)dt;
 	f->rate_ms = now;
 	f->rate_bytes = 0;
-	f->window = want > READ_MAX            ? READ_MAX
-	            : want < HGA_SFTP_READ_MIN ? HGA_SFTP_READ_MIN
-	                                       : (uint64_t)want;
+	f->window = want > READ_MAX   ? READ_MAX
+	            : want < READ_MIN ? READ_MIN
+	                              : (uint64_t)want;
 }
 
 static void server_ended(struct hga_sftp *f)

@@ -19,7 +19,6 @@
 
 #define HGA_SFTP_FRAME (257 * 1024)
 #define HGA_SFTP_TX_HIGH (256 * 1024)
-#define HGA_SFTP_READ_MIN (1024 * 1024) /* of reads on their way, at least */
 #define HGA_SFTP_LIST_MAX 100000
 #define HGA_SFTP_SILENCE_MS 30000
 
@@ -159,6 +158,10 @@ void hga_sftp_end(struct hga_sftp *f, const struct hga_err *err);
 /* The session's engine, opened if need be. */
 int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
                  struct hga_err *err) HGA_MUST_USE;
+/* Whether another read may leave.  Once the window is full several leave at
+ * once later: fewer packets to both sides, and the server still has half of
+ * the least window to do. */
+bool hga_sftp_may_read(struct hga_sftp *f);
 /* One more engine on a channel of its own, for one user; see retire. */
 int hga_sftp_extra(struct hga_ssh *ssh, struct hga_sftp **out,
                    struct hga_err *err) HGA_MUST_USE;

@@ -187,13 +187,7 @@ bool hga_job_produce_get(struct hga_sftp_job *j)
 		ask_read(j, j->size, j->sink ? f->read_size : 1);
 		return true;
 	}
-	/* Once full, several requests leave at once: fewer packets to both
-	 * sides, and the server still has half of the least window to do. */
-	if (f->read_out >= f->window)
-		f->read_full = true;
-	else if (f->read_out + HGA_SFTP_READ_MIN / 2 <= f->window)
-		f->read_full = false;
-	if (f->read_full)
+	if (!hga_sftp_may_read(f))
 		return false;
 	if (left > f->read_size)
 		left = f->read_size;

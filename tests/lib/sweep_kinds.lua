@@ -58,16 +58,20 @@ function M.undisturbed(rig, task)
   return result
 end
 
--- The task again, then purge: as if nothing had been.
-local function again(rig, p, state, task, plain)
-  check_run(p, rig:run(state, sweep.words(task)), "the task again", 0)
+-- The task to its end: as if nothing had been.  what: "the task", "the task again".
+local function ends_plainly(rig, p, state, task, plain, what)
+  check_run(p, rig:run(state, sweep.words(task)), what, 0)
   local calm, left = rig:no_ephemerals()
   if not calm then
-    p.fail("leaked", "after the task again: %s", left)
+    p.fail("leaked", "after %s: %s", what, left)
   elseif not same(rig:inventory(), plain.inventory) then
-    p.fail("wrong", "after the task again %s instead of %s", sweep.text(rig:inventory()),
+    p.fail("wrong", "after %s %s instead of %s", what, sweep.text(rig:inventory()),
       sweep.text(plain.inventory))
   end
+end
+
+local function again(rig, p, state, task, plain)
+  ends_plainly(rig, p, state, task, plain, "the task again")
 end
 
 local function purge(rig, p, state, words)
@@ -284,15 +288,7 @@ end
 function M.storm(rig, task, plain, seed)
   local p, state = new_point(), begin(rig, task)
   return with_faults(rig, { { prob = 0.5, seed = seed, effect = { throttle = true } } }, function()
-    local r = rig:run(state, sweep.words(task))
-    check_run(p, r, "the task", 0)
-    local calm, left = rig:no_ephemerals()
-    if not calm then
-      p.fail("leaked", "%s", left)
-    elseif not same(rig:inventory(), plain.inventory) then
-      p.fail("wrong", "it ends with %s instead of %s", sweep.text(rig:inventory()),
-        sweep.text(plain.inventory))
-    end
+    ends_plainly(rig, p, state, task, plain, "the task")
     purge(rig, p, state)
     return p
   end)

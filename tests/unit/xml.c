@@ -27,9 +27,21 @@ static int on_end(void *data, struct hga_str name, struct hga_err *err)
 }
 
 static const struct hga_xml_fns fns = {on_start, on_text, on_end};
+
+static int owner(void *data, struct hga_str name,
+                 const struct hga_xml_attr *attrs, size_t n,
+                 struct hga_err *err)
+{
+	int r = on_start(data, name, attrs, n, err);
+
+	return r == 0 && hga_str_eqc(name, "o") ? HGA_XML_OWN : r;
+}
+
+static const struct hga_xml_fns own_fns = {owner, on_text, on_end};
 static char result[4096];
 
-static const char *events(const char *text, size_t n, size_t piece)
+/* own: the text of elements "o" is unseen by expat. */
+static const char *parse(bool own, const char *text, size_t n, size_t piece)
 {
 	struct hga_err err;
 	struct hga_xml *x;
@@ -37,7 +49,9 @@ static const char *events(const char *text, size_t n, size_t piece)
 	int r = 0;
 
 	hga_buf_init(&b, 16 << 20);
-	x = hga_xml_new(&fns, &b);
+	x = hga_xml_new(own ? &own_fns : &fns, &b);
+	if (own)
+		hga_xml_own_text(x);
 	for (size_t i = 0; i < n && r == 0; i += piece)
 		r = hga_xml_feed(x, text + i, n - i < piece ? n - i : piece,
 		                 &err);
@@ -50,6 +64,11 @@ static const char *events(const char *text, size_t n, size_t piece)
 	hga_xml_free(x);
 	hga_buf_release(&b);
 	return result;
+}
+
+static const char *events(const char *text, size_t n, size_t piece)
+{
+	return parse(false, text, n, piece);
 }
 
 static void parses(const char *text, const char *want, const char *name)
@@ -156,39 +175,9 @@ static void test_callback(void)
 	hga_xml_free(x);
 }
 
-static int owner(void *data, struct hga_str name,
-                 const struct hga_xml_attr *attrs, size_t n,
-                 struct hga_err *err)
-{
-	int r = on_start(data, name, attrs, n, err);
-
-	return r == 0 && hga_str_eqc(name, "o") ? HGA_XML_OWN : r;
-}
-
-/* The events, with the text of elements "o" unseen by expat. */
 static const char *owned(const char *text, size_t n, size_t piece)
 {
-	static const struct hga_xml_fns own = {owner, on_text, on_end};
-	struct hga_err err;
-	struct hga_xml *x;
-	struct hga_buf b;
-	int r = 0;
-
-	hga_buf_init(&b, 16 << 20);
-	x = hga_xml_new(&own, &b);
-	hga_xml_own_text(x);
-	for (size_t i = 0; i < n && r == 0; i += piece)
-		r = hga_xml_feed(x, text + i, n - i < piece ? n - i : piece,
-		                 &err);
-	if (r == 0)
-		r = hga_xml_end(x, &err);
-	if (r < 0)
-		snprintf(result, sizeof(result), "ERROR %s", err.code);
-	else
-		snprintf(result, sizeof(result), "%s", hga_buf_text(&b));
-	hga_xml_free(x);
-	hga_buf_release(&b);
-	return result;
+	return parse(true, text, n, piece);
 }
 
 static void test_own(void)
