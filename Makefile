@@ -248,7 +248,7 @@ deps = $(if $(filter no,$(DEPS)),@:,@sh vendor/deps.sh)
 deps-build deps-check deps-lint deps-demo: deps-%:
 	$(deps) $*
 
-.PHONY: check check-built check-slow asan torture torture-tasks gcstress
+.PHONY: check check-built check-slow asan torture torture-tasks torture-ci gcstress
 check: ## install what tests need, build, run the suite (TESTS=GLOB narrows)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build
@@ -268,12 +268,17 @@ torture: ## every allocation fails once; tasks are killed at every request
 	@$(SUB) MODE=asan -j$(JOBS) all
 	@sh tests/torture/run.sh $(BUILD)/asan/hgauto
 	@$(SUB) torture-tasks
-torture-tasks: ## kill -9, lost state, lost answers, Ctrl-C at each request (T= TASKS= FAULTS= POINTS=)
+sweep := HGAUTO=$(abspath $(O)/hgauto) SEED='$(SEED)' JOBS='$(JOBS)' OUT='$(OUT)' \
+	sh tests/tools/run-one.sh tests/torture/kill.lua
+torture-tasks: ## tasks killed, interrupted, lied to at each request (T= TASKS= FAULTS= POINTS= STRIDE= SEED= JOBS= OUT=)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all
 	@T='$(T)' TASKS='$(TASKS)' POINTS='$(POINTS)' FAULTS='$(FAULTS)' \
-		STRIDE='$(STRIDE)' HGAUTO=$(abspath $(O)/hgauto) \
-		sh tests/tools/run-one.sh tests/torture/kill.lua
+		STRIDE='$(STRIDE)' $(sweep)
+torture-ci: ## a few minutes of that: each kind, on few tasks and points (SEED= JOBS= OUT=)
+	$(deps) build check
+	@$(SUB) -j$(JOBS) all
+	@CI=1 $(sweep)
 gcstress: ## Lua tests with a full collection at each wait
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build

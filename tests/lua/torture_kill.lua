@@ -20,7 +20,7 @@ local function points(kind, list)
   for i, at in ipairs(list) do
     list[i] = { number_of(at[1]), at[2] }
   end
-  local s = kinds.run(rig, kind, TASK, list, plain, t.diag)
+  local s = kinds.run({ rig }, kind, TASK, list, plain, t.diag)
   t.is({ s.points, s.leaked, s.wrong, s.hung }, { #list, 0, 0, 0 },
     ("%d points: nothing leaked, wrong, hung"):format(s.points))
 end
