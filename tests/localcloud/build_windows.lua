@@ -38,6 +38,17 @@ t.test("wheels and installers come home, marked as simulated", function()
   t.is(env.running(state), {}, "no instance runs")
 end)
 
+t.test("the tasks of one kind, too", function()
+  for task, name in pairs { ["build-windows-wheel"] = "mercurial-7.9-cp313-cp313-win_amd64.whl",
+    ["build-inno"] = "Mercurial-7.9-x64.exe", ["build-wix"] = "mercurial-7.9-x64.msi" } do
+    local r = env.run(state, { "run", "--local", task, "--dist-path", dist, "--source", repo,
+      "--image", "base" })
+    if not t.is({ r.code, r.out:match("[^/\n]+\n$") }, { 0, name .. "\n" }, task .. ": its file") then
+      t.diag(r.err)
+    end
+  end
+end)
+
 t.test("installers of a later revision are named by the distance to the tag", function()
   local later = env.standin()
   env.hg(later, "update", "-q", "default")

@@ -116,10 +116,11 @@ function M.installer_version(kind, source)
   return ("%s+hg%d.%s"):format(source.latest_tag, source.distance, source.node:sub(1, 12))
 end
 
-local function prepare_version(list, source, given)
+-- A task that builds wheels only takes no version.
+local function prepare_version(list, source, args)
   for _, o in ipairs(list) do
     if o.kind ~= "wheel" then
-      o.version = given or M.installer_version(o.kind, source)
+      o.version = args.version or M.installer_version(o.kind, source)
       if not o.version then
         hg.fail { kind = "usage", message = "--version is needed: neither the revision nor one"
           .. " before it has a release tag" }
@@ -157,7 +158,7 @@ function M.run(ctx, args, list)
     source = args.source, revision = args.revision, dirty = args.dirty, hg = args.hg,
     version_hint = args.version_hint,
   })
-  prepare_version(list, source, args.version)
+  prepare_version(list, source, args)
   local m <close> = M.machine(ctx, args, source)
   ctx:step("prepare", hg.windows.prepare, m)
   ctx:step("sync", hg.mercurial.sync, m, source)
