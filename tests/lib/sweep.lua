@@ -32,6 +32,16 @@ M.TASKS = {
   ["terminate-ec2-instances"] = {},
   ["purge-ec2-resources"] = {},
   status = {},
+  try = {},
+  shell = { "--allow-cidr", "127.0.0.1/32" },
+  ["bootstrap-windows-dev"] = { "--allow-cidr", "127.0.0.1/32" },
+  ["build-windows-wheel"] = { "--allow-cidr", "127.0.0.1/32", "--dist-path", "@dist" },
+  ["build-inno"] = { "--allow-cidr", "127.0.0.1/32", "--dist-path", "@dist", "--image", "base" },
+  ["build-wix"] = { "--allow-cidr", "127.0.0.1/32", "--dist-path", "@dist", "--image", "base" },
+  ["build-all-windows-packages"] = { "--allow-cidr", "127.0.0.1/32", "--dist-path", "@dist",
+    "--image", "base" },
+  ["run-tests-windows"] = { "--allow-cidr", "127.0.0.1/32", "--results-path", "@results",
+    "--shards", "2", "--image", "base" },
 }
 
 -- Tasks that need something to be there.
@@ -180,11 +190,14 @@ function Rig:state()
 end
 
 local function environment(rig, more)
+  local source = host.getenv "HGAUTO_TEST_SOURCE"
   local env = {
     AWS_ACCESS_KEY_ID = rig.cloud.access_key_id,
     AWS_SECRET_ACCESS_KEY = rig.cloud.secret_access_key,
     -- Another directory has the stubs over scripts that are not built yet.
-    HGAUTO_SCRIPTS = host.getenv "HGAUTO_TEST_SOURCE" or fs.realpath "tests/torture/stubs",
+    HGAUTO_SCRIPTS = source or fs.realpath "tests/torture/stubs",
+    HGAUTO_SWEEP_SCRIPTS = source or fs.realpath "scripts",
+    HGAUTO_SWEEP_CLOUD = rig.cloud.endpoint_url,
     HGAUTO_GC_GRACE = "0.3", HGAUTO_POLL_MIN = "0.02", HGAUTO_GUARD = "0",
     HGAUTO_READ_TIMEOUT = "5",
     AWS_EC2_METADATA_DISABLED = "true", HOME = rig.dir, AWS_REGION = "us-west-2",

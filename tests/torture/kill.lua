@@ -14,8 +14,10 @@ local kinds = dofile "tests/lib/sweep_kinds.lua"
 local sweep = kinds.sweep
 
 local ALL_KINDS = "kill,lost,pair,signal,term,press2,press3,guard,late,storm,fault"
-local ALL_TASKS = "build-linux,run-tests-linux,bootstrap-linux-dev,terminate-ec2-instances,"
-  .. "purge-ec2-resources,status"
+-- All that send requests to AWS.
+local ALL_TASKS = "build-linux,run-tests-linux,bootstrap-linux-dev,shell,try,"
+  .. "bootstrap-windows-dev,build-windows-wheel,build-inno,build-wix,build-all-windows-packages,"
+  .. "run-tests-windows,terminate-ec2-instances,purge-ec2-resources,status"
 
 -- A variable of the environment; empty is as good as none.
 local function setting(name, default)
