@@ -1,5 +1,6 @@
 --- The sweeps: what is done at one request of a task, and how it must end.
 local async = require "hgauto.async"
+local time = require "hgauto.time"
 local sweep = dofile "tests/lib/sweep.lua"
 
 local M = { sweep = sweep }
@@ -354,22 +355,27 @@ end
 -- @param plain table
 -- @param tell function(text) about each failure
 -- @return table {points=, leaked=, wrong=, hung=}
+-- @return table[] {point=, seconds=} of each, slowest first
 -- @waits
 function M.run(rigs, kind, task, points, plain, tell)
-  local sum, next_point = { points = 0, leaked = 0, wrong = 0, hung = 0 }, 1
+  local sum, times, next_point = { points = 0, leaked = 0, wrong = 0, hung = 0 }, {}, 1
   async.map(rigs, function(rig)
     while points[next_point] do
-      local at = points[next_point]
+      local at, began = points[next_point], time.mono()
       next_point = next_point + 1
       local failures = at_point(rig, kind, task, at, plain)
       sum.points = sum.points + 1
+      times[sum.points] = { point = ("%d %s"):format(at[1], at[2]), seconds = time.mono() - began }
       for _, f in ipairs(failures) do
         sum[f.class] = sum[f.class] + 1
         tell(f.text)
       end
     end
   end, { limit = #rigs })
-  return sum
+  table.sort(times, function(a, b)
+    return a.seconds > b.seconds
+  end)
+  return sum, times
 end
 
 return M

@@ -43,7 +43,8 @@ t.test("the tasks of one kind, too", function()
     ["build-inno"] = "Mercurial-7.9-x64.exe", ["build-wix"] = "mercurial-7.9-x64.msi" } do
     local r = env.run(state, { "run", "--local", task, "--dist-path", dist, "--source", repo,
       "--image", "base" })
-    if not t.is({ r.code, r.out:match("[^/\n]+\n$") }, { 0, name .. "\n" }, task .. ": its file") then
+    local got = { r.code, r.out:match("[^/\n]+\n$") }
+    if not t.is(got, { 0, name .. "\n" }, task .. ": its file") then
       t.diag(r.err)
     end
   end

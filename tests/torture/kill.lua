@@ -172,7 +172,7 @@ local function run(task, kind, which)
     local began, failures = time.mono(), json.list {}
     local points = chosen(of_faults(kinds.points(kind, plain), kind == "fault" and which.faults),
       which)
-    local s = kinds.run(rigs, kind, task, points, plain, function(text)
+    local s, times = kinds.run(rigs, kind, task, points, plain, function(text)
       failures[#failures + 1] = text
       t.diag("%s", text)
     end)
@@ -180,7 +180,7 @@ local function run(task, kind, which)
       total[class] = total[class] + n
     end
     local seconds = time.mono() - began
-    s.task, s.kind, s.seconds, s.failures = task, kind, seconds, failures
+    s.task, s.kind, s.seconds, s.failures, s.times = task, kind, seconds, failures, times
     report.sweeps[#report.sweeps + 1] = s
     write_report()
     t.is({ s.leaked, s.wrong, s.hung }, { 0, 0, 0 }, ("%s; %.1f s"):format(sum_text(s), seconds))
