@@ -21,9 +21,14 @@
 #define HEADER 100 /* bytes of the database header */
 #define APP_ID_AT 68
 
+#define IDLE 16 /* compiled statements that are kept for the next use */
+
 struct hga_db {
 	sqlite3 *h;
 	int wal_pages;
+	bool keep;     /* statements */
+	unsigned next; /* the slot that is given up when all are taken */
+	struct hga_stmt *idle[IDLE];
 };
 
 struct hga_stmt {
@@ -226,6 +231,7 @@ int hga_db_open(const char *path, const struct hga_db_opts *o,
 	db = hga_calloc(1, sizeof(*db));
 	if (db == NULL)
 		return hga_fail_mem(err);
+	db->keep = o->keep_statements;
 	rc = sqlite3_open_v2(path, &db->h, flags, NULL);
 	r = rc == SQLITE_OK ? configure(db, o, empty, err)
 	                    : db_fail(db, rc, path, err);
@@ -239,23 +245,44 @@ int hga_db_open(const char *path, const struct hga_db_opts *o,
 	return 0;
 }
 
+static void finalize(struct hga_stmt *st)
+{
+	(void)sqlite3_finalize(st->s); /* repeats the last step's result */
+	hga_free(st);
+}
+
 void hga_db_close(struct hga_db *db)
 {
 	if (db == NULL)
 		return;
+	for (unsigned i = 0; i < IDLE; i++)
+		if (db->idle[i] != NULL)
+			finalize(db->idle[i]);
 	/* v2: a forgotten statement keeps it alive instead of leaking it */
 	(void)sqlite3_close_v2(db->h);
 	hga_free(db);
 }
 
+/* One statement without parameters and results, kept as others are. */
+static int run(struct hga_db *db, const char *sql, struct hga_err *err)
+{
+	struct hga_stmt *st = NULL;
+	int r = hga_stmt_new(db, sql, &st, err);
+
+	if (r == 0)
+		r = hga_stmt_step(st, err);
+	hga_stmt_free(st);
+	return r;
+}
+
 int hga_db_begin(struct hga_db *db, struct hga_err *err)
 {
-	return hga_db_exec(db, "BEGIN IMMEDIATE", err);
+	return run(db, "BEGIN IMMEDIATE", err);
 }
 
 int hga_db_commit(struct hga_db *db, struct hga_err *err)
 {
-	return hga_db_exec(db, "COMMIT", err);
+	return run(db, "COMMIT", err);
 }
 
 void hga_db_rollback(struct hga_db *db)
@@ -312,7 +339,7 @@ int hga_db_check(struct hga_db *db, struct hga_err *err)
 
 static int copy_into(struct hga_db *from, const char *path, struct hga_err *err)
 {
-	struct hga_db to = {NULL, 0};
+	struct hga_db to = {.h = NULL};
 	sqlite3_backup *b;
 	int rc = sqlite3_open_v2(path, &to.h,
 	                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
@@ -375,13 +402,32 @@ out:
 
 /* ---- statements ---- */
 
+/* The idle statement of that text, no longer idle; NULL: none. */
+static struct hga_stmt *wake(struct hga_db *db, const char *sql)
+{
+	for (unsigned i = 0; i < IDLE; i++) {
+		struct hga_stmt *st = db->idle[i];
+
+		if (st != NULL && strcmp(sqlite3_sql(st->s), sql) == 0) {
+			db->idle[i] = NULL;
+			return st;
+		}
+	}
+	return NULL;
+}
+
 int hga_stmt_new(struct hga_db *db, const char *sql, struct hga_stmt **out,
                  struct hga_err *err)
 {
-	struct hga_stmt *st = hga_calloc(1, sizeof(*st));
+	struct hga_stmt *st = wake(db, sql);
 	const char *rest = "";
 	int rc;
 
+	if (st != NULL) {
+		*out = st;
+		return 0;
+	}
+	st = hga_calloc(1, sizeof(*st));
 	if (st == NULL) {
 		(void)hga_fail_mem(err);
 		return -HGA_MEMORY;
@@ -404,10 +450,24 @@ int hga_stmt_new(struct hga_db *db, const char *sql, struct hga_stmt **out,
 
 void hga_stmt_free(struct hga_stmt *st)
 {
+	struct hga_db *db;
+	unsigned slot = 0;
+
 	if (st == NULL)
 		return;
-	(void)sqlite3_finalize(st->s); /* repeats the last step's result */
-	hga_free(st);
+	db = st->db;
+	if (!db->keep || st->s == NULL) {
+		finalize(st);
+		return;
+	}
+	hga_stmt_reset(st);
+	while (slot < IDLE && db->idle[slot] != NULL)
+		slot++;
+	if (slot == IDLE) {
+		slot = db->next++ % IDLE;
+		finalize(db->idle[slot]);
+	}
+	db->idle[slot] = st;
 }
 
 void hga_stmt_reset(struct hga_stmt *st)

@@ -28,6 +28,7 @@ struct hga_db_opts {
 	bool no_autocheckpoint;
 	uint32_t application_id; /* 0: any; else a new file gets it, another
 	                          * one with a different id is "Damaged" */
+	bool keep_statements; /* freed ones stay compiled for the same text */
 };
 
 /*

@@ -8,6 +8,7 @@
 
 #include "base/crypto.h"
 #include "base/fs.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/redact.h"
@@ -56,14 +57,18 @@ double hga_led_now(void)
 	return (double)hga_wall_us() / 1e6;
 }
 
-struct hga_led_op *hga_led_mem_find(const struct hga_ledger *led,
-                                    struct hga_str op)
+static struct hga_led_op **bucket(struct hga_ledger *led, struct hga_str op)
 {
-	struct hga_led_op *m = led->ops;
+	return &led->by_op[hga_crc32c(0, op.s, op.n) % HGA_LED_BUCKETS];
+}
+
+struct hga_led_op *hga_led_mem_find(struct hga_ledger *led, struct hga_str op)
+{
+	struct hga_led_op *m = *bucket(led, op);
 
 	while (m != NULL &&
 	       !hga_str_eq(hga_cell_str(&m->row.c[HGA_COL_OP]), op))
-		m = m->next;
+		m = m->peer;
 	return m;
 }
 
@@ -71,9 +76,8 @@ struct hga_led_op *hga_led_mem_find(const struct hga_ledger *led,
 int hga_led_mem_keep(struct hga_ledger *led, const struct hga_row *row,
                      struct hga_err *err)
 {
-	struct hga_led_op *m =
-	    hga_led_mem_find(led, hga_cell_str(&row->c[HGA_COL_OP]));
-	struct hga_led_op **end = &led->ops;
+	struct hga_str op = hga_cell_str(&row->c[HGA_COL_OP]);
+	struct hga_led_op *m = hga_led_mem_find(led, op);
 	int r;
 
 	if (m != NULL)
@@ -86,22 +90,30 @@ int hga_led_mem_keep(struct hga_ledger *led, const struct hga_row *row,
 		hga_free(m);
 		return r;
 	}
-	while (*end != NULL)
-		end = &(*end)->next;
-	*end = m;
+	m->peer = *bucket(led, op);
+	*bucket(led, op) = m;
+	*(led->last_op != NULL ? &led->last_op->next : &led->ops) = m;
+	led->last_op = m;
 	return 0;
 }
 
 void hga_led_mem_drop(struct hga_ledger *led, struct hga_str op)
 {
-	struct hga_led_op **p = &led->ops;
 	struct hga_led_op *m = hga_led_mem_find(led, op);
+	struct hga_led_op **p = bucket(led, op);
+	struct hga_led_op *before = NULL;
 
-	while (m != NULL && *p != m)
-		p = &(*p)->next;
 	if (m == NULL)
 		return;
-	*p = m->next;
+	while (*p != m)
+		p = &(*p)->peer;
+	*p = m->peer;
+	if (m != led->ops)
+		for (before = led->ops; before->next != m;)
+			before = before->next;
+	*(before != NULL ? &before->next : &led->ops) = m->next;
+	if (led->last_op == m)
+		led->last_op = before;
 	hga_row_clear(&m->row);
 	hga_free(m);
 }
@@ -251,7 +263,8 @@ static int check_content(struct hga_ledger *led, struct hga_err *err)
 /* The caller holds ledger.lock. */
 int hga_led_open_db(struct hga_ledger *led, struct hga_err *err)
 {
-	const struct hga_db_opts opts = {true, true, true, HGA_LED_APP_ID};
+	const struct hga_db_opts opts = {true, true, true, HGA_LED_APP_ID,
+	                                 true};
 	struct stat sb = {0};
 	int r = hga_db_open(led->path, &opts, &led->db, &led->created, err);
 

@@ -22,9 +22,12 @@
 #define HGA_LED_ERROR_MAX 300
 #define HGA_LED_TEXT_MAX 2048
 
+#define HGA_LED_BUCKETS 256
+
 struct hga_led_op { /* a row this process wrote */
 	struct hga_row row;
-	struct hga_led_op *next;
+	struct hga_led_op *next; /* in order of their coming */
+	struct hga_led_op *peer; /* in its bucket */
 };
 
 struct hga_led_place {
@@ -50,7 +53,8 @@ struct hga_ledger {
 	bool poisoned;
 	bool created; /* ledger.db did not exist */
 	int newer;    /* schema of a newer program: read-only */
-	struct hga_led_op *ops;
+	struct hga_led_op *ops, *last_op;
+	struct hga_led_op *by_op[HGA_LED_BUCKETS];
 	struct hga_led_place *places;
 	struct hga_led_run *runs;
 };
@@ -59,8 +63,7 @@ struct hga_ledger {
 double hga_led_now(void);
 
 /* A row of ours in memory, or NULL. */
-struct hga_led_op *hga_led_mem_find(const struct hga_ledger *led,
-                                    struct hga_str op);
+struct hga_led_op *hga_led_mem_find(struct hga_ledger *led, struct hga_str op);
 /* Keeps a copy of a row of ours. */
 int hga_led_mem_keep(struct hga_ledger *led, const struct hga_row *row,
                      struct hga_err *err) HGA_MUST_USE;

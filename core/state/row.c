@@ -238,6 +238,12 @@ static int run_sql(struct hga_db *db, const char *sql,
 	return r < 0 ? r : 0;
 }
 
+/* A mark for each column of the widest table and its crc; a table uses the
+ * first MARKS characters. */
+static const char marks[] = "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?";
+#define MARKS(t) (2 * (t)->n + 1)
+_Static_assert(sizeof(marks) == 2 * HGA_ROW_COLS + 2, "one mark a column");
+
 /* verb: "INSERT" or "INSERT OR REPLACE". */
 int hga_row_insert(struct hga_db *db, const struct hga_table *t,
                    const char *verb, const struct hga_row *row,
@@ -247,12 +253,8 @@ int hga_row_insert(struct hga_db *db, const struct hga_table *t,
 	int r;
 
 	hga_buf_init(&sql, 4096);
-	r = hga_buf_addf(&sql, err, "%s INTO %s(%s,crc) VALUES(", verb, t->name,
-	                 t->cols);
-	for (int i = 1; i <= t->n && r == 0; i++)
-		r = hga_buf_addf(&sql, err, "?%d,", i);
-	if (r == 0)
-		r = hga_buf_addf(&sql, err, "?%d)", t->n + 1);
+	r = hga_buf_addf(&sql, err, "%s INTO %s(%s,crc) VALUES(%.*s)", verb,
+	                 t->name, t->cols, MARKS(t), marks);
 	if (r == 0)
 		r = run_sql(db, sql.data, row, t->n, err);
 	hga_buf_release(&sql);
@@ -268,13 +270,9 @@ int hga_row_update(struct hga_db *db, const struct hga_table *t,
 	int r;
 
 	hga_buf_init(&sql, 4096);
-	r = hga_buf_addf(&sql, err, "UPDATE %s SET (%s,crc)=(", t->name,
-	                 t->cols);
-	for (int i = 1; i <= t->n && r == 0; i++)
-		r = hga_buf_addf(&sql, err, "?%d,", i);
-	if (r == 0)
-		r = hga_buf_addf(&sql, err, "?%d) WHERE %.*s=?1", t->n + 1,
-		                 (int)key, t->cols);
+	r = hga_buf_addf(&sql, err,
+	                 "UPDATE %s SET (%s,crc)=(%.*s) WHERE %.*s=?1", t->name,
+	                 t->cols, MARKS(t), marks, (int)key, t->cols);
 	if (r == 0)
 		r = run_sql(db, sql.data, row, t->n, err);
 	hga_buf_release(&sql);

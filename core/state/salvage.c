@@ -99,7 +99,7 @@ static int copy_tables(struct hga_ledger *led, struct hga_db *from,
 static int copy_file(struct hga_ledger *led, const char *path, struct counts *n,
                      struct hga_err *err)
 {
-	const struct hga_db_opts opts = {false, false, true, 0};
+	const struct hga_db_opts opts = {false, false, true, 0, false};
 	struct hga_db *from = NULL;
 	int r;
 

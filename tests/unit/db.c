@@ -22,7 +22,7 @@ static const char *in(const char *name)
 
 static void test_open(void)
 {
-	struct hga_db_opts o = {false, true, true, 0x12345678};
+	struct hga_db_opts o = {false, true, true, 0x12345678, false};
 	struct hga_db *db = NULL;
 	struct stat st;
 	bool created = false;
@@ -107,7 +107,7 @@ static void test_statements(struct hga_db *db)
 
 static void test_transactions(struct hga_db *db)
 {
-	struct hga_db_opts o = {false, false, false, 0};
+	struct hga_db_opts o = {false, false, false, 0, false};
 	struct hga_db *copy = NULL;
 	int64_t n = 0;
 
@@ -135,7 +135,7 @@ static void test_transactions(struct hga_db *db)
 
 int main(void)
 {
-	struct hga_db_opts o = {true, true, true, 0x12345678};
+	struct hga_db_opts o = {true, true, true, 0x12345678, false};
 	struct hga_db *db = NULL;
 
 	if (mkdtemp(dir) == NULL)

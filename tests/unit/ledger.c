@@ -517,7 +517,7 @@ static void test_replaced(void)
 /* Opens ledger.db as another program would. */
 static struct hga_db *by_hand(void)
 {
-	const struct hga_db_opts o = {false, true, true, 0x48474c31};
+	const struct hga_db_opts o = {false, true, true, 0x48474c31, false};
 	struct hga_db *db = NULL;
 
 	hga_ledger_close(led);
