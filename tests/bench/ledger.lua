@@ -15,8 +15,9 @@ local function left_behind()
   local file = state .. ".go"
   local p <close> = rig:start(state, { "run", task, "--file", file, "--count",
     tostring(MACHINES) })
-  if not t.eventually(function() return fs.exists(file .. ".machines") end, 120) then
-    error("the machines do not come", 0)
+  if not t.eventually(function() return fs.exists(file .. ".machines") end, 60) then
+    p:kill "KILL"
+    error("the machines do not come: " .. tostring(p:read()), 0)
   end
   p:kill "KILL"
   p:wait()

@@ -23,7 +23,8 @@ local M = {}
 local ops = {}
 M.ops = ops
 
-local MAX_INSTANCES = 64
+-- Real ones; without machines behind them there may be more.
+local MAX_INSTANCES, MAX_API_ONLY = 64, 256
 local MAX_PER_CALL = 20
 local MIN_FREE_BYTES = 1 << 30
 
@@ -320,16 +321,16 @@ end
 M.probe = probe
 
 local function check_limit(c, p)
-  local n = 0
+  local n, most = 0, c.d.api_only and MAX_API_ONLY or MAX_INSTANCES
   for _, instance in ipairs(c.S:list("instance")) do
     n = n + (instance.state ~= "terminated" and 1 or 0)
   end
-  if n + p.MinCount > MAX_INSTANCES then
+  if n + p.MinCount > most then
     errors.raise("InstanceLimitExceeded", "You have requested more instances (%d) than your"
       .. " current instance limit of %d allows for the specified instance type.",
-      n + p.MinCount, MAX_INSTANCES)
+      n + p.MinCount, most)
   end
-  return math.min(p.MaxCount, MAX_INSTANCES - n)
+  return math.min(p.MaxCount, most - n)
 end
 
 local function params_hash(p)
