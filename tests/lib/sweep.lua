@@ -2,7 +2,8 @@
 --
 -- Task processes talk to an api-only local cloud through a relay of ours, which
 -- counts their requests and ends or interrupts them before a request has an
--- effect, after the effect but without an answer, or just after the answer.
+-- effect, after the effect but without an answer, or just after the answer; or
+-- at a piece of remote work, of which stubs/lib/hg/remote_note.lua tells it.
 -- What exists is read from the cloud's database, never through our client.
 local async = require "hgauto.async"
 local client = require "localcloud.client"
@@ -94,7 +95,24 @@ local function hang(rig, req)
   req:abort "fin"
 end
 
+-- A process tells that it is about to work on a machine.
+local function remote_work(rig, req, what)
+  local n, cut = #rig.remote + 1, rig.cut
+  rig.remote[n] = what
+  if cut and not cut.done and cut.remote == n then
+    act(rig, cut)
+    if cut.signal == "KILL" then
+      return req:abort "rst"
+    end
+  end
+  req:respond { status = 200, body = "" }
+end
+
 local function relay(rig, req)
+  local what = req.target:match "^/_remote/(.*)"
+  if what then
+    return remote_work(rig, req, what)
+  end
   rig.n = rig.n + 1
   local n, action, cut = rig.n, action_of(req), rig.cut
   local entry = { action = action, body = req.body }
@@ -146,7 +164,7 @@ end
 -- @return table
 -- @waits
 function M.new(dir)
-  local rig = setmetatable({ dir = dir, n = 0, journal = {}, states = 0 }, Rig)
+  local rig = setmetatable({ dir = dir, n = 0, journal = {}, remote = {}, states = 0 }, Rig)
   rig.cloud_state = dir .. "/cloud"
   fs.mkdir(rig.cloud_state, { parents = true, mode = 448 })
   rig:start_cloud()
@@ -197,7 +215,7 @@ local function environment(rig, more)
     -- Another directory has the stubs over scripts that are not built yet.
     HGAUTO_SCRIPTS = source or fs.realpath "tests/torture/stubs",
     HGAUTO_SWEEP_SCRIPTS = source or fs.realpath "scripts",
-    HGAUTO_SWEEP_CLOUD = rig.cloud.endpoint_url,
+    HGAUTO_SWEEP_CLOUD = rig.cloud.endpoint_url, HGAUTO_SWEEP_RELAY = rig.url,
     HGAUTO_GC_GRACE = "0.3", HGAUTO_POLL_MIN = "0.02", HGAUTO_GUARD = "0",
     HGAUTO_READ_TIMEOUT = "5",
     AWS_EC2_METADATA_DISABLED = "true", HOME = rig.dir, AWS_REGION = "us-west-2",
@@ -221,7 +239,7 @@ function Rig:start(state, words, env)
   for _, word in ipairs(words) do
     argv[#argv + 1] = word:gsub("^@", state .. ".")
   end
-  self.n, self.journal = 0, {}
+  self.n, self.journal, self.remote = 0, {}, {}
   return proc.spawn(argv, { stderr = "merge", env = environment(self, env), timeout = HUNG,
     cwd = self.dir })
 end
@@ -263,7 +281,8 @@ end
 --- Runs a task and sends its process a signal at a request.
 -- @param state string
 -- @param words string[]
--- @param cut table {n=, action=, when="before"|"after"|"sent", signal="KILL"|"INT"|"TERM"};
+-- @param cut table {n=, action=, when="before"|"after"|"sent", signal="KILL"|"INT"|"TERM"}, or
+--   {remote=n, signal=} before the n-th piece of remote work;
 --   presses=2|3: more signals, and from the first one on no request is answered
 -- @return table as run, with seconds in all and, after the last press, since
 -- @waits

@@ -5,9 +5,10 @@ local sweep = dofile "tests/lib/sweep.lua"
 
 local M = { sweep = sweep }
 
--- What one point found: text of the first thing that is wrong, by class.
+-- What one point found: text of the first thing that is wrong, by class; missed: the
+-- process ended before it came there (how often it polls varies).
 local function new_point()
-  local p = { leaked = nil, wrong = nil, hung = nil }
+  local p = { leaked = nil, wrong = nil, hung = nil, missed = nil }
   function p.fail(class, ...)
     p[class] = p[class] or (...):format(select(2, ...))
   end
@@ -27,6 +28,20 @@ local function same(a, b)
   return sweep.text(a) == sweep.text(b)
 end
 
+-- Where a process is ended: at a request, or at a piece of remote work.
+local function cut_at(n, when, signal, presses)
+  local is_remote = when == "remote"
+  return { n = not is_remote and n or nil, when = not is_remote and when or nil,
+    remote = is_remote and n or nil, signal = signal, presses = presses }
+end
+
+-- Runs the task until it is ended there.
+local function run_cut(rig, p, state, task, cut, env)
+  local r = rig:run_cut(state, sweep.words(task), cut, env)
+  p.missed = not cut.done
+  return r
+end
+
 local function begin(rig, task)
   local state = rig:state()
   if sweep.needs_objects(task) then
@@ -38,7 +53,8 @@ end
 --- Runs a task undisturbed, twice, and purges.
 -- @param rig table
 -- @param task string
--- @return table {requests=, actions=, inventory=, makes=whether it launches machines}
+-- @return table {requests=, actions=, remote=names of its pieces of remote work, inventory=,
+--   makes=whether it launches machines}
 -- @waits
 function M.undisturbed(rig, task)
   local state = begin(rig, task)
@@ -46,7 +62,7 @@ function M.undisturbed(rig, task)
   if r.code ~= 0 then
     error(("%s fails undisturbed (%s):\n%s"):format(task, tostring(r.code or r.signal), r.text), 0)
   end
-  local result = { requests = r.requests, actions = {} }
+  local result = { requests = r.requests, actions = {}, remote = rig.remote }
   for i = 1, r.requests do
     result.actions[i] = rig.journal[i].action
     result.makes = result.makes or result.actions[i] == "RunInstances"
@@ -89,7 +105,7 @@ end
 --- kill -9 at a request; then gc, the task again, purge.
 function M.kill(rig, task, plain, n, when)
   local p, state = new_point(), begin(rig, task)
-  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "KILL" })
+  local r = run_cut(rig, p, state, task, cut_at(n, when, "KILL"))
   if r.hung then
     p.fail("hung", "not even killed")
   end
@@ -106,7 +122,7 @@ end
 --- kill -9 at a request and the loss of the state directory; then purge by tag.
 function M.lost(rig, task, _, n, when)
   local p, state = new_point(), begin(rig, task)
-  rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "KILL" })
+  run_cut(rig, p, state, task, cut_at(n, when, "KILL"))
   require("hgauto.fs").remove(state, { tree = true })
   purge(rig, p, rig:state(), { "purge", "--by-tag", "--all-states", "--yes" })
   return p
@@ -122,7 +138,7 @@ end
 -- A signal at a request: everything ephemeral goes without gc; then again, purge.
 local function interrupted(rig, task, plain, n, when, signal, code)
   local p, state = new_point(), begin(rig, task)
-  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = signal })
+  local r = run_cut(rig, p, state, task, cut_at(n, when, signal))
   if not over(r, task) then
     check_run(p, r, "the interrupted task", code)
   end
@@ -152,8 +168,7 @@ end
 -- whether something may be left, and gc finds that.
 local function impatient(rig, task, plain, n, when, presses, limit)
   local p, state = new_point(), begin(rig, task)
-  local r = rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "INT",
-    presses = presses })
+  local r = run_cut(rig, p, state, task, cut_at(n, when, "INT", presses))
   -- What it has ended may still be shutting down.
   local calm, left = rig:no_ephemerals(1)
   if r.hung or r.since and r.since > limit then
@@ -189,8 +204,7 @@ end
 --- Nothing but kill -9: the guard ends what is left within ten seconds.
 function M.guard(rig, task, _, n, when)
   local p, state = new_point(), begin(rig, task)
-  rig:run_cut(state, sweep.words(task), { n = n, when = when, signal = "KILL" },
-    { HGAUTO_GUARD = "1" })
+  run_cut(rig, p, state, task, cut_at(n, when, "KILL"), { HGAUTO_GUARD = "1" })
   local calm, left = rig:no_ephemerals(10)
   if not calm then
     p.fail("leaked", "10 s later: %s", left)
@@ -331,20 +345,26 @@ function M.points(kind, plain)
       list[#list + 1] = { n, "lost" }
     end
   end
+  if kind ~= "storm" and kind ~= "fault" and kind ~= "pair" then
+    for n = 1, #plain.remote do
+      list[#list + 1] = { n, "remote" }
+    end
+  end
   return list
 end
 
--- One point of a sweep: its text of what is wrong, by class; raises what the rig raises.
+-- One point of a sweep: its texts of what is wrong, and whether it was missed.
 local function at_point(rig, kind, task, at, plain)
   local p = M[kind](rig, task, plain, at[1], at[2])
   local list = {}
   for _, class in ipairs { "leaked", "wrong", "hung" } do
     if p[class] then
       list[#list + 1] = { class = class, text = ("%s %s, request %d (%s) %s: %s: %s"):format(kind,
-        task, at[1], plain.actions[at[1]] or "?", at[2], class, p[class]) }
+        task, at[1], (at[2] == "remote" and plain.remote or plain.actions)[at[1]] or "?", at[2],
+        class, p[class]) }
     end
   end
-  return list
+  return list, p.missed
 end
 
 --- Runs points of a sweep, on each rig one at a time.
@@ -354,17 +374,19 @@ end
 -- @param points table[] from points
 -- @param plain table
 -- @param tell function(text) about each failure
--- @return table {points=, leaked=, wrong=, hung=}
+-- @return table {points=, leaked=, wrong=, hung=, missed=}
 -- @return table[] {point=, seconds=} of each, slowest first
 -- @waits
 function M.run(rigs, kind, task, points, plain, tell)
-  local sum, times, next_point = { points = 0, leaked = 0, wrong = 0, hung = 0 }, {}, 1
+  local sum, times = { points = 0, leaked = 0, wrong = 0, hung = 0, missed = 0 }, {}
+  local next_point = 1
   async.map(rigs, function(rig)
     while points[next_point] do
       local at, began = points[next_point], time.mono()
       next_point = next_point + 1
-      local failures = at_point(rig, kind, task, at, plain)
+      local failures, missed = at_point(rig, kind, task, at, plain)
       sum.points = sum.points + 1
+      sum.missed = sum.missed + (missed and 1 or 0)
       times[sum.points] = { point = ("%d %s"):format(at[1], at[2]), seconds = time.mono() - began }
       for _, f in ipairs(failures) do
         sum[f.class] = sum[f.class] + 1

@@ -134,7 +134,7 @@ for i = 1, jobs do
   rigs[i] = sweep.new(("%s/%d"):format(dir, i))
 end
 
-local total = { points = 0, leaked = 0, wrong = 0, hung = 0 }
+local total = { points = 0, leaked = 0, wrong = 0, hung = 0, missed = 0 }
 local report = { seed = seed, jobs = jobs, sweeps = json.list {}, total = total }
 
 local function sum_text(s)
@@ -156,8 +156,8 @@ local function plain_of(task)
     t.test(task .. " undisturbed", function()
       local plain = kinds.undisturbed(rigs[1], task)
       undisturbed[task] = plain
-      t.ok(plain.requests > 0, ("%d requests, then %s"):format(plain.requests,
-        sweep.text(plain.inventory)))
+      t.ok(plain.requests > 0, ("%d requests, %d pieces of remote work, then %s"):format(
+        plain.requests, #plain.remote, sweep.text(plain.inventory)))
     end)
   end
   return undisturbed[task]
@@ -183,7 +183,8 @@ local function run(task, kind, which)
     s.task, s.kind, s.seconds, s.failures, s.times = task, kind, seconds, failures, times
     report.sweeps[#report.sweeps + 1] = s
     write_report()
-    t.is({ s.leaked, s.wrong, s.hung }, { 0, 0, 0 }, ("%s; %.1f s"):format(sum_text(s), seconds))
+    t.is({ s.leaked, s.wrong, s.hung }, { 0, 0, 0 }, ("%s; %d not reached; %.1f s"):format(
+      sum_text(s), s.missed, seconds))
   end)
 end
 

@@ -2,6 +2,7 @@
 --- api-only cloud whose commands succeed at once.  Calls to AWS stay real.
 local crypto = require "hgauto.crypto"
 local fs = require "hgauto.fs"
+local note = require "hg.remote_note"
 
 local M = {}
 
@@ -43,6 +44,7 @@ end
 
 function Session:exec(cmd)
   local name, out = script_of(cmd), ""
+  note(name or type(cmd) == "table" and cmd[1]:match "[%w-]+$" or "command")
   if name and SCRIPTS[name] then
     out = SCRIPTS[name](self, table.unpack(cmd, 3)) or ""
   elseif type(cmd) == "table" and cmd[1] == "sha256sum" then
@@ -67,6 +69,7 @@ function Session:list(dir)
 end
 
 function Session:put(here, there)
+  note "put"
   self.files[there] = fs.read(here)
 end
 
@@ -79,6 +82,7 @@ function Session:read(there)
 end
 
 function Session:get(there, here, o)
+  note "get"
   fs.write(here, self.files[there], { mode = o and o.mode })
   return { bytes = #self.files[there] }
 end
@@ -87,7 +91,9 @@ end
 local Shell = { __close = function() end }
 Shell.__index = Shell
 
-function Shell:console() end
+function Shell:console()
+  note "console"
+end
 
 function Shell:wait()
   return { code = 0 }
@@ -107,6 +113,7 @@ local machines = {}
 -- @param address string
 -- @return table
 function M.wait_ready(address)
+  note "login"
   machines[address] = machines[address] or {}
   return setmetatable({ files = machines[address] }, Session)
 end

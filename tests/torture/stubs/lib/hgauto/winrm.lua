@@ -8,6 +8,7 @@ local embed = require "hgauto.embed"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local json = require "hgauto.json"
+local note = require "hg.remote_note"
 
 local M = {}
 
@@ -109,6 +110,7 @@ local SOURCES = {
 }
 
 function Session:ps(source, o)
+  note(source.name)
   local fn = SOURCES[source.name]
   return { ok = true, exit_code = 0, duration = 0, stderr = {}, errors = {},
     output = fn and fn(self, o and o.params or {}) or {} }
@@ -116,14 +118,17 @@ end
 
 --- Only "ready" is asked so.
 function Session:ps_value()
+  note "ready"
   return json.encode { token = token(self.address), winrm = "ok" }
 end
 
 function Session:upload(here, there)
+  note "upload"
   self.files[there] = fs.read(here)
 end
 
 function Session:download(there, here)
+  note "download"
   fs.write(here, self.files[there])
   return { bytes = #self.files[there] }
 end

@@ -1,0 +1,12 @@
+--- Tells the sweep of each piece of remote work before it is "done", which is where
+--- the process may be ended, too.
+local host = require "hgauto.host"
+local http = require "hgauto.http"
+
+--- Returns when the sweep lets the work go on.
+-- @param what string
+-- @waits
+return function(what)
+  http.request { method = "GET", timeout = 60,
+    url = ("%s/_remote/%s"):format(host.getenv "HGAUTO_SWEEP_RELAY", what) }
+end
