@@ -169,6 +169,22 @@ t.test("--max-cost ends a run before it costs more", function()
   t.ok(record.usd >= 0.01 and record.usd < 0.1, "what it cost: " .. record.usd)
 end)
 
+t.test("a machine whose run is interrupted while it is entered in the record ends", function()
+  for _, call in ipairs { 'linux { distro = "debian13",', 'windows { os = "windows2022",' } do
+    local r = hgauto("run", "--local", task([[
+      local enter = ctx.machine
+      ctx.machine = function(...)
+        enter(...)
+        hg.fail { kind = "task", message = "interrupted here" }
+      end
+      hg.machines.]] .. call .. [[ allow_cidr = { "127.0.0.1/32" } }
+    ]]))
+    t.is(r.code, 1, call:match "%w+" .. ": exit 1")
+    t.like(r.err, "hgauto: interrupted here\n", "only that is told")
+    t.is(newest().machines[1].state, "terminated", "the record knows its end")
+  end
+end)
+
 t.test("prices", function()
   t.is(hg.prices.hourly("t3.large"), 0.0832, "Linux")
   t.ok(hg.prices.hourly("t3.large", "windows") > 0.0832, "Windows costs more")

@@ -2,7 +2,7 @@
 --
 -- The transports differ; what may still cost money must not.  A class of
 -- machines brings `disconnect` (drops its sessions, never raises) and the fields
--- id, ec2, record; this module gives it the rest.
+-- id, ec2; this module gives it the rest.
 local async = require "hgauto.async"
 local ec2m = require "hg.machines.ec2"
 local hg = require "hg"
@@ -44,6 +44,26 @@ local function end_of_block(m, err)
     return
   end
   m:close()
+end
+
+--- A machine of ours begins: from now on its scope ends it, and the run's record has it.
+-- @param m table machine {id, address, expires}
+-- @param more table what else the record shall tell
+function M.begin(m, more)
+  local record = { lane = async.local_get("lane"), kind = "instance", id = m.id,
+    address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
+    expires = m.expires }
+  for k, v in pairs(more) do
+    record[k] = v
+  end
+  -- Ctrl-C may come between any two of these: what closes the machine needs its record.
+  m.record = record
+  async.own(m)
+  if session.ctx then
+    session.ctx:machine(record)
+  end
+  hg.events.emit("resource", { kind = "instance", id = m.id, action = "created",
+    usd_per_hour = record.usd_per_hour })
 end
 
 --- Gives a class of machines its end.

@@ -3,9 +3,9 @@ local async = require "hgauto.async"
 local crypto = require "hgauto.crypto"
 local embed = require "hgauto.embed"
 local hg = require "hg"
+local life = require "hg.machines.life"
 local out = require "hg.output"
 local session = require "hg.session"
-local time = require "hgauto.time"
 local ec2m = require "hg.machines.ec2"
 
 local Machine = { __name = "hg.machine" }
@@ -82,15 +82,8 @@ end
 
 -- The record of the run gets the machine, with what a resuming run needs to know.
 local function enter(m, o, key, usd)
-  async.own(m)
-  m.record = session.ctx and session.ctx:machine {
-    lane = async.local_get("lane"), kind = "instance", id = m.id, type = o.instance_type,
-    address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
-    expires = m.expires, usd_per_hour = usd, key = key, user = m.user, image = m.image,
-    base_image = m.base_image, prepared = m.prepared, volume = m.volume,
-  } or {}
-  hg.events.emit("resource", { kind = "instance", id = m.id, action = "created",
-    usd_per_hour = usd })
+  life.begin(m, { type = o.instance_type, usd_per_hour = usd, key = key, user = m.user,
+    image = m.image, base_image = m.base_image, prepared = m.prepared, volume = m.volume })
 end
 
 -- The machine that the resumed run left, or nil.
@@ -320,6 +313,6 @@ function Machine:forget()
   pcall(known_hosts().remove, known_hosts(), self.id)
 end
 
-require("hg.machines.life").give(Machine)
+life.give(Machine)
 
 return M

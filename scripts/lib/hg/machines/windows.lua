@@ -4,6 +4,7 @@ local ec2m = require "hg.machines.ec2"
 local fs = require "hgauto.fs"
 local hg = require "hg"
 local json = require "hgauto.json"
+local life = require "hg.machines.life"
 local out = require "hg.output"
 local session = require "hg.session"
 local time = require "hgauto.time"
@@ -146,15 +147,7 @@ function M.new(given)
   if hg.plan.on() then
     return hg.plan.machine(m, Machine)
   end
-  async.own(m)
-  local record = session.ctx and session.ctx:machine {
-    lane = async.local_get("lane"), kind = "instance", id = m.id, type = o.instance_type,
-    address = m.address, started = time.iso(time.now(), { ms = true }), state = "running",
-    expires = expires, usd_per_hour = usd,
-  }
-  hg.events.emit("resource", { kind = "instance", id = m.id, action = "created",
-    usd_per_hour = usd })
-  m.record = record or {}
+  life.begin(m, { type = o.instance_type, usd_per_hour = usd })
   hg.windows.sweep_secrets()
   hg.windows.remember(m)
   local undo <close> = async.defer(function()
@@ -375,6 +368,6 @@ function Machine:disconnect()
   end
 end
 
-require("hg.machines.life").give(Machine)
+life.give(Machine)
 
 return M
