@@ -263,10 +263,12 @@ asan: ## the suite under AddressSanitizer and UBSan
 	$(deps) build check
 	@$(SUB) MODE=asan -j$(JOBS) all tests-build
 	@$(SUB) MODE=asan check-built
-torture: ## every allocation fails once; tasks are killed at every request
+torture: ## every allocation fails once, then torture-tasks; with T= only those
 	$(deps) build check
+ifeq ($(T),)
 	@$(SUB) MODE=asan -j$(JOBS) all
 	@sh tests/torture/run.sh $(BUILD)/asan/hgauto
+endif
 	@$(SUB) torture-tasks
 sweep := HGAUTO=$(abspath $(O)/hgauto) SEED='$(SEED)' JOBS='$(JOBS)' OUT='$(OUT)' \
 	sh tests/tools/run-one.sh tests/torture/kill.lua

@@ -56,7 +56,8 @@ sweep.seed = seed
 
 -- ---- which points ----
 
--- {task, kind, which}: which = {moments= or faults=, from=, to=, stride=}.
+-- {task, kind, which}: which = {moments= or faults=, from=, to=, stride=}.  Strides are
+-- prime: no moment and no kind of fault is left out in all requests.
 local function asked()
   local from, to = setting("POINTS", ""):match("^(%d+)%-(%d+)$")
   if not from and setting "POINTS" then
@@ -76,15 +77,23 @@ local function asked()
 end
 
 -- What fits between two changes: each kind, on few tasks or few points.
-local AFTER = { moments = { "after" } }
+local AFTER = { moments = { "after", "remote" } }
 local CI = {
   { "build-linux", "kill", AFTER }, { "build-linux", "lost", AFTER }, { "build-linux", "pair", {} },
   { "build-linux", "signal", {} }, { "build-linux", "term", { stride = 5 } },
-  { "build-linux", "press2", { stride = 9 } }, { "build-linux", "press3", { stride = 9 } },
-  { "build-linux", "guard", { stride = 9 } }, { "build-linux", "storm", { to = 2 } },
-  { "build-linux", "fault", { stride = 23 } },
+  { "build-linux", "press2", { stride = 7 } }, { "build-linux", "press3", { stride = 7 } },
+  { "build-linux", "guard", { stride = 7 } }, { "build-linux", "storm", { to = 2 } },
+  { "build-linux", "fault", { stride = 19 } },
   { "run-tests-linux", "kill", AFTER },
-  { "bootstrap-linux-dev", "pair", {} }, { "bootstrap-linux-dev", "late", AFTER },
+  { "bootstrap-linux-dev", "pair", {} },
+  { "bootstrap-linux-dev", "late", { moments = { "after" } } },
+  { "bootstrap-linux-dev", "fault", { stride = 37 } },
+  { "bootstrap-windows-dev", "kill", AFTER }, { "bootstrap-windows-dev", "pair", {} },
+  { "build-windows-wheel", "signal", { stride = 7 } },
+  { "build-windows-wheel", "fault", { stride = 37 } },
+  { "run-tests-windows", "kill", { stride = 7 } },
+  { "try", "kill", {} }, { "shell", "kill", AFTER },
+  { "terminate-ec2-instances", "kill", AFTER }, { "purge-ec2-resources", "kill", AFTER },
 }
 
 local function chosen(points, which)
