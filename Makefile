@@ -248,7 +248,8 @@ deps = $(if $(filter no,$(DEPS)),@:,@sh vendor/deps.sh)
 deps-build deps-check deps-lint deps-demo: deps-%:
 	$(deps) $*
 
-.PHONY: check check-built check-slow asan torture torture-tasks torture-ci gcstress
+.PHONY: check check-built check-slow asan torture torture-tasks torture-ledger \
+	torture-ci gcstress
 check: ## install what tests need, build, run the suite (TESTS=GLOB narrows)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build
@@ -263,13 +264,26 @@ asan: ## the suite under AddressSanitizer and UBSan
 	$(deps) build check
 	@$(SUB) MODE=asan -j$(JOBS) all tests-build
 	@$(SUB) MODE=asan check-built
-torture: ## every allocation fails once, then torture-tasks; with T= only those
+# T=kind,...: whose kinds these are; without T all.
+comma := ,
+empty :=
+by_commas = $(subst $(empty) $(empty),$(comma),$(strip $(1)))
+t_words := $(subst $(comma), ,$(T))
+ledger_kinds := power
+t_ledger := $(filter $(ledger_kinds),$(t_words))
+t_tasks := $(filter-out oom $(ledger_kinds),$(t_words))
+torture: ## every allocation fails once; tasks killed at every request; the ledger and the disk (T=oom,kill,power,... as below)
 	$(deps) build check
-ifeq ($(T),)
-	@$(SUB) MODE=asan -j$(JOBS) all
-	@sh tests/torture/run.sh $(BUILD)/asan/hgauto
-endif
-	@$(SUB) torture-tasks
+	@$(if $(if $(T),$(filter oom,$(t_words)),all),$(SUB) MODE=asan -j$(JOBS) all && \
+		sh tests/torture/run.sh $(BUILD)/asan/hgauto)
+	@$(if $(if $(T),$(t_tasks),all),$(SUB) torture-tasks T='$(call by_commas,$(t_tasks))')
+	@$(if $(if $(T),$(t_ledger),all),$(SUB) torture-ledger T='$(call by_commas,$(t_ledger))')
+ledger := HGAUTO=$(abspath $(O)/hgauto) SEED='$(SEED)' \
+	sh tests/tools/run-one.sh tests/torture/ledger.lua
+torture-ledger: ## the ledger and power loss, full disks, other processes, damage (T= SEED=)
+	$(deps) build check
+	@$(SUB) -j$(JOBS) all tests-build
+	@T='$(T)' $(ledger)
 sweep := HGAUTO=$(abspath $(O)/hgauto) SEED='$(SEED)' JOBS='$(JOBS)' OUT='$(OUT)' \
 	sh tests/tools/run-one.sh tests/torture/kill.lua
 torture-tasks: ## tasks killed, interrupted, lied to at each request (T= TASKS= FAULTS= POINTS= STRIDE= SEED= JOBS= OUT=)
@@ -281,6 +295,8 @@ torture-ci: ## a few minutes of that: each kind, on few tasks and points (SEED= 
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all
 	@CI=1 $(sweep)
+	@$(SUB) -j$(JOBS) tests-build
+	@CI=1 $(ledger)
 gcstress: ## Lua tests with a full collection at each wait
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build

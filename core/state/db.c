@@ -152,6 +152,38 @@ static int check_header(const char *path, const struct hga_db_opts *o,
 	return 0;
 }
 
+/* Whether commits may stand in a log beside the file. */
+static bool has_wal(const char *path, struct hga_err *err)
+{
+	struct hga_buf wal;
+	struct stat sb;
+	bool there;
+
+	hga_buf_init(&wal, 65536);
+	there = hga_buf_addf(&wal, err, "%s-wal", path) == 0 &&
+	        lstat(wal.data, &sb) == 0 && sb.st_size > 0;
+	hga_buf_release(&wal);
+	return there;
+}
+
+/* The mark again, as SQLite sees it: with what is in the log. */
+static int check_mark(struct hga_db *db, const char *path,
+                      const struct hga_db_opts *o, struct hga_err *err)
+{
+	int64_t id = 0;
+	int r = hga_db_int(db, "PRAGMA application_id", 0, &id, err);
+
+	if (r < 0)
+		return r;
+	if (o->application_id != 0 && (uint32_t)id != o->application_id)
+		return hga_fail(err, HGA_IO, 0, "Damaged",
+		                "%s does not carry our mark", path);
+	if (sqlite3_db_readonly(db->h, "main") == 1)
+		return hga_fail(err, HGA_IO, 0, "Damaged",
+		                "%s has an unknown format", path);
+	return 0;
+}
+
 static int on_commit(void *data, sqlite3 *h, const char *name, int pages)
 {
 	struct hga_db *db = data;
@@ -221,12 +253,16 @@ int hga_db_open(const char *path, const struct hga_db_opts *o,
 	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX;
 	struct hga_db *db;
 	bool empty = false;
+	bool in_pieces;
 	int rc;
 	int r = o->create ? make_file(path, err) : 0;
 
 	if (r == 0)
 		r = check_header(path, o, &empty, err);
-	if (r < 0)
+	/* a checkpoint that a power loss cut may have left the first page in
+	 * pieces; the log still has it */
+	in_pieces = r == -HGA_IO && has_wal(path, err);
+	if (r < 0 && !in_pieces)
 		return r;
 	db = hga_calloc(1, sizeof(*db));
 	if (db == NULL)
@@ -235,6 +271,8 @@ int hga_db_open(const char *path, const struct hga_db_opts *o,
 	rc = sqlite3_open_v2(path, &db->h, flags, NULL);
 	r = rc == SQLITE_OK ? configure(db, o, empty, err)
 	                    : db_fail(db, rc, path, err);
+	if (r == 0 && in_pieces)
+		r = check_mark(db, path, o, err);
 	if (r < 0) {
 		hga_db_close(db);
 		return r;

@@ -133,6 +133,87 @@ static void test_transactions(struct hga_db *db)
 	hga_db_close(copy);
 }
 
+static void copy(const char *from, const char *to, bool garble)
+{
+	struct hga_buf b;
+
+	hga_buf_init(&b, 1 << 20);
+	is_int(hga_fs_read(from, 1 << 20, &b, &err), 0, "read");
+	if (garble)
+		memset(b.data, 'x', 4096);
+	is_int(hga_fs_write(to, hga_buf_str(&b), 0600, &err), 0, "written");
+	hga_buf_release(&b);
+}
+
+/* A checkpoint was cut by a power loss: the first page is in the log. */
+static void test_first_page(void)
+{
+	struct hga_db_opts o = {true, true, true, 0x12345678, false};
+	struct hga_db *db = NULL;
+	int64_t n = 0;
+
+	is_int(hga_db_open(in("a"), &o, &db, NULL, &err), 0, "open");
+	is_int(
+	    hga_db_exec(db, "CREATE TABLE t(a); INSERT INTO t VALUES(5)", &err),
+	    0, "a table");
+	copy(in("a"), in("b"), true);
+	copy(in("a-wal"), in("b-wal"), false);
+	copy(in("a"), in("c"), true);
+	hga_db_close(db);
+	is_int(hga_db_open(in("b"), &o, &db, NULL, &err), 0,
+	       "opens with its log");
+	is_int(hga_db_int(db, "SELECT a FROM t", 0, &n, &err), 0, "select");
+	is_int(n, 5, "all is there");
+	hga_db_close(db);
+	is_int(hga_db_open(in("c"), &o, &db, NULL, &err), -HGA_IO,
+	       "without it is no database");
+	is_str(err.code, "Damaged", "its code");
+	copy(in("b"), in("d"), true);
+	is_int(hga_fs_write(in("d-wal"), HGA_STR("nothing of use"), 0600, &err),
+	       0, "a useless log");
+	is_int(hga_db_open(in("d"), &o, &db, NULL, &err), -HGA_IO,
+	       "is no help");
+	is_str(err.code, "Damaged", "its code");
+}
+
+static void test_kept_statements(void)
+{
+	struct hga_db_opts o = {true, true, true, 0, true};
+	struct hga_stmt *one = NULL;
+	struct hga_stmt *two = NULL;
+	struct hga_db *db = NULL;
+	char sql[32];
+	int wrong = 0;
+
+	is_int(hga_db_open(in("kept"), &o, &db, NULL, &err), 0, "open");
+	ok(hga_stmt_new(db, "SELECT ?1", &one, &err) == 0 &&
+	       hga_stmt_new(db, "SELECT ?1", &two, &err) == 0 && one != two,
+	   "one text, two in use");
+	hga_stmt_int(one, 1, 7);
+	is_int(hga_stmt_step(one, &err), 1, "a row");
+	hga_stmt_free(one);
+	hga_stmt_free(two);
+	is_int(hga_stmt_new(db, "SELECT ?1", &one, &err), 0, "once more");
+	is_int(hga_stmt_step(one, &err), 1, "from its start");
+	is_int(hga_stmt_type(one, 0), HGA_DB_NULL, "without the old values");
+	hga_stmt_free(one);
+	for (int i = 0; i < 100; i++) {
+		int64_t n = 0;
+
+		snprintf(sql, sizeof(sql), "SELECT %d", i % 40);
+		wrong += hga_db_int(db, sql, 0, &n, &err) != 0 || n != i % 40;
+	}
+	is_int(wrong, 0, "more texts than are kept");
+	is_int(
+	    hga_db_exec(db, "CREATE TABLE t(a); INSERT INTO t VALUES(1)", &err),
+	    0, "a table");
+	is_int(hga_stmt_new(db, "SELECT * FROM t", &one, &err), 0, "select");
+	hga_stmt_free(one);
+	is_int(hga_db_exec(db, "DROP TABLE t", &err), 0,
+	       "is not held by one that is kept");
+	hga_db_close(db);
+}
+
 int main(void)
 {
 	struct hga_db_opts o = {true, true, true, 0x12345678, false};
@@ -146,6 +227,8 @@ int main(void)
 	test_transactions(db);
 	hga_db_close(db);
 	hga_db_close(NULL);
+	test_first_page();
+	test_kept_statements();
 	is_int(hga_fs_rmtree(dir, &err), 0, "cleaned up");
 	return done();
 }
