@@ -55,9 +55,14 @@ local HUNG = 180
 
 -- ---- the relay ----
 
--- What a repeat is told whose first try had an effect nobody heard of.
-local DENIED = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message>"
+-- What a repeat is told whose first try had an effect nobody heard of: none of it means
+-- that the first one did nothing.
+local REFUSAL = "<Response><Errors><Error><Code>%s</Code><Message>no</Message>"
   .. "</Error></Errors><RequestID>r</RequestID></Response>"
+local REFUSALS = { expired = { 400, "RequestExpired" }, denied = { 403, "UnauthorizedOperation" },
+  auth = { 401, "AuthFailure" }, limit = { 400, "InstanceLimitExceeded" },
+  parameter = { 400, "InvalidParameterValue" } }
+M.REFUSALS = { "expired", "denied", "auth", "limit", "parameter" }
 
 local function action_of(req)
   return req.body:match("^Action=(%w+)") or req.body:match("&Action=(%w+)")
@@ -121,8 +126,10 @@ local function relay(rig, req)
     return hang(rig, req)
   end
   local fate = rig.refuse and rig.refuse(entry)
-  if fate == "refuse" then
-    return req:respond { status = 403, headers = { ["Content-Type"] = "text/xml" }, body = DENIED }
+  if REFUSALS[fate] then
+    local status, code = table.unpack(REFUSALS[fate])
+    return req:respond { status = status, headers = { ["Content-Type"] = "text/xml" },
+      body = REFUSAL:format(code) }
   end
   local function forward()
     return http.request { method = req.method, url = rig.cloud.endpoint_url .. req.target,

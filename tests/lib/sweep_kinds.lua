@@ -213,8 +213,8 @@ function M.guard(rig, task, _, n, when)
   return p
 end
 
---- The answer of a creation is lost, each repeat is refused; then gc, purge.
-function M.pair(rig, task, plain, n)
+--- The answer of a creation is lost, each repeat is refused; then gc, the task again, purge.
+function M.pair(rig, task, plain, n, refusal)
   local p, state = new_point(), begin(rig, task)
   local action, first = plain.actions[n], true
   rig.refuse = function(entry)
@@ -224,7 +224,7 @@ function M.pair(rig, task, plain, n)
       first = false
       return "lose"
     end
-    return "refuse"
+    return refusal
   end
   rig:run(state, sweep.words(task))
   rig.refuse = nil
@@ -233,6 +233,7 @@ function M.pair(rig, task, plain, n)
   if not calm then
     p.fail("leaked", "after gc: %s", left)
   end
+  again(rig, p, state, task, plain)
   purge(rig, p, state)
   return p
 end
@@ -342,7 +343,9 @@ function M.points(kind, plain)
         list[#list + 1] = { n, when }
       end
     elseif CREATES[plain.actions[n]] then
-      list[#list + 1] = { n, "lost" }
+      for _, refusal in ipairs(sweep.REFUSALS) do
+        list[#list + 1] = { n, refusal }
+      end
     end
   end
   if kind ~= "storm" and kind ~= "fault" and kind ~= "pair" then

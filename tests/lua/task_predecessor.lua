@@ -87,7 +87,7 @@ t.test("a rebuild that fails or is killed leaves the good image", function()
   local forced = { table.unpack(words) }
   forced[#forced + 1] = "--force"
   rig.refuse = function(entry)
-    return entry.action == "CreateImage" and "refuse" or nil
+    return entry.action == "CreateImage" and "denied" or nil
   end
   t.is(rig:run(state, forced).code, 3, "a refusal of the new one")
   rig.refuse = nil
@@ -103,7 +103,7 @@ t.test("one failure does not stop a purge", function()
   local state = rig:state()
   rig:prepare(state)
   rig.refuse = function(entry)
-    return entry.action == "DeregisterImage" and "refuse" or nil
+    return entry.action == "DeregisterImage" and "denied" or nil
   end
   local r = rig:run(state, { "purge-ec2-resources" })
   rig.refuse = nil

@@ -63,7 +63,7 @@ end)
 t.test("a collection that fails is none of the run's business", function()
   local state = abandoned()
   rig.refuse = function(entry)
-    return entry.action == "TerminateInstances" and "refuse" or nil
+    return entry.action == "TerminateInstances" and "denied" or nil
   end
   local r = rig:run(state, { "run", files .. "/calm.lua" })
   rig.refuse = nil

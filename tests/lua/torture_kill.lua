@@ -66,7 +66,8 @@ t.test("what may happen to a request: got over, or a clear error", function()
 end)
 
 t.test("an answer is lost, the repeats are refused", function()
-  points("pair", { { "ImportKeyPair" }, { "CreateSecurityGroup" }, { "RunInstances" } })
+  points("pair", { { "ImportKeyPair", "denied" }, { "CreateSecurityGroup", "expired" },
+    { "RunInstances", "auth" } })
 end)
 
 rig:close()
