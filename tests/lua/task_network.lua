@@ -282,6 +282,20 @@ t.test("a launch that nobody answers is undone", function()
   t.is(session.ledger:open_count(run.id), 0, "nothing is open")
 end)
 
+t.test("the machine on which an image is made is where the task's machines are", function()
+  local machines, real = hg.machines, hg.machines.linux
+  local given
+  function machines.linux(o)
+    given = o
+    error("enough", 0)
+  end
+  pcall(hg.images.choose, ec2, "debian13", { image = "dev", allow_cidr = { "10.0.0.0/8" },
+    subnet = "subnet-1" })
+  machines.linux = real
+  t.is({ given and given.allow_cidr, given and given.subnet }, { { "10.0.0.0/8" }, "subnet-1" },
+    "--allow-cidr and --subnet hold for it, too")
+end)
+
 t.test("an image of this account, by its id", function()
   local base = hg.images.base(ec2, "debian13")
   local id = ec2:run_instances({ ImageId = base.id, MinCount = 1, MaxCount = 1 }).Instances[1]

@@ -263,7 +263,8 @@ end
 --- The image for a machine.
 -- @param ec2 table client
 -- @param distro string
--- @param o table image="auto"|"dev"|"base"|"ami-…" base_image= owners= extras= extra=
+-- @param o table image="auto"|"dev"|"base"|"ami-…" base_image= owners=, and of the machine
+--   that an image is made on allow_cidr= subnet=
 -- @return table as from base
 -- @waits
 function M.choose(ec2, distro, o)
@@ -276,7 +277,7 @@ function M.choose(ec2, distro, o)
   local spec = M.dev_spec(distro, { pattern = o.base_image, owners = o.owners })
   local found = M.find(ec2, spec)
   if not found and kind == "dev" then
-    found = M.ensure(ec2, spec)
+    found = M.ensure(ec2, spec, { allow_cidr = o.allow_cidr, subnet = o.subnet })
   end
   if found and time.now() - (time.parse(found.created or "") or time.now()) > OLD then
     out.warn(("image %s is older than 90 days; hgauto bootstrap-linux-dev --refresh-base renews it")

@@ -118,7 +118,7 @@ end
 local function launched(ec2, o, resume_key)
   local fact = hg.facts.images[o.distro]
   local image = hg.images.choose(ec2, o.distro, { image = o.image, base_image = o.base_image,
-    owners = o.allow_owner })
+    owners = o.allow_owner, allow_cidr = o.allow_cidr, subnet = o.subnet })
   local key = hg.keys.ensure(ec2)
   local group = hg.network.ensure(ec2, { ports = { 22 }, allow = o.allow_cidr, subnet = o.subnet })
   local host_key = crypto.keypair("ed25519", "hgauto")
