@@ -94,6 +94,11 @@ local function executable()
   return path
 end
 
+-- Where the policy of the daemon that is being started lies.
+local function policy_path(state)
+  return M.dir(state) .. "/policy.json"
+end
+
 local PASSED = { "listen", "hold", "page_size", "idle", "delays" }
 
 local function arguments(opts)
@@ -115,6 +120,10 @@ local function arguments(opts)
   end
   if opts.api_only then
     out[#out + 1] = "--api-only"
+  end
+  if opts.policy then
+    out[#out + 1] = "--policy"
+    out[#out + 1] = policy_path(opts.state)
   end
   return out
 end
@@ -155,6 +164,9 @@ local function start(opts)
   if s then
     return s
   end
+  if opts.policy then
+    fs.write(policy_path(opts.state), opts.policy, { atomic = true, mode = 384 })
+  end
   local log_path = dir .. "/daemon.log"
   local from = fs.exists(log_path) and fs.stat(log_path).size or 0
   local p <close> = spawn(opts, log_path)
@@ -175,6 +187,7 @@ end
 --- The local cloud of a state directory, started when absent.
 -- @param opts.state string state directory
 -- @param opts.progress function(text)|nil told when a daemon is started
+-- @param opts.policy string|nil JSON that was checked: what callers may do
 -- @param opts.api_only boolean|nil further options as of `local up`
 -- @return {endpoint_url, access_key_id, secret_access_key, region, pid, ctl, id, api_only, net}
 -- @waits

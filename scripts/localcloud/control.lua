@@ -24,7 +24,8 @@ function M.status(d)
   return { pid = host.pid(), endpoint = d.endpoint, id = d.id, started = d.started,
     api_only = d.api_only, net = d.machines.net or false, tier = d.tier or nil, counts = counts,
     live = d.machines:live_count(), idle_seconds = math.floor(d:idle_for()),
-    leaves_after = d.idle, busy_with = d.progress_text, faults = d.faults:count() }
+    policy = d.policy and d.policy.hash, leaves_after = d.idle, busy_with = d.progress_text,
+    faults = d.faults:count() }
 end
 
 local function instance_row(d, instance)

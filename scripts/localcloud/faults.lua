@@ -321,15 +321,7 @@ function act.error(_, v)
 end
 
 function act.deny(ctx)
-  local what = ("%s:%s"):format(ctx.service, ctx.op_name)
-  if ctx.family == "ec2" then
-    raise("UnauthorizedOperation", "You are not authorized to perform this operation. Encoded"
-      .. " authorization failure message: " .. require("localcloud.sts").encode_message(
-        ctx.S.secret, { allowed = false, explicitDeny = false, action = what }))
-  end
-  raise(ctx.family == "json" and "AccessDeniedException" or "AccessDenied",
-    ("User: %s is not authorized to perform: %s"):format(
-      require("localcloud.sts").principal(ctx).arn, what))
+  require("localcloud.authorize").refuse(ctx, ("%s:%s"):format(ctx.service, ctx.op_name))
 end
 
 function act.expire(ctx)

@@ -157,6 +157,7 @@ end
 local function new_daemon(opts, st, dir)
   local rules = faults.new()
   local d = setmetatable({ dir = dir, api_only = opts.api_only or false, faults = rules,
+    policy = opts.policy,
     now = function()
       return time.now() + rules.clock
     end,
@@ -256,6 +257,7 @@ end
 -- @param opts.net boolean|nil instances reach the network through this host
 -- @param opts.host_ports integer[]|nil ports of the host's loopback that instances
 --   reach at 172.31.0.1
+-- @param opts.policy table|nil of localcloud.policy: what callers may do, else everything
 -- @param opts.on_ready function(d)|nil called once everything listens
 -- @raise exists (Running) when another daemon has the directory
 -- @waits

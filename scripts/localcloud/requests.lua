@@ -4,6 +4,7 @@
 
 local async = require "hgauto.async"
 local auth = require "localcloud.auth"
+local authorize = require "localcloud.authorize"
 local crypto = require "hgauto.crypto"
 local errors = require "localcloud.errors"
 local fs = require "hgauto.fs"
@@ -106,6 +107,9 @@ local function execute(ctx, list)
   faults:before(ctx)
   if ctx.effect then
     return ""
+  end
+  if ctx.d.policy then
+    authorize.check(ctx)
   end
   if def.before then
     -- The only place where a request may wait.
@@ -218,8 +222,9 @@ function M.journal(ctx, status)
   local ok, e = pcall(function()
     append(ctx.d, json.encode { time = time.iso(time.now(), { ms = true }), id = ctx.request_id,
       service = ctx.service, region = ctx.region, action = ctx.op_name, params = redacted(ctx),
-      attempt = ctx.req.headers["amz-sdk-request"], status = status, code = ctx.code,
-      fault = ctx.fault, ms = math.floor((time.mono() - ctx.started) * 1000 + 0.5) })
+      attempt = ctx.req.headers["amz-sdk-request"], allowed = ctx.allowed, status = status,
+      code = ctx.code, fault = ctx.fault,
+      ms = math.floor((time.mono() - ctx.started) * 1000 + 0.5) })
   end)
   if not ok then
     log.warn("journal: %s", tostring(e))

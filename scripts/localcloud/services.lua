@@ -38,6 +38,19 @@ local OTHERS = { logs = "json" }
 local VERSIONS = { ["2016-11-15"] = "ec2", ["2011-06-15"] = "sts", ["2010-05-08"] = "iam" }
 local TARGETS = { AmazonSSM = "ssm", AWSPriceListService = "pricing" }
 
+--- Names of all operations that are emulated.
+-- @return string[] such as "ec2:RunInstances", sorted
+function M.emulated()
+  local list = {}
+  for service, def in pairs(SERVICES) do
+    for op in pairs(def.ops) do
+      list[#list + 1] = service .. ":" .. op
+    end
+  end
+  table.sort(list)
+  return list
+end
+
 --- Form of a service's refusals.
 -- @param service string
 -- @return string "ec2"|"query"|"json"

@@ -114,7 +114,7 @@ t.test("errors of any kind", function()
   client.clear_faults { state = state }
   local text = e.message:match("message: (%S+)")
   t.is(json.decode(connect("sts"):decode_authorization_message({ EncodedMessage = text })
-    .DecodedMessage).action, "ec2:RunInstances", "and its message can be decoded")
+    .DecodedMessage).context.action, "ec2:RunInstances", "and its message can be decoded")
 end)
 
 t.test("a patient client waits as long as its call may take", function()

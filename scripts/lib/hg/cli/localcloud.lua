@@ -49,6 +49,8 @@ local UP_ARGS = {
   arg.duration { name = "idle", help = "leave after so long without use [default: 15m]" },
   arg.path { name = "local-path", metavar = "DIR",
     help = "keep images and instances there instead of in the state directory" },
+  arg.string { name = "policy", metavar = "FILE|-",
+    help = "what callers may do: a policy of IAM, as hgauto iam-policy prints them" },
   arg.string { name = "delays", hidden = true, help = "api-only: pending=1,stopping=1" },
 }
 
@@ -58,6 +60,23 @@ local function delays(text)
     t[name] = tonumber(seconds)
   end
   return t
+end
+
+-- The text of --policy and what it says; nil without one.
+local function policy_of(args)
+  if not args.policy then
+    return nil
+  end
+  local policy = require "localcloud.policy"
+  local name = "--policy " .. args.policy
+  local ok, text = pcall(require("hgauto.fs").read, args.policy == "-" and "/dev/stdin"
+    or args.policy, { max = policy.max_file })
+  if not ok and text.kind ~= "cancelled" then
+    hg.fail { kind = "usage", message = ("%s: %s"):format(name, text.message) }
+  elseif not ok then
+    error(text, 0)
+  end
+  return text, policy.read(text, name)
 end
 
 -- Makes <state>/local a link to another directory.
@@ -74,8 +93,9 @@ local function relocate(state, target)
   end
 end
 
-local function foreground(args, state)
+local function foreground(args, state, policy)
   require("localcloud").run { state = state, listen = args.listen, api_only = args.api_only,
+    policy = policy,
     hold = args.hold, page_size = args.page_size, idle = args.idle, delays = delays(args.delays),
     host_ports = args.host_port, net = args.net, on_ready = function(d)
       note(("hgauto: local cloud %s%s, pid %d"):format(d.endpoint,
@@ -84,7 +104,7 @@ local function foreground(args, state)
 end
 
 -- Options that a running local cloud does not have and cannot take any more.
-local function too_late(args, running)
+local function too_late(args, running, policy)
   local list = {}
   for _, name in ipairs { "api_only", "net", "listen", "hold", "page_size", "idle", "host_port" } do
     local given = args[name]
@@ -93,6 +113,9 @@ local function too_late(args, running)
     if given and not same and not (type(given) == "table" and #given == 0) then
       list[#list + 1] = "--" .. name:gsub("_", "-")
     end
+  end
+  if policy and policy.hash ~= running.policy then
+    list[#list + 1] = running.policy and "this --policy" or "--policy"
   end
   return list
 end
@@ -104,18 +127,20 @@ command { name = "up", help = "start the local cloud", args = UP_ARGS,
     if args.local_path then
       relocate(state, args.local_path)
     end
+    local text, policy = policy_of(args)
     if args.foreground then
-      return foreground(args, state)
+      return foreground(args, state, policy)
     end
     local running = client().status { state = state }
-    local late = running and too_late(args, running) or {}
+    local late = running and too_late(args, running, policy) or {}
     if late[1] then
       hg.fail { kind = "exists", message = ("the local cloud runs already, without %s"):format(
         table.concat(late, ", ")), hint = "hgauto local down first" }
     end
     local c = client().ensure { state = state, listen = args.listen,
       api_only = args.api_only or nil, hold = args.hold, page_size = args.page_size,
-      idle = args.idle, delays = args.delays, host_port = args.host_port, net = args.net }
+      idle = args.idle, delays = args.delays, host_port = args.host_port, net = args.net,
+      policy = text }
     if running then
       note "the local cloud runs already"
     end
@@ -157,6 +182,9 @@ command { name = "status", help = "whether it runs and what runs in it", args = 
     end
     out("endpoint   %s%s", s.endpoint, s.api_only and " (api only)" or "")
     out("pid        %d, since %s", s.pid, s.started)
+    if s.policy then
+      out "policy     in force: not every request is allowed"
+    end
     out("instances  %s", counts_text(s.counts))
     if s.busy_with and s.counts.pending then
       out("busy with  %s", s.busy_with)
