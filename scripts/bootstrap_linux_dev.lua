@@ -39,10 +39,7 @@ return hg.task {
       help = "who may log in [default: this machine's address]" },
     arg.string { name = "subnet", metavar = "ID", help = "subnet [default: the default VPC's]" },
   }, require("hg.tasks").base_args "base-image"),
-  needs = { "ec2:RunInstances", "ec2:StopInstances", "ec2:TerminateInstances", "ec2:CreateImage",
-    "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:Describe*", "ec2:CreateTags",
-    "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
-    "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" },
+  needs = hg.policy.needs.linux,
   example = "hgauto bootstrap-linux-dev --distros debian13,debian12",
 
   run = function(ctx, args)

@@ -85,9 +85,7 @@ return hg.task {
     arg.flag { name = "manylinux", help = "tag the wheel by what it needs of the C library" },
     arg.path { name = "dist-path", default = "dist", metavar = "DIR", help = "where artifacts go" },
   }, tasks.source_args(), tasks.machine_args()),
-  needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",
-    "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
-    "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" },
+  needs = hg.policy.needs.linux,
   example = "hgauto run --local build-linux --source apt",
 
   run = function(ctx, args)

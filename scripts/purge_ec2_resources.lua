@@ -8,8 +8,7 @@ return hg.task {
     arg.flag { name = "keep-images", help = "leave images and their snapshots" },
     arg.flag { name = "legacy", help = "also the predecessor's hg-* resources" },
   },
-  needs = { "ec2:Describe*", "ec2:TerminateInstances", "ec2:DeleteSecurityGroup",
-    "ec2:DeleteKeyPair", "ec2:DeleteVolume", "ec2:DeregisterImage", "ec2:DeleteSnapshot" },
+  needs = hg.policy.needs.purge,
   example = "hgauto purge-ec2-resources",
   gc = false,
   run = function(_, args)

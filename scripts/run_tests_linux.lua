@@ -19,9 +19,7 @@ return hg.task {
   }, tasks.test_args(), tasks.source_args(), tasks.machine_args {
     instance_type = "c5.9xlarge", max_age = "4h", image = "dev",
   }),
-  needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",
-    "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
-    "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" },
+  needs = hg.policy.needs.linux,
   example = "hgauto run-tests-linux --filesystem ext4 --shards 4 -- --slow",
   run = function(ctx, args)
     return require("hg.testrun").run(ctx, args)

@@ -44,9 +44,7 @@ return hg.task {
     arg.flag { name = "sync", default = true, help = "send the source" },
     arg.flag { name = "keep", help = "leave the machine running until its max-age" },
   }, tasks.source_args(), tasks.machine_args()),
-  needs = { "ec2:RunInstances", "ec2:TerminateInstances", "ec2:Describe*", "ec2:CreateTags",
-    "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress",
-    "ec2:RevokeSecurityGroupIngress", "sts:GetCallerIdentity" },
+  needs = hg.policy.needs.linux,
   example = "hgauto run --local shell --source .",
 
   run = function(ctx, args)

@@ -4,7 +4,7 @@ local hg = require "hg"
 return hg.task {
   help = "Show what of ours exists in the cloud: age, run, end, cost.",
   args = {},
-  needs = { "ec2:Describe*", "sts:GetCallerIdentity" },
+  needs = hg.policy.needs.look,
   example = "hgauto status",
   gc = false,
   run = function()

@@ -10,7 +10,7 @@ return hg.task {
     arg.duration { name = "older-than", help = "only older ones" },
     arg.flag { name = "legacy", help = "also the predecessor's hg-* machines" },
   },
-  needs = { "ec2:DescribeInstances", "ec2:TerminateInstances" },
+  needs = hg.policy.needs.terminate,
   example = "hgauto terminate-ec2-instances",
   gc = false,
   run = function(_, args)

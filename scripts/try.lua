@@ -11,7 +11,7 @@ return hg.task {
     arg.string { name = "hg", metavar = "PATH", env = "HGAUTO_HG", default = "hg",
       help = "local Mercurial" },
   },
-  needs = { "lambda:InvokeFunction" },
+  needs = hg.policy.needs.try,
   example = "hgauto try -r .",
   run = function(ctx, args)
     return require("hg.tryserver").run(ctx, args)

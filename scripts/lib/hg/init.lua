@@ -11,7 +11,7 @@ local LAZY = {
   network = true, keys = true, images = true, ledger = true, gc = true, tasks = true, pp = true,
   session = true, output = true, prices = true, resources = true,
   cost = true, events = true, runs = true, testrun = true, winimage = true,
-  resume = true, plan = true,
+  resume = true, plan = true, policy = true,
 }
 
 local members = {}

@@ -195,7 +195,7 @@ end
 -- @waits
 function M.execute(task, name, args, opts, how)
   local started = time.mono()
-  session.task = name
+  session.task, session.task_file = name, how.file
   out.quiet, out.verbose = opts.quiet, opts.verbose
   session.on_error, session.max_cost = opts.on_error or "cleanup", opts.max_cost
   if opts["local"] then

@@ -597,6 +597,28 @@ function M.describe(list)
   return table.concat(out, "\n")
 end
 
+-- Actions that a task needs, those that only look as one word, in lines.
+local function needs_text(needs)
+  local count, words, lines = {}, {}, { "needs:  " }
+  for _, action in ipairs(needs) do
+    local family = action:match "^%w+:Describe" or action:match "^%w+:Get"
+      or action:match "^%w+:List" or action
+    count[family] = (count[family] or 0) + 1
+    words[#words + 1] = { family, action }
+  end
+  for _, s in ipairs(words) do
+    local word = count[s[1]] > 1 and s[1] ~= s[2] and s[1] .. "*" or s[2]
+    if count[s[1]] > 0 then
+      if #lines[#lines] + #word > 78 then
+        lines[#lines + 1] = (" "):rep(8)
+      end
+      lines[#lines] = lines[#lines] .. " " .. word
+      count[s[1]] = word == s[2] and count[s[1]] or 0
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
 --- The help page of one command or task.
 -- @param cmd string
 -- @param decl table {help, description, args, example, needs}
@@ -636,7 +658,7 @@ function M.help(cmd, decl)
     out[#out + 1] = "example: " .. decl.example
   end
   if decl.needs and #decl.needs > 0 then
-    out[#out + 1] = "needs:   " .. table.concat(decl.needs, " ")
+    out[#out + 1] = needs_text(decl.needs)
   end
   return table.concat(out, "\n") .. "\n"
 end

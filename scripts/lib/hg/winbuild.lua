@@ -66,11 +66,7 @@ function M.version_arg()
 end
 
 --- What the tasks ask of AWS.
-M.needs = { "ec2:RunInstances", "ec2:StopInstances", "ec2:TerminateInstances", "ec2:CreateImage",
-  "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:ModifyInstanceAttribute", "ec2:Describe*",
-  "ec2:CreateTags", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup",
-  "ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress",
-  "sts:GetCallerIdentity" }
+M.needs = hg.policy.needs.windows
 
 --- The list of artifacts of kinds, Pythons and architectures.
 -- @param kinds string[] "wheel", "inno", "wix"

@@ -25,7 +25,6 @@ local HINTS = {
     "terminate instances (hgauto terminate-ec2-instances) or ask for a higher limit" },
   { "^DependencyViolation$", "something still uses it; hgauto gc removes things in their order" },
   { "%.Duplicate$", "a thing of that name exists; hgauto purge-ec2-resources removes ours" },
-  { "^UnauthorizedOperation$", "the account lacks this permission" },
   { "^ExpiredToken", "the session is over; log in again" },
   { "^RequestExpired$", "check this machine's clock" },
   { "^OptInRequired$", "the account is not subscribed to this service or region" },
@@ -87,6 +86,11 @@ function M.hint(err)
   local code = tostring(err.code or "")
   if code == "InsufficientInstanceCapacity" and require("hg.session").local_cloud then
     return "free some disk space, or choose another --state-path"
+  end
+  if code:find "^UnauthorizedOperation$" or code:find "^AccessDenied" then
+    local session = require "hg.session"
+    local task = session.task_file or session.task
+    return "what has to be allowed: hgauto iam-policy" .. (task and " " .. task or "")
   end
   for _, h in ipairs(HINTS) do
     if code:find(h[1]) then

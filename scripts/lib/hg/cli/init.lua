@@ -251,6 +251,16 @@ command {
   end,
 }
 
+command {
+  name = "iam-policy", help = "the policy that tasks need in AWS, as JSON", args = {
+    arg.string { name = "task", positional = true, multiple = true,
+      help = "task or file [default: all built-in tasks]" },
+  }, example = "hgauto iam-policy build-linux > policy.json",
+  run = function(args, opts)
+    return require("hg.policy").main(args, opts)
+  end,
+}
+
 -- ---- report -----------------------------------------------------------------------
 
 command {
@@ -397,7 +407,7 @@ local function overview()
     "",
   }
   for _, name in ipairs(order) do
-    rows[#rows + 1] = ("  %-9s %s"):format(name, commands[name].help)
+    rows[#rows + 1] = ("  %-10s %s"):format(name, commands[name].help)
   end
   rows[#rows + 1] = ""
   rows[#rows + 1] = "A task's name is a command too: hgauto build-linux --help"
