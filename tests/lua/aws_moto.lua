@@ -211,8 +211,9 @@ end)
 server:close_stdin()
 server:wait()
 
--- From the fifth call on moto checks signature and policies.
-local auth_server, auth_url = start { INITIAL_NO_AUTH_ACTION_COUNT = "4" }
+-- From the ninth call on moto checks signature and policies.
+local auth_server, auth_url = start { INITIAL_NO_AUTH_ACTION_COUNT = "8" }
+local PROGRAM = host.getenv "HGAUTO" or fs.readlink "/proc/self/exe"
 t.test("signatures", function()
   t.ok(auth_server, "a second server")
   url = auth_url
@@ -222,6 +223,15 @@ t.test("signatures", function()
     '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ec2:Describe*",'
     .. '"Resource":"*"}]}' }
   local k = admin:create_access_key { UserName = "hg" }.AccessKey
+  -- moto checks the form; conditions it does not evaluate.
+  local printed = proc.run({ PROGRAM, "iam-policy" }).out
+  admin:create_user { UserName = "all" }
+  t.raises(function()
+    admin:put_user_policy { UserName = "all", PolicyName = "p",
+      PolicyDocument = printed:gsub('"ec2:DescribeImages"', '"DescribeImages"') }
+  end, { code = "MalformedPolicyDocument" }, "a policy of another form is refused")
+  admin:put_user_policy { UserName = "all", PolicyName = "p", PolicyDocument = printed }
+  local ours = admin:create_access_key { UserName = "all" }.AccessKey
   admin:list_users()
   local right = { access_key_id = k.AccessKeyId, secret_access_key = k.SecretAccessKey }
   local wrong = { access_key_id = k.AccessKeyId, secret_access_key = "wrong-canary-secret" }
@@ -234,6 +244,21 @@ t.test("signatures", function()
       ImageId = "ami-12345678", MinCount = 1, MaxCount = 1,
     }
   end, { kind = "aws", code = "AccessDenied" }, "another action is denied")
+  local policy = require "localcloud.policy"
+  local read = policy.read(printed, "it")
+  local opts = { credentials = { access_key_id = ours.AccessKeyId,
+    secret_access_key = ours.SecretAccessKey } }
+  for _, c in ipairs { { "ec2", "describe_vpcs", "DescribeVpcs" }, { "ec2", "describe_key_pairs",
+    "DescribeKeyPairs" }, { "iam", "list_roles", "ListRoles" },
+    { "iam", "list_users", "ListUsers" }, { "ec2", "describe_regions", "DescribeRegions" },
+    { "iam", "list_policies", "ListPolicies" } } do
+    local service = client(c[1], opts)
+    local ok, e = pcall(service[c[2]], service, {})
+    local here = policy.evaluate(read, { action = c[1] .. ":" .. c[3], resource = "*",
+      keys = {} })
+    t.is(ok and "allow" or e.code, here == "allow" and "allow" or "AccessDenied",
+      c[3] .. " under the printed policy: as in the local cloud")
+  end
   auth_server:close_stdin()
   auth_server:wait()
 end)

@@ -213,6 +213,7 @@ function M.terminate(ec2, id)
       return state
     end
     local missing = type(r) == "table" and r.code == "InvalidInstanceID.NotFound"
+      or require("hg.remove.find").refused_as_gone({ ec2 = ec2 }, { kind = "instance", id = id }, r)
     if missing and not M.too_young(row) then
       mark(id, "gone")
       return "terminated"

@@ -1,6 +1,7 @@
 --- Deleting resources by rank, with the ledger told before and after
 --- (reliability specification, 2.9).
 local async = require "hgauto.async"
+local find = require "hg.remove.find"
 local hg = require "hg"
 local out = require "hg.output"
 local session = require "hg.session"
@@ -49,7 +50,8 @@ end
 
 -- ---- instances -------------------------------------------------------------------------
 
-local function terminate_batch(ec2, list)
+local function terminate_batch(clients, list)
+  local ec2 = clients.ec2
   local ids, failed = {}, {}
   for i, r in ipairs(list) do
     ids[i] = r.id
@@ -64,8 +66,8 @@ local function terminate_batch(ec2, list)
     if err.kind == "aws" then
       good, e = try(ec2.terminate_instances, ec2, { InstanceIds = { r.id } })
     end
-    local missing = not good and M.not_found(e) and not require("hg.machines.ec2").too_young(
-      r.op and session.ledger:get(r.op) or nil)
+    local missing = not good and (M.not_found(e) or find.refused_as_gone(clients, r, e))
+      and not require("hg.machines.ec2").too_young(r.op and session.ledger:get(r.op) or nil)
     if not good and not missing then
       failed[r.id] = e
     end
@@ -73,14 +75,14 @@ local function terminate_batch(ec2, list)
   return failed
 end
 
-local function terminate(ec2, instances, result)
+local function terminate(clients, instances, result)
   local ids = {}
   for from = 1, #instances, 50 do
     local batch = table.move(instances, from, math.min(from + 49, #instances), 1, {})
     for _, r in ipairs(batch) do
       note_state(r, "deleting")
     end
-    local failed = terminate_batch(ec2, batch)
+    local failed = terminate_batch(clients, batch)
     for _, r in ipairs(batch) do
       if failed[r.id] then
         refused(r, failed[r.id], result)
@@ -253,7 +255,7 @@ local function delete_rank(clients, rank, list, result)
     local later = {}
     for _, r in ipairs(pending) do
       local ok, more = try(DELETE[kind], clients, r)
-      if ok or M.not_found(more) then
+      if ok or M.not_found(more) or find.refused_as_gone(clients, r, more) then
         table.move(ok and more or {}, 1, ok and more and #more or 0, #children + 1, children)
         gone(r, result)
       elseif code and type(more) == "table" and more.code == code and time.mono() < ends then
@@ -302,7 +304,7 @@ function M.all(clients, list, result)
   for _, rank in ipairs(RANKS) do
     later = later or by_kind[rank[1]] ~= nil
   end
-  local ids = terminate(clients.ec2, by_kind.instance or {}, result)
+  local ids = terminate(clients, by_kind.instance or {}, result)
   if later then
     -- Those that hang do not keep what they do not use.
     local ok, err = try(wait_terminated, clients.ec2, ids)

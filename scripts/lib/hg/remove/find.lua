@@ -79,14 +79,16 @@ function FIND.instance(clients, rows, found)
 end
 
 -- These carry the row's id as a tag from the moment they exist.
-for kind, how in pairs {
+local TAGGED = {
   group = { "describe_security_groups", "SecurityGroups", "GroupId" },
   keypair = { "describe_key_pairs", "KeyPairs", "KeyPairId" },
   volume = { "describe_volumes", "Volumes", "VolumeId" },
   address = { "describe_addresses", "Addresses", "AllocationId" },
   image = { "describe_images", "Images", "ImageId", { Owners = { "self" } } },
   snapshot = { "describe_snapshots", "Snapshots", "SnapshotId", { OwnerIds = { "self" } } },
-} do
+}
+
+for kind, how in pairs(TAGGED) do
   FIND[kind] = function(clients, rows, found)
     local date
     batches(rows, function(row)
@@ -150,6 +152,55 @@ function FIND.command(clients, rows, found)
     end
   end
   return date_of(r)
+end
+
+-- ---- refusals ------------------------------------------------------------------------
+
+-- Whether an error means that what was asked for does not exist.
+local function absent(err)
+  return is(err, "NotFound$") or is(err, "%.Unavailable$") or is(err, "^NoSuchEntity")
+end
+
+local LOOK = {}
+
+function LOOK.instance(clients, r)
+  local answer = clients.ec2:describe_instances { InstanceIds = { r.id } }
+  local res = (answer.Reservations or {})[1]
+  return res and res.Instances[1].State.Name ~= "terminated"
+end
+
+function LOOK.role(clients, r)
+  return clients.iam:get_role { RoleName = r.id } ~= nil
+end
+
+function LOOK.profile(clients, r)
+  return clients.iam:get_instance_profile { InstanceProfileName = r.id } ~= nil
+end
+
+for kind, how in pairs(TAGGED) do
+  LOOK[kind] = function(clients, r)
+    local params = r.id and { [how[3] .. "s"] = { r.id } } or { KeyNames = { r.name } }
+    return (clients.ec2[how[1]](clients.ec2, params)[how[2]] or {})[1] ~= nil
+  end
+end
+
+--- Whether a refused removal means that the thing is gone.
+-- Who may end only what carries our tag is refused for what does not exist: that
+-- has no tags.  Then looking, which is always allowed, tells.
+-- @param clients table clients by service
+-- @param r table resource {kind, id, name}
+-- @param err any why the removal failed
+-- @return boolean
+-- @waits
+function M.refused_as_gone(clients, r, err)
+  if not LOOK[r.kind] or not (is(err, "^UnauthorizedOperation$") or is(err, "^AccessDenied")) then
+    return false
+  end
+  local ok, there = pcall(LOOK[r.kind], clients, r)
+  if not ok and type(there) == "table" and there.kind == "cancelled" then
+    error(there, 0)
+  end
+  return ok and not there or not ok and absent(there)
 end
 
 -- ---- deciding ------------------------------------------------------------------------
