@@ -82,7 +82,8 @@ end
 -- What is missing here has no resource types.
 local INSTANCE, INSTANCES = { "instance", "InstanceId" }, { "instance", "InstanceIds" }
 local GROUP = { "security-group", "GroupId", "GroupName" }
-local RULES = { GROUP }
+-- Rules count as resources where they get tags.
+local RULES = { GROUP, tagged = "security-group-rule" }
 local EC2 = {
   RebootInstances = { INSTANCES }, StartInstances = { INSTANCES }, StopInstances = { INSTANCES },
   TerminateInstances = { INSTANCES },
@@ -195,6 +196,9 @@ local function ec2_asks(c, p, op, add)
     end
     for _, kind in ipairs(row.new or {}) do
       add(to_come(c, p, kind))
+    end
+    if row.tagged and tags_for(p, row.tagged) then
+      add(to_come(c, p, row.tagged))
     end
   else
     add { resource = "*" }

@@ -252,6 +252,13 @@ t.test("requests name their resources", function()
         .. "instance/i-2" } },
     { "ec2", "DeleteSecurityGroup", { GroupName = "g" },
       { "ec2:DeleteSecurityGroup " .. EC2 .. "security-group/sg-1" } },
+    { "ec2", "AuthorizeSecurityGroupIngress", { GroupId = "sg-1", IpPermissions = {} },
+      { "ec2:AuthorizeSecurityGroupIngress " .. EC2 .. "security-group/sg-1" } },
+    { "ec2", "AuthorizeSecurityGroupIngress", { GroupId = "sg-1", TagSpecifications = {
+      { ResourceType = "security-group-rule", Tags = { { Key = "a", Value = "b" } } } } },
+      { "ec2:AuthorizeSecurityGroupIngress " .. EC2 .. "security-group/sg-1",
+        "ec2:AuthorizeSecurityGroupIngress " .. EC2 .. "security-group-rule/*",
+        "ec2:CreateTags " .. EC2 .. "security-group-rule/*" } },
     { "ec2", "DeregisterImage", { ImageId = "ami-1" },
       { "ec2:DeregisterImage ec2:us-west-2::image/ami-1" } },
     { "ec2", "CreateImage", { InstanceId = "i-1", TagSpecifications = { { ResourceType = "image",

@@ -22,7 +22,6 @@ local STATEMENTS = {
     "ec2:DescribeAddresses", "ec2:DescribeImages", "ec2:DescribeInstanceAttribute",
     "ec2:DescribeInstances", "ec2:DescribeKeyPairs", "ec2:DescribeSecurityGroups",
     "ec2:DescribeSnapshots", "ec2:DescribeSubnets", "ec2:DescribeVolumes", "ec2:DescribeVpcs",
-    "ec2:GetConsoleOutput",
     "iam:GetInstanceProfile", "iam:GetRole", "iam:ListInstanceProfiles", "iam:ListRoles",
     "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommands",
     "sts:DecodeAuthorizationMessage", "sts:GetCallerIdentity" } },
@@ -38,9 +37,10 @@ local STATEMENTS = {
   { sid = "OnlyOurs", actions = {
     "ec2:AttachVolume", "ec2:AuthorizeSecurityGroupIngress", "ec2:DeleteKeyPair",
     "ec2:DeleteSecurityGroup", "ec2:DeleteSnapshot", "ec2:DeleteVolume", "ec2:DeregisterImage",
-    "ec2:DetachVolume", "ec2:ModifyInstanceAttribute", "ec2:RebootInstances",
-    "ec2:ReleaseAddress", "ec2:RevokeSecurityGroupIngress", "ec2:StartInstances",
-    "ec2:StopInstances", "ec2:TerminateInstances", "ssm:SendCommand" }, condition = OURS },
+    "ec2:DetachVolume", "ec2:GetConsoleOutput", "ec2:ModifyInstanceAttribute",
+    "ec2:RebootInstances", "ec2:ReleaseAddress", "ec2:RevokeSecurityGroupIngress",
+    "ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances", "ssm:SendCommand" },
+    condition = OURS },
   { sid = "Documents", actions = { "ssm:SendCommand" }, resource = {
     "arn:aws:ssm:*::document/AWS-RunPowerShellScript",
     "arn:aws:ssm:*::document/AWS-RunShellScript" } },
