@@ -119,6 +119,13 @@ t.test("conditions: operators with the key and without it", function()
   end
 end)
 
+t.test("a backslash is a character like any other", function()
+  local s = { allow { Condition = { StringLike = { ["aws:ResourceTag/a"] = "x\\*z" } } } }
+  for value, want in pairs { ["x\\yz"] = "allow", ["x*z"] = "none", ["xyz"] = "none" } do
+    t.is(decide(s, "ec2:StopInstances", INSTANCE, { ["aws:resourcetag/a"] = value }), want, value)
+  end
+end)
+
 t.test("conditions: ARNs, several keys, several operators", function()
   local KEY = "iam:PolicyARN"
   local core = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
@@ -274,6 +281,8 @@ t.test("requests name their resources", function()
     { "iam", "GetRole", { RoleName = "none" }, { "iam:GetRole iam::123456789012:role/none" } },
     { "iam", "CreateRole", { RoleName = "n", Path = "/x/", Tags = { { Key = "a", Value = "b" } } },
       { "iam:CreateRole iam::123456789012:role/x/n", "iam:TagRole iam::123456789012:role/x/n" } },
+    { "iam", "CreateRole", { RoleName = "r", Path = "/x/" },
+      { "iam:CreateRole iam::123456789012:role/x/r" } },
     { "iam", "AddRoleToInstanceProfile", { InstanceProfileName = "p", RoleName = "r" },
       { "iam:AddRoleToInstanceProfile iam::123456789012:instance-profile/hgauto/p",
         "iam:PassRole iam::123456789012:role/hgauto/r" } },
