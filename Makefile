@@ -269,7 +269,7 @@ comma := ,
 empty :=
 by_commas = $(subst $(empty) $(empty),$(comma),$(strip $(1)))
 t_words := $(subst $(comma), ,$(T))
-ledger_kinds := power
+ledger_kinds := power share living damage
 t_ledger := $(filter $(ledger_kinds),$(t_words))
 t_tasks := $(filter-out oom $(ledger_kinds),$(t_words))
 torture: ## every allocation fails once; tasks killed at every request; the ledger and the disk (T=oom,kill,power,... as below)
@@ -283,7 +283,9 @@ ledger := HGAUTO=$(abspath $(O)/hgauto) SEED='$(SEED)' \
 torture-ledger: ## the ledger and power loss, full disks, other processes, damage (T= SEED=)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all tests-build
-	@T='$(T)' $(ledger)
+	@$(if $(if $(T),$(filter damage,$(t_words)),all),$(SUB) MODE=asan \
+		-j$(JOBS) $(BUILD)/asan/servers/ledger_damage)
+	@T='$(T)' LEDGER_DAMAGE=$(BUILD)/asan/servers/ledger_damage $(ledger)
 sweep := HGAUTO=$(abspath $(O)/hgauto) SEED='$(SEED)' JOBS='$(JOBS)' OUT='$(OUT)' \
 	sh tests/tools/run-one.sh tests/torture/kill.lua
 torture-tasks: ## tasks killed, interrupted, lied to at each request (T= TASKS= FAULTS= POINTS= STRIDE= SEED= JOBS= OUT=)

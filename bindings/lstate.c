@@ -431,7 +431,8 @@ static int vault_remove(lua_State *L)
 // @raise io (Damaged), usage
 static int state_db(lua_State *L)
 {
-	static const struct hga_db_opts opts = {true, false, false, 0, false};
+	static const struct hga_db_opts opts = {true, false, false,
+	                                        0,    false, false};
 	const struct hga_state *st = check_state(L, 1);
 	const char *name = luaL_checkstring(L, 2);
 	struct l_hold *h;

@@ -29,6 +29,7 @@ struct hga_db_opts {
 	uint32_t application_id; /* 0: any; else a new file gets it, another
 	                          * one with a different id is "Damaged" */
 	bool keep_statements; /* freed ones stay compiled for the same text */
+	bool damaged; /* reads what can be read of a file known to be so */
 };
 
 /*

@@ -48,6 +48,7 @@ struct hga_ledger {
 	char *reserve;
 	char sid[16];
 	struct hga_db *db;
+	int wal_pages; /* more make a checkpoint */
 	dev_t dev;
 	ino_t ino;
 	bool poisoned;

@@ -77,37 +77,55 @@ static int copy_table(struct hga_ledger *led, struct hga_db *from,
 	return r;
 }
 
-static int copy_tables(struct hga_ledger *led, struct hga_db *from,
-                       struct counts *n)
+/*
+ * A table of one file: n counts.  Later passes only add what is missing.
+ */
+static int copy_both_ways(struct hga_ledger *led, struct hga_db *from,
+                          const struct hga_table *t, struct counts *n)
 {
-	static const struct hga_table *const tables[] = {
-	    &hga_table_place, &hga_table_run, &hga_table_op};
 	struct counts again = {0, 0}; /* what the first pass missed */
-	int r = 0;
+	int r = copy_table(led, from, t, "ORDER BY rowid", n);
 
-	for (size_t i = 0; i < 3 && r == 0; i++) {
-		r = copy_table(led, from, tables[i], "ORDER BY rowid", n);
-		if (r == 0)
-			r = copy_table(led, from, tables[i],
-			               "ORDER BY rowid DESC", &again);
-	}
+	if (r == 0)
+		r = copy_table(led, from, t, "ORDER BY rowid DESC", &again);
 	n->kept += again.kept;
 	return r;
 }
 
-/* Rows of another file into ours, in one transaction. */
-static int copy_file(struct hga_ledger *led, const char *path, struct counts *n,
-                     struct hga_err *err)
+/* Rows of other files into ours.  All places first: an op that still can be
+ * read is of no use when its place was lost and is in the next file. */
+static int copy_tables(struct hga_ledger *led, struct hga_db *const *from,
+                       struct counts *n, int files)
 {
-	const struct hga_db_opts opts = {false, false, true, 0, false};
-	struct hga_db *from = NULL;
+	static const struct hga_table *const tables[] = {
+	    &hga_table_place, &hga_table_run, &hga_table_op};
+	int r = 0;
+
+	for (size_t i = 0; i < 3; i++)
+		for (int k = 0; k < files && r == 0; k++)
+			if (from[k] != NULL)
+				r = copy_both_ways(led, from[k], tables[i],
+				                   &n[k]);
+	return r;
+}
+
+/* The same in one transaction; earlier files win.  path: NULL or not to be
+ * opened: nothing can be had from it. */
+static int copy_files(struct hga_ledger *led, const char *const *path,
+                      struct counts *n, int files, struct hga_err *err)
+{
+	static const struct hga_db_opts opts = {.no_autocheckpoint = true,
+	                                        .damaged = true};
+	struct hga_db *from[2] = {NULL, NULL};
 	int r;
 
-	if (hga_db_open(path, &opts, &from, NULL, NULL) < 0)
-		return 0; /* nothing can be had from it */
+	for (int k = 0; k < files; k++)
+		if (path[k] != NULL &&
+		    hga_db_open(path[k], &opts, &from[k], NULL, NULL) < 0)
+			from[k] = NULL;
 	r = hga_db_begin(led->db, err);
 	if (r == 0) {
-		r = copy_tables(led, from, n);
+		r = copy_tables(led, from, n, files);
 		if (r < 0)
 			(void)hga_fail(err, HGA_IO, 0, "Sqlite",
 			               "%s cannot be written", led->path);
@@ -116,17 +134,8 @@ static int copy_file(struct hga_ledger *led, const char *path, struct counts *n,
 		r = hga_db_commit(led->db, err);
 	if (r < 0)
 		hga_db_rollback(led->db);
-	hga_db_close(from);
-	return r;
-}
-
-static int copy_backup(struct hga_ledger *led, struct counts *n,
-                       struct hga_err *err)
-{
-	char *path = hga_led_join(led->dir, "ledger.bak");
-	int r = path != NULL ? copy_file(led, path, n, err) : hga_fail_mem(err);
-
-	hga_free(path);
+	for (int k = 0; k < files; k++)
+		hga_db_close(from[k]);
 	return r;
 }
 
@@ -134,7 +143,10 @@ static int copy_backup(struct hga_ledger *led, struct counts *n,
 static int set_aside(const struct hga_ledger *led, struct hga_buf *dir,
                      struct hga_err *err)
 {
+	/* the index of the log is made anew by whoever reads what was moved:
+	 * it may not fit the log any more */
 	static const char *const tails[] = {"", "-wal", "-shm"};
+	static const char *const to_tails[] = {"", "-wal", "-old-shm"};
 	char when[HGA_TIME_TEXT];
 	struct hga_buf from;
 	struct hga_buf to;
@@ -157,7 +169,7 @@ static int set_aside(const struct hga_ledger *led, struct hga_buf *dir,
 		r = hga_buf_addf(&from, err, "%s%s", led->path, tails[i]);
 		if (r == 0)
 			r = hga_buf_addf(&to, err, "%s/ledger.db%s", dir->data,
-			                 tails[i]);
+			                 to_tails[i]);
 		if (r == 0 && rename(from.data, to.data) != 0 &&
 		    errno != ENOENT)
 			r = hga_fs_fail(err, errno, "set aside", from.data);
@@ -169,10 +181,9 @@ static int set_aside(const struct hga_ledger *led, struct hga_buf *dir,
 
 int hga_led_salvage(struct hga_ledger *led, struct hga_err *err)
 {
-	struct counts n = {0, 0};
-	struct counts old = {0, 0};
+	struct counts n[2] = {{0, 0}, {0, 0}};
+	char *path[2] = {NULL, NULL};
 	struct hga_buf dir;
-	char *bad = NULL;
 	int r;
 
 	hga_db_close(led->db);
@@ -182,33 +193,40 @@ int hga_led_salvage(struct hga_ledger *led, struct hga_err *err)
 	if (r == 0)
 		r = hga_led_open_db(led, err);
 	if (r == 0) {
-		bad = hga_led_join(dir.data, "ledger.db");
-		r = bad != NULL ? copy_file(led, bad, &n, err)
-		                : hga_fail_mem(err);
+		path[0] = hga_led_join(dir.data, "ledger.db");
+		path[1] = hga_led_join(led->dir, "ledger.bak");
+		r = path[0] != NULL && path[1] != NULL
+		        ? copy_files(led, (const char *const *)path, n, 2, err)
+		        : hga_fail_mem(err);
 	}
-	if (r == 0)
-		r = copy_backup(led, &old, err);
 	if (r == 0)
 		hga_log(HGA_LOG_WARN, "ledger",
 		        "ledger.db was damaged: %d rows recovered, %d lost; "
 		        "copy in %s",
-		        n.kept + old.kept,
-		        n.lost > old.kept ? n.lost - old.kept : 0, dir.data);
-	hga_free(bad);
+		        n[0].kept + n[1].kept,
+		        n[0].lost > n[1].kept ? n[0].lost - n[1].kept : 0,
+		        dir.data);
+	hga_free(path[0]);
+	hga_free(path[1]);
 	hga_buf_release(&dir);
 	return r;
 }
 
 void hga_led_restore(struct hga_ledger *led)
 {
+	char *path = hga_led_join(led->dir, "ledger.bak");
 	struct counts n = {0, 0};
-	struct hga_err err;
+	struct hga_err err = {.kind = HGA_OK};
 
-	if (copy_backup(led, &n, &err) < 0)
+	if (path == NULL)
+		(void)hga_fail_mem(&err);
+	if (path == NULL ||
+	    copy_files(led, (const char *const *)&path, &n, 1, &err) < 0)
 		hga_log(HGA_LOG_WARN, "ledger", "%s", err.msg);
 	else if (n.kept > 0)
 		hga_log(HGA_LOG_WARN, "ledger",
 		        "ledger.db was missing: %d rows taken from "
 		        "ledger.bak",
 		        n.kept);
+	hga_free(path);
 }

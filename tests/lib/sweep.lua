@@ -153,7 +153,8 @@ local function relay(rig, req)
   if fate == "lose" or due and cut.when == "after" and cut.signal == "KILL" then
     return req:abort("rst")
   end
-  req:respond { status = r.status, headers = faults.end_to_end(r.raw_headers), body = r.body }
+  req:respond { status = r.status, headers = faults.end_to_end(r.raw_headers),
+    body = rig.edit and rig.edit(r.body) or r.body }
   entry.status = r.status
   if due and cut.when == "sent" then
     async.spawn(function()

@@ -22,7 +22,7 @@ static const char *in(const char *name)
 
 static void test_open(void)
 {
-	struct hga_db_opts o = {false, true, true, 0x12345678, false};
+	struct hga_db_opts o = {false, true, true, 0x12345678, false, false};
 	struct hga_db *db = NULL;
 	struct stat st;
 	bool created = false;
@@ -107,7 +107,7 @@ static void test_statements(struct hga_db *db)
 
 static void test_transactions(struct hga_db *db)
 {
-	struct hga_db_opts o = {false, false, false, 0, false};
+	struct hga_db_opts o = {false, false, false, 0, false, false};
 	struct hga_db *copy = NULL;
 	int64_t n = 0;
 
@@ -148,7 +148,7 @@ static void copy(const char *from, const char *to, bool garble)
 /* A checkpoint was cut by a power loss: the first page is in the log. */
 static void test_first_page(void)
 {
-	struct hga_db_opts o = {true, true, true, 0x12345678, false};
+	struct hga_db_opts o = {true, true, true, 0x12345678, false, false};
 	struct hga_db *db = NULL;
 	int64_t n = 0;
 
@@ -178,7 +178,7 @@ static void test_first_page(void)
 
 static void test_kept_statements(void)
 {
-	struct hga_db_opts o = {true, true, true, 0, true};
+	struct hga_db_opts o = {true, true, true, 0, true, false};
 	struct hga_stmt *one = NULL;
 	struct hga_stmt *two = NULL;
 	struct hga_db *db = NULL;
@@ -216,7 +216,7 @@ static void test_kept_statements(void)
 
 int main(void)
 {
-	struct hga_db_opts o = {true, true, true, 0x12345678, false};
+	struct hga_db_opts o = {true, true, true, 0x12345678, false, false};
 	struct hga_db *db = NULL;
 
 	if (mkdtemp(dir) == NULL)

@@ -514,10 +514,77 @@ static void test_replaced(void)
 	is_int(rmdir(in("ledger.db")), 0, "undone");
 }
 
+/* A process that makes the ledger anew when it is told to, again and again. */
+static pid_t rebuilder(int fds[4])
+{
+	char c;
+	pid_t pid;
+
+	if (pipe(fds) != 0 || pipe(fds + 2) != 0)
+		return -1;
+	pid = fork();
+	if (pid != 0)
+		return pid;
+	close(fds[1]);
+	while (read(fds[0], &c, 1) == 1) {
+		struct hga_ledger *mine = NULL;
+
+		if (hga_ledger_open(st, &mine, &err) < 0 ||
+		    hga_ledger_rebuild(mine, &err) < 0)
+			_exit(1);
+		hga_ledger_close(mine);
+		if (write(fds[3], &c, 1) != 1)
+			_exit(1);
+	}
+	_exit(0);
+}
+
+static void test_moved_beside(void)
+{
+	const char *op = new_op();
+	int fds[4];
+	int status = 1;
+	char c = 'x';
+	pid_t pid;
+
+	fresh("moved");
+	hga_ledger_close(led); /* no connection is used across a fork */
+	led = NULL;
+	pid = rebuilder(fds);
+	is_int(hga_ledger_open(st, &led, &err), 0, "opened");
+	is_int(
+	    hga_ledger_run_begin(led, HGA_STR("run1"), HGA_STR("t"), -1, &err),
+	    0, "begun");
+	is_int(intend(op, "instance"), 0, "intent");
+	ok(write(fds[1], &c, 1) == 1 && read(fds[2], &c, 1) == 1,
+	   "another process makes it anew");
+	is_int(set(op, HGA_LEDGER_LIVE, "i-1"), 0, "the new one is used");
+	is_int(access(in("ledger.db-wal"), F_OK), 0, "its log stays");
+	ok(write(fds[1], &c, 1) == 1 && read(fds[2], &c, 1) == 1,
+	   "anew once more, from what is there");
+	is_int(hga_fs_write(in("ledger.db-wal"), HGA_STR("of somebody"), 0600,
+	                    &err),
+	       0, "somebody's log");
+	hga_ledger_close(led); /* without a look at the new one */
+	is_int(access(in("ledger.db-wal"), F_OK), 0, "stays when this closes");
+	is_int(unlink(in("ledger.db-wal")), 0, "removed");
+	led = NULL;
+	is_int(hga_ledger_open(st, &led, &err), 0, "opened");
+	is_int(state_of(op), HGA_LEDGER_UNKNOWN, "no row is lost");
+	is_str(last_id, "i-1", "nor its id");
+	close(fds[1]);
+	(void)waitpid(pid, &status, 0);
+	is_int(status, 0, "the other ends well");
+	for (int i = 0; i < 4; i++)
+		if (i != 1)
+			close(fds[i]);
+}
+
 /* Opens ledger.db as another program would. */
 static struct hga_db *by_hand(void)
 {
-	const struct hga_db_opts o = {false, true, true, 0x48474c31, false};
+	const struct hga_db_opts o = {false,      true,  true,
+	                              0x48474c31, false, false};
 	struct hga_db *db = NULL;
 
 	hga_ledger_close(led);
@@ -779,6 +846,7 @@ int main(void)
 	test_run_lock();
 	test_fail_stop();
 	test_replaced();
+	test_moved_beside();
 	test_checksum();
 	test_newer();
 	test_mutations();
