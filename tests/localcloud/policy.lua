@@ -350,6 +350,8 @@ return function()
   require("hg").machines.windows { ready = 1, allow_cidr = { "127.0.0.1/32" } }
 end]]) }, fails = 5, console = true },
   { "build-linux after a dead run", BUILD, before = dead_run, slow = true },
+  { "build-windows", words("build-windows", "wheel", "inno", "--dist-path", "@dist", "--image",
+    "base") },
   { "run-tests-linux --image dev", words("run-tests-linux", "--results-path", "@results",
     "--image", "dev") },
 }
@@ -437,6 +439,18 @@ t.test("every task runs under the policy", function()
       more[#more + 1] = what:match "^%w+:%u%w+$" and not known[what] and what or nil
     end
     t.is(more, {}, scene[1] .. ": all that it asks for is in its needs")
+  end
+end)
+
+t.test("no task is left out", function()
+  local played = {}
+  for _, scene in ipairs(SCENES) do
+    played[scene[2][1]] = true
+  end
+  for _, name in ipairs(require("hg.cli.tasks").builtin()) do
+    if not played[name] then
+      t.is(require("hg.cli.tasks").load_builtin(name).needs, {}, name .. " needs nothing of AWS")
+    end
   end
 end)
 
