@@ -292,6 +292,13 @@ t.test("a denied task says what has to be allowed", function()
   t.like(p.err, "\nhint: what has to be allowed: hgauto iam%-policy status\n", "the command")
 end)
 
+t.test("a refusal that is not of AWS has no such hint", function()
+  local exit = require "hg.cli.exit"
+  t.is(exit.hint { kind = "auth", code = "AccessDenied" }, nil, "a login to Windows")
+  t.is(exit.hint { kind = "aws", code = "AccessDeniedException" },
+    "what has to be allowed: hgauto iam-policy", "without a task the command alone")
+end)
+
 client.stop { state = state } -- before its files go
 
 return t.done()

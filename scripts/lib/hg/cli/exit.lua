@@ -87,7 +87,7 @@ function M.hint(err)
   if code == "InsufficientInstanceCapacity" and require("hg.session").local_cloud then
     return "free some disk space, or choose another --state-path"
   end
-  if code:find "^UnauthorizedOperation$" or code:find "^AccessDenied" then
+  if err.kind == "aws" and (code == "UnauthorizedOperation" or code:find "^AccessDenied") then
     local session = require "hg.session"
     local task = session.task_file or session.task
     return "what has to be allowed: hgauto iam-policy" .. (task and " " .. task or "")
