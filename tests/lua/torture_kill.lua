@@ -70,5 +70,40 @@ t.test("an answer is lost, the repeats are refused", function()
     { "RunInstances", "auth" } })
 end)
 
+-- Runs fn while what that action makes is seen late.
+local function seen_late(action, how, fn)
+  local client = require "localcloud.client"
+  client.add_faults { state = rig.cloud_state, rules = { match = { action = action },
+    effect = { eventual = how } } }
+  local ok, err = pcall(fn, rig:state())
+  client.clear_faults { state = rig.cloud_state }
+  if not ok then
+    error(err, 0)
+  end
+end
+
+t.test("gc waits for a machine that is known and not visible yet", function()
+  seen_late("RunInstances", { seconds = 1.5 }, function(state)
+    rig:run_cut(state, sweep.words(TASK), { action = "DescribeInstances", when = "before",
+      signal = "KILL" })
+    local r = rig:run(state, { "gc" }, { HGAUTO_GC_GRACE = "3" })
+    t.is(r.code, 0, "exit 0")
+    t.ok(rig:no_ephemerals(), "it is ended")
+    rig:run(state, { "purge", "--yes" })
+  end)
+end)
+
+t.test("a group whose tags are seen late is ours", function()
+  seen_late("CreateSecurityGroup", { seconds = 1.5, what = "tags" }, function(state)
+    t.is(rig:run(state, sweep.words(TASK)).code, 0, "in the run that makes it")
+  end)
+  seen_late("CreateSecurityGroup", { seconds = 1.5, what = "tags" }, function(state)
+    rig:run_cut(state, sweep.words(TASK), { action = "CreateSecurityGroup", when = "after",
+      signal = "KILL" })
+    t.is(rig:run(state, sweep.words(TASK)).code, 0, "in the next one, if nobody knows its id")
+    rig:run(state, { "purge", "--yes" })
+  end)
+end)
+
 rig:close()
 return t.done()

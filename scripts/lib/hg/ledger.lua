@@ -107,6 +107,25 @@ function M.is_ours(tags)
   return false
 end
 
+--- Whether the ledger has a thing as existing, or may have it by its name: a creation
+--- whose outcome is not known yet.  Tags may be seen later than what they are on.
+-- @param kind string
+-- @param id string
+-- @param name string
+-- @return string|nil "exists" or "undecided"
+function M.knows(kind, id, name)
+  local answer
+  for _, row in ipairs(require("hg.session").ledger:list { kind = kind,
+    states = { "intent", "unknown", "live", "kept", "deleting" } }) do
+    if row.id == id then
+      return "exists"
+    elseif not row.id and row.name == name then
+      answer = "undecided"
+    end
+  end
+  return answer
+end
+
 --- The value of a tag, or nil.
 -- @param tags table[]|nil
 -- @param key string

@@ -165,6 +165,29 @@ local function assert_rules(ec2, group, ports, cidrs)
   end
 end
 
+-- Whether a group of our name is ours.  Its tags may come into sight after it: then
+-- the ledger knows, or it is waited for them where it has such a group underway.
+local function is_ours(group, name, search)
+  if hg.ledger.is_ours(group.Tags) then
+    return true
+  elseif hg.ledger.tag(group.Tags, "hgauto:state") then
+    return false
+  end
+  local known = hg.ledger.knows("group", group.GroupId, name)
+  if known ~= "undecided" then
+    return known ~= nil
+  end
+  local ok, r = pcall(hg.wait, { what = "the tags of " .. name, timeout = 30, every = 0.5,
+    poll = function()
+      local again = search()
+      return again and hg.ledger.is_ours(again.Tags)
+    end })
+  if not ok and not (type(r) == "table" and r.kind == "timeout") then
+    error(r, 0)
+  end
+  return ok
+end
+
 local function ensure(ec2, o, name)
   local cidrs = caller_cidrs(o.allow)
   local vpc = M.vpc(ec2, o.subnet)
@@ -186,7 +209,7 @@ local function ensure(ec2, o, name)
       planned = { GroupId = made.GroupId, IpPermissions = {}, Tags = { { Key = "hgauto:state",
         Value = session.state.sid } } } }
   end
-  if not hg.ledger.is_ours(group.Tags) then
+  if not is_ours(group, name, search) then
     hg.fail { kind = "exists", message = ("security group %s exists but is not ours"):format(name),
       hint = "delete or rename it" }
   end

@@ -9,6 +9,11 @@ local time = require "hgauto.time"
 
 local M = {}
 
+-- Instances that one call ends.
+local BATCH = 50
+-- Seconds after which an instance that is still not found is gone (2.8-5), and a little.
+local VISIBLE = 310
+
 -- pcall that lets cancellation through.
 local function try(fn, ...)
   local ok, r = pcall(fn, ...)
@@ -50,15 +55,15 @@ end
 
 -- ---- instances -------------------------------------------------------------------------
 
+-- The errors by id, and of these the ones of ids that may not be visible yet.
 local function terminate_batch(clients, list)
-  local ec2 = clients.ec2
-  local ids, failed = {}, {}
+  local ec2, ids, failed, unseen = clients.ec2, {}, {}, {}
   for i, r in ipairs(list) do
     ids[i] = r.id
   end
   local ok, err = try(ec2.terminate_instances, ec2, { InstanceIds = ids })
   if ok then
-    return failed
+    return failed, unseen
   end
   for _, r in ipairs(list) do
     -- One bad id fails the whole call: then singly.
@@ -67,30 +72,60 @@ local function terminate_batch(clients, list)
       good, e = try(ec2.terminate_instances, ec2, { InstanceIds = { r.id } })
     end
     local missing = not good and (M.not_found(e) or find.refused_as_gone(clients, r, e))
-      and not require("hg.machines.ec2").too_young(r.op and session.ledger:get(r.op) or nil)
-    if not good and not missing then
+    unseen[r.id] = missing and require("hg.machines.ec2").too_young(
+      r.op and session.ledger:get(r.op) or nil)
+    if not good and (not missing or unseen[r.id]) then
       failed[r.id] = e
     end
   end
-  return failed
+  return failed, unseen
 end
 
-local function terminate(clients, instances, result)
-  local ids = {}
-  for from = 1, #instances, 50 do
-    local batch = table.move(instances, from, math.min(from + 49, #instances), 1, {})
+-- Asks for the end of all; of those that may not be visible yet, a list {r, error}.
+local function terminate_once(clients, instances, ids, result)
+  local later = {}
+  for from = 1, #instances, BATCH do
+    local batch = table.move(instances, from, math.min(from + BATCH - 1, #instances), 1, {})
+    local failed, unseen = terminate_batch(clients, batch)
     for _, r in ipairs(batch) do
-      note_state(r, "deleting")
-    end
-    local failed = terminate_batch(clients, batch)
-    for _, r in ipairs(batch) do
-      if failed[r.id] then
+      if unseen[r.id] then
+        later[#later + 1] = { r, failed[r.id] }
+      elseif failed[r.id] then
         refused(r, failed[r.id], result)
       else
         gone(r, result)
         ids[#ids + 1] = r.id
       end
     end
+  end
+  return later
+end
+
+local function terminate(clients, instances, result)
+  local ids, later = {}, nil
+  for _, r in ipairs(instances) do
+    note_state(r, "deleting")
+  end
+  local function ask(list)
+    later = terminate_once(clients, list, ids, result)
+    return #later == 0, later[1] and tostring(later[1][2])
+  end
+  local ok, err = ask(instances), nil
+  if not ok then
+    ok, err = try(hg.wait, { what = "new instances to be visible", timeout = VISIBLE, every = 2,
+      max_every = 15, poll = function()
+        local list = {}
+        for i, l in ipairs(later) do
+          list[i] = l[1]
+        end
+        return ask(list)
+      end })
+  end
+  if not ok and err.kind ~= "timeout" then
+    error(err, 0)
+  end
+  for _, l in ipairs(later) do
+    refused(l[1], l[2], result)
   end
   return ids
 end
