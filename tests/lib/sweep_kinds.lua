@@ -292,13 +292,17 @@ local function with_faults(rig, rules, fn)
   return p
 end
 
---- As kill, where what was made is not seen for a while, by id or in lists.
+-- For how long what was made is not seen, by id and in lists; or only its tags are not.
+-- Less than what a collection waits before it takes nothing for an answer.
+local LATE = { { seconds = 0.2 }, { seconds = 0.2, describes = 3 },
+  { seconds = 0.2, what = "tags" } }
+
+--- As kill, where what was made is not seen for a while; how not, takes turns.
 function M.late(rig, task, plain, n, when)
-  local rules = {}
+  local rules, how = {}, LATE[(n + sweep.seed) % #LATE + 1]
   for i, action in ipairs { "RunInstances", "CreateImage", "CreateSecurityGroup",
     "ImportKeyPair" } do
-    -- Less than what a collection waits before it takes nothing for an answer.
-    rules[i] = { match = { action = action }, effect = { eventual = { seconds = 0.2 } } }
+    rules[i] = { match = { action = action }, effect = { eventual = how } }
   end
   return with_faults(rig, rules, function()
     return M.kill(rig, task, plain, n, when)
