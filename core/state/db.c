@@ -25,6 +25,7 @@
 
 struct hga_db {
 	sqlite3 *h;
+	char *path;
 	int wal_pages;
 	bool keep;     /* statements */
 	unsigned next; /* the slot that is given up when all are taken */
@@ -73,14 +74,29 @@ static int map_rc(int rc, const char **code)
 	}
 }
 
+/* Failures of the file name it and what the system says; others SQLite's text
+ * after "what: ". */
 static int db_fail(const struct hga_db *db, int rc, const char *what,
                    struct hga_err *err)
 {
 	const char *code;
 	int kind = map_rc(rc, &code);
+	const char *text = db->h ? sqlite3_errmsg(db->h) : sqlite3_errstr(rc);
+	int os = db->h && ((rc & 0xff) == SQLITE_IOERR ||
+	                   (rc & 0xff) == SQLITE_CANTOPEN)
+	             ? sqlite3_system_errno(db->h)
+	             : 0;
 
-	(void)hga_fail(err, (enum hga_kind)kind, 0, code, "%s: %s", what,
-	               db->h ? sqlite3_errmsg(db->h) : sqlite3_errstr(rc));
+	if (kind != HGA_IO)
+		(void)hga_fail(err, (enum hga_kind)kind, 0, code, "%s: %s",
+		               what, text);
+	else if ((rc & 0xff) == SQLITE_FULL)
+		(void)hga_fail(err, HGA_IO, ENOSPC, code, "cannot write %s",
+		               db->path);
+	else if (os != 0)
+		(void)hga_fail(err, HGA_IO, os, code, "%s", db->path);
+	else
+		(void)hga_fail(err, HGA_IO, 0, code, "%s: %s", db->path, text);
 	return -kind;
 }
 
@@ -273,6 +289,11 @@ int hga_db_open(const char *path, const struct hga_db_opts *o,
 	if (db == NULL)
 		return hga_fail_mem(err);
 	db->keep = o->keep_statements;
+	db->path = hga_strdup(path);
+	if (db->path == NULL) {
+		hga_free(db);
+		return hga_fail_mem(err);
+	}
 	rc = sqlite3_open_v2(path, &db->h, flags, NULL);
 	r = rc == SQLITE_OK ? configure(db, o, empty, err)
 	                    : db_fail(db, rc, path, err);
@@ -303,6 +324,7 @@ void hga_db_close(struct hga_db *db)
 			finalize(db->idle[i]);
 	/* v2: a forgotten statement keeps it alive instead of leaking it */
 	(void)sqlite3_close_v2(db->h);
+	hga_free(db->path);
 	hga_free(db);
 }
 
@@ -382,14 +404,17 @@ int hga_db_check(struct hga_db *db, struct hga_err *err)
 
 static int copy_into(struct hga_db *from, const char *path, struct hga_err *err)
 {
-	struct hga_db to = {.h = NULL};
+	struct hga_db to = {.h = NULL, .path = hga_strdup(path)};
 	sqlite3_backup *b;
-	int rc = sqlite3_open_v2(path, &to.h,
-	                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
-	                             SQLITE_OPEN_NOMUTEX,
-	                         NULL);
 	int r = 0;
+	int rc;
 
+	if (to.path == NULL)
+		return hga_fail_mem(err);
+	rc = sqlite3_open_v2(path, &to.h,
+	                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW |
+	                         SQLITE_OPEN_NOMUTEX,
+	                     NULL);
 	b = rc == SQLITE_OK ? sqlite3_backup_init(to.h, "main", from->h, "main")
 	                    : NULL;
 	if (b == NULL) {
@@ -402,6 +427,7 @@ static int copy_into(struct hga_db *from, const char *path, struct hga_err *err)
 			r = db_fail(&to, rc, "backup", err);
 	}
 	(void)sqlite3_close_v2(to.h); /* the copy is synced by the caller */
+	hga_free(to.path);
 	return r;
 }
 

@@ -134,6 +134,16 @@ static int check_run(const struct hga_ledger *led, struct hga_str run,
 	                HGA_STRF(run));
 }
 
+/* Tells what follows for the request. */
+static void not_sent(struct hga_err *err)
+{
+	struct hga_err old = *err;
+
+	(void)hga_fail(err, HGA_IO, 0, old.code,
+	               "ledger: %s; nothing was requested", old.msg);
+	err->sys = old.sys;
+}
+
 int hga_ledger_intent(struct hga_ledger *led,
                       const struct hga_ledger_intent *in, struct hga_err *err)
 {
@@ -160,9 +170,12 @@ int hga_ledger_intent(struct hga_ledger *led,
 		/* before the file: what was recorded must not be forgotten */
 		r = hga_led_mem_keep(led, &row, err);
 	}
-	if (r == 0)
+	if (r == 0) {
 		r = hga_led_transact(led, tx_insert, &row, false, err);
-	if (r < 0) /* it will not be sent */
+		if (r == -HGA_IO)
+			not_sent(err);
+	}
+	if (r < 0)
 		hga_led_mem_drop(led, in->op);
 	hga_row_clear(&row);
 	return r;

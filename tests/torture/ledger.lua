@@ -5,7 +5,7 @@
 local host = require "hgauto.host"
 local t = require "hg.tap"
 
-local KINDS = { "power", "share", "living", "damage" }
+local KINDS = { "power", "syscall", "share", "living", "damage" }
 
 local function setting(name, default)
   local v = host.getenv(name)
