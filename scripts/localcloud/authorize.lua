@@ -14,7 +14,8 @@ local M = {}
 -- Resource types of EC2 and the kinds of their objects.
 local KINDS = { instance = "instance", volume = "volume", image = "image",
   snapshot = "snapshot", ["security-group"] = "group", ["key-pair"] = "key",
-  ["network-interface"] = "eni", ["spot-instances-request"] = "spot" }
+  ["network-interface"] = "eni", ["spot-instances-request"] = "spot",
+  ["elastic-ip"] = "address" }
 
 -- Their ARNs name no account.
 local PUBLIC = { image = true, snapshot = true }
@@ -94,6 +95,8 @@ local EC2 = {
   DetachVolume = { INSTANCE, { "volume", "VolumeId" } },
   CreateVolume = { { "snapshot", "SnapshotId" }, new = { "volume" } },
   DeleteVolume = { { "volume", "VolumeId" } },
+  AllocateAddress = { new = { "elastic-ip" } },
+  ReleaseAddress = { { "elastic-ip", "AllocationId" } },
   CreateSnapshot = { { "volume", "VolumeId" }, new = { "snapshot" } },
   DeleteSnapshot = { { "snapshot", "SnapshotId" } },
   CreateImage = { INSTANCE, new = { "image", "snapshot" } },
@@ -174,7 +177,7 @@ end
 
 local PREFIXES = { i = "instance", vol = "volume", sg = "security-group", key = "key-pair",
   eni = "network-interface", ami = "image", snap = "snapshot", sgr = "security-group-rule",
-  sir = "spot-instances-request" }
+  sir = "spot-instances-request", eipalloc = "elastic-ip" }
 
 -- CreateTags and DeleteTags name things of any type.
 local function tagging(c, p, add)

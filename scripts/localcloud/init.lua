@@ -180,7 +180,9 @@ local function add_machines(d, opts, s)
   for name, seconds in pairs(DELAYS) do
     delays[name] = opts.delays and opts.delays[name] or seconds
   end
-  d.machines = machines.new { S = d.S, dir = d.dir, pool = network.pool(time.mono),
+  local pool = network.pool(time.mono)
+  require("localcloud.ec2.addresses").claim(d.S, pool)
+  d.machines = machines.new { S = d.S, dir = d.dir, pool = pool,
     api_only = d.api_only, delays = delays, faults = d.faults, host_ports = opts.host_ports,
     net = opts.net or #(opts.host_ports or {}) > 0,
     spawn = function(fn)

@@ -25,6 +25,7 @@ local SERVICES = {
     "localcloud.ec2.attributes", "localcloud.ec2.images", "localcloud.ec2.imaging",
     "localcloud.ec2.snapshots", "localcloud.ec2.keys", "localcloud.ec2.groups",
     "localcloud.ec2.tags", "localcloud.ec2.volumes", "localcloud.ec2.network",
+    "localcloud.ec2.addresses",
     "localcloud.ec2.types", "localcloud.ec2.offers", "localcloud.ec2.spot") },
   sts = { family = "query", ops = merge "localcloud.sts" },
   iam = { family = "query", ops = merge("localcloud.iam.roles", "localcloud.iam.profiles") },

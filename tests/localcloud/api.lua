@@ -107,6 +107,47 @@ t.test("what gc and purge look for can be asked", function()
     .Vpcs[1].CidrBlock, "172.31.0.0/16", "the default VPC")
 end)
 
+t.test("addresses are allocated, found and released", function()
+  local function tagged(value)
+    return { { ResourceType = "elastic-ip", Tags = { { Key = "k", Value = value } } } }
+  end
+  local a = ec2:allocate_address { Domain = "vpc", TagSpecifications = tagged "v" }
+  t.like(a.AllocationId, "^eipalloc%-%x+$", "an id")
+  t.like(a.PublicIp, "^127%.77%.%d+%.%d+$", "an address of the loopback")
+  local b = ec2:allocate_address {}
+  local found = ec2:describe_addresses({ Filters = { { Name = "tag:k", Values = { "v" } } } })
+    .Addresses
+  t.is({ #found, found[1].AllocationId, found[1].PublicIp, found[1].Domain,
+    found[1].InstanceId }, { 1, a.AllocationId, a.PublicIp, "vpc", nil }, "by its tag")
+  t.is(ec2:describe_addresses({ PublicIps = { b.PublicIp } }).Addresses[1].AllocationId,
+    b.AllocationId, "by address")
+  ec2:create_tags { Resources = { b.AllocationId }, Tags = { { Key = "k", Value = "w" } } }
+  t.is(ec2:describe_addresses({ AllocationIds = { b.AllocationId } }).Addresses[1].Tags,
+    { { Key = "k", Value = "w" } }, "tagged later")
+  for _ = 3, 5 do
+    ec2:allocate_address {}
+  end
+  local function refused(params, code, what)
+    t.raises(function()
+      ec2:release_address(params)
+    end, { code = code }, what)
+  end
+  t.raises(function()
+    ec2:allocate_address {}
+  end, { code = "AddressLimitExceeded" }, "a sixth is too many")
+  refused({ PublicIp = a.PublicIp }, "InvalidParameterValue", "released by id only")
+  refused({ PublicIp = a.PublicIp, AllocationId = a.AllocationId },
+    "InvalidParameterCombination", "not by both")
+  refused({}, "MissingParameter", "nor by nothing")
+  refused({ AllocationId = "eipalloc-00000000000000000" }, "InvalidAllocationID.NotFound",
+    "one that is not there")
+  for _, x in ipairs(ec2:describe_addresses({}).Addresses) do
+    ec2:release_address { AllocationId = x.AllocationId }
+  end
+  refused({ AllocationId = a.AllocationId }, "InvalidAllocationID.NotFound", "once")
+  t.is(#ec2:describe_addresses({}).Addresses, 0, "none is left")
+end)
+
 t.test("a Describe by id waits for the change", function()
   local id = launch()
   local began = time.mono()

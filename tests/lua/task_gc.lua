@@ -78,6 +78,45 @@ t.test("a live machine of a dead run is terminated, that of a live run stays", f
   t.ok(gone(mine), "its machine goes")
 end)
 
+t.test("addresses: of a dead run, found by tag after a lost answer, of a live run", function()
+  local function all()
+    local ids = {}
+    for _, a in ipairs(ec2:describe_addresses({}).Addresses) do
+      ids[a.AllocationId] = true
+    end
+    return ids
+  end
+  local dead = env.run()
+  local known = ec2:allocate_address {}
+  local op = aws.meta(known).op
+  t.is({ led:get(op).state, led:get(op).kind, led:get(op).cls }, { "live", "address",
+    "ephemeral" }, "recorded")
+  local lost_op = intent(dead, { kind = "address" })
+  aws.ledger(nil)
+  ec2:allocate_address { TagSpecifications = { { ResourceType = "elastic-ip",
+    Tags = { { Key = "hgauto:op", Value = lost_op }, { Key = "hgauto:state",
+      Value = session.state.sid } } } } }
+  local others = ec2:allocate_address {}
+  hg.ledger.attach(session)
+  local alive = env.run()
+  local mine = ec2:allocate_address {}
+  dead:finish()
+  t.is(gc(), 0, "exit 0")
+  t.is(all(), { [others.AllocationId] = true, [mine.AllocationId] = true },
+    "both of the dead run are released, no other")
+  t.is({ led:get(op).state, led:get(lost_op).state }, { "gone", "gone" }, "and recorded")
+  alive:finish()
+  t.is(gc(), 0, "when it has died, too")
+  t.is(all(), { [others.AllocationId] = true }, "its address goes")
+  -- Somebody released it already.
+  local again = env.run()
+  local id = ec2:allocate_address({}).AllocationId
+  ec2:release_address { AllocationId = id }
+  again:finish()
+  t.is(gc(), 0, "one that is not there any more is no failure")
+  ec2:release_address { AllocationId = others.AllocationId }
+end)
+
 t.test("an intent that never left becomes absent", function()
   local run = env.run()
   local op, unknown = intent(run), intent(run)
@@ -254,8 +293,10 @@ t.test("purge takes everything of ours and nothing else", function()
   local id = launch()
   ec2:import_key_pair({ KeyName = "k1",
     PublicKeyMaterial = crypto.keypair("ed25519", "x"):public() }, { keep = true })
+  ec2:allocate_address({}, { keep = true })
   hg.gc.purge {}
   t.ok(gone(id), "instances")
+  t.is(#ec2:describe_addresses({}).Addresses, 0, "addresses")
   t.is(#ec2:describe_key_pairs({}).KeyPairs, 0, "key pairs")
   local names = {}
   for _, g in ipairs(ec2:describe_security_groups({}).SecurityGroups) do

@@ -292,21 +292,4 @@ ops.DescribeSubnets = {
   end,
 }
 
--- Elastic addresses cannot be made here, so there are none.
-ops.DescribeAddresses = {
-  accept = { AllocationIds = true, PublicIps = true, Filters = true },
-  run = function(c, p)
-    describe.by_ids("eipalloc", p.AllocationIds or {}, function() end)
-    if p.PublicIps and p.PublicIps[1] then
-      errors.raise("InvalidAddress.NotFound", "Address '%s' not found.", p.PublicIps[1])
-    end
-    describe.filter({}, p.Filters, { ["allocation-id"] = "id", ["association-id"] = "id",
-      domain = "id", ["instance-id"] = "id", ["network-interface-id"] = "id",
-      ["network-interface-owner-id"] = "id", ["private-ip-address"] = "id", ["public-ip"] = "id",
-      ["network-border-group"] = "id" })
-    c:checked()
-    return { Addresses = {} }
-  end,
-}
-
 return M

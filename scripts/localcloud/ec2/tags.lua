@@ -99,6 +99,7 @@ local KINDS = {
   sg = { "group", "security-group" }, key = { "key", "key-pair" },
   eni = { "eni", "network-interface" }, ami = { "image", "image" },
   snap = { "snapshot", "snapshot" }, sgr = { nil, "security-group-rule" },
+  eipalloc = { "address", "elastic-ip" },
 }
 
 local function find_rule(S, region, id)
