@@ -288,11 +288,11 @@ torture-ledger: ## the ledger and power loss, full disks, other processes, damag
 	@T='$(T)' LEDGER_DAMAGE=$(BUILD)/asan/servers/ledger_damage $(ledger)
 sweep := HGAUTO=$(abspath $(O)/hgauto) SEED='$(SEED)' JOBS='$(JOBS)' OUT='$(OUT)' \
 	sh tests/tools/run-one.sh tests/torture/kill.lua
-torture-tasks: ## tasks killed, interrupted, lied to at each request (T= TASKS= FAULTS= POINTS= STRIDE= SEED= JOBS= OUT=)
+torture-tasks: ## tasks killed, interrupted, lied to at each request (T= TASKS= FAULTS= MOMENTS= POINTS= STRIDE= SEED= JOBS= OUT=)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all
 	@T='$(T)' TASKS='$(TASKS)' POINTS='$(POINTS)' FAULTS='$(FAULTS)' \
-		STRIDE='$(STRIDE)' $(sweep)
+		MOMENTS='$(MOMENTS)' STRIDE='$(STRIDE)' $(sweep)
 torture-ci: ## a few minutes of that: each kind, on few tasks and points (SEED= JOBS= OUT=)
 	$(deps) build check
 	@$(SUB) -j$(JOBS) all

@@ -2,9 +2,10 @@
 -- `make torture-ci` (CI=1) the selection below.
 --
 -- Environment: T=kill,lost,pair,signal,term,press2,press3,guard,late,storm,fault (default all),
--- TASKS=a,b (default all), FAULTS=kind,… (of T=fault, default all), POINTS=FROM-TO of each
--- sweep, STRIDE=n (each n-th point), SEED=n (default 1), JOBS=n points at once (default 1),
--- OUT=DIR for report.json.
+-- TASKS=a,b (default all), FAULTS=kind,… (of T=fault, default all), MOMENTS=before,after,sent,
+-- remote (of those that end the process, default all), POINTS=FROM-TO of each sweep, STRIDE=n
+-- (each n-th point), SEED=n (default 1), JOBS=n points at once (default 1), OUT=DIR for
+-- report.json.
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local json = require "hgauto.json"
@@ -64,7 +65,8 @@ local function asked()
     error(("POINTS=%s: FROM-TO"):format(setting "POINTS"), 0)
   end
   local list, which = {}, { from = tonumber(from), to = tonumber(to), stride = number "STRIDE",
-    faults = setting "FAULTS" and words(setting "FAULTS") }
+    faults = setting "FAULTS" and words(setting "FAULTS"),
+    moments = setting "MOMENTS" and words(setting "MOMENTS") }
   for _, task in ipairs(words(setting("TASKS", ALL_TASKS))) do
     for _, kind in ipairs(words(setting("T", ALL_KINDS))) do
       if not is_in(words(ALL_KINDS), kind) then
