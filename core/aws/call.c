@@ -962,7 +962,8 @@ static void time_out(struct hga_aws_call *c, const char *what)
 	struct hga_err err = {0};
 
 	(void)hga_fail(&err, HGA_TIMEOUT, 0, "CallTimeout",
-	               "no answer within %.3g s (%s)",
+	               "no answer of %s within %.3g s (%s)",
+	               c->host != NULL ? c->host->name : svc_name(c),
 	               (double)c->args.timeout_ms / 1000, what);
 	fail(c, &err);
 }
@@ -1384,8 +1385,10 @@ static void fail_finding(struct hga_aws_call *c, struct finding *f)
 		return;
 	}
 	if (f->err.kind == HGA_TIMEOUT && strcmp(f->err.code, "Total") == 0) {
-		time_out(c, c->http.sent ? "the request was sent"
-		                         : "the request was not sent");
+		time_out(c, c->http.got_any ? "receive: the request was sent"
+		            : c->http.sent
+		                ? "wait: the request was sent"
+		                : "connect: the request was not sent");
 		return;
 	}
 	fail(c, &f->err);

@@ -370,11 +370,20 @@ static void on_done(struct hga_xfer *x, CURLcode rc)
 	finish(m);
 }
 
+static const char *phase(const struct impl *m)
+{
+	return m->op->got_any ? "receive"
+	       : m->op->sent  ? "wait"
+	       : m->asked     ? "send"
+	                      : "connect";
+}
+
 static void give_up(struct impl *m, const char *code, int64_t ms,
                     const char *what)
 {
 	(void)hga_fail(&m->op->base.err, HGA_TIMEOUT, 0, code,
-	               "%s: %s for %.3g s", m->what, what, (double)ms / 1000);
+	               "%s: %s for %.3g s (%s)", m->what, what,
+	               (double)ms / 1000, phase(m));
 	finish(m);
 }
 

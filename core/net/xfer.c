@@ -283,6 +283,8 @@ static bool proxy_refused(struct hga_xfer *x)
 int hga_xfer_conn_err(struct hga_xfer *x, CURLcode rc, const char *what,
                       struct hga_err *err)
 {
+	double seconds = 0;
+
 	switch ((int)rc) { /* the list grows with each libcurl */
 	case CURLE_OUT_OF_MEMORY:
 		return hga_fail_mem(err);
@@ -293,8 +295,10 @@ int hga_xfer_conn_err(struct hga_xfer *x, CURLcode rc, const char *what,
 	case CURLE_COULDNT_CONNECT:
 		return connect_err(x, what, err);
 	case CURLE_OPERATION_TIMEDOUT:
+		curl_easy_getinfo(x->easy, CURLINFO_TOTAL_TIME, &seconds);
 		return hga_fail(err, HGA_TIMEOUT, 0, "Connect",
-		                "no connection to %s in time", what);
+		                "no connection to %s in time (connect, %.1f s)",
+		                what, seconds);
 	case CURLE_URL_MALFORMAT:
 		return hga_fail(err, HGA_USAGE, 0, "Url", "bad URL: %s",
 		                reason(x, rc));

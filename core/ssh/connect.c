@@ -622,9 +622,13 @@ static int start_proxy(struct hga_ssh *ssh, const char *command,
 static int start_transport(struct hga_ssh *ssh, const struct hga_ssh_args *args,
                            struct hga_err *err)
 {
+	int64_t left = ssh->t_total_ms - hga_mono_ms();
 	struct hga_dial_args da = {.host = ssh->host,
 	                           .port = ssh->port,
-	                           .timeout_ms = ssh->connect_ms,
+	                           .timeout_ms = left < 1 ? 1
+	                                         : left < ssh->connect_ms
+	                                             ? left
+	                                             : ssh->connect_ms,
 	                           .family = ssh->family,
 	                           .bind_address = ssh->bind_address};
 

@@ -54,7 +54,7 @@ struct hga_ledger {
 	bool poisoned;
 	bool created; /* ledger.db did not exist */
 	int newer;    /* schema of a newer program: read-only */
-	struct hga_led_op *ops, *last_op;
+	struct hga_led_op *ops, *last_op; /* but those recorded as gone */
 	struct hga_led_op *by_op[HGA_LED_BUCKETS];
 	struct hga_led_place *places;
 	struct hga_led_run *runs;

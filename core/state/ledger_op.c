@@ -474,7 +474,10 @@ int hga_ledger_set(struct hga_ledger *led, struct hga_str op,
 	if (led->poisoned)
 		return unknown_op(set_in_memory(led, &x, err), err);
 	r = hga_led_transact(led, tx_set, &x, true, err);
-	if (r == 0)
+	/* nothing is left to be cleaned up of one that is durably gone */
+	if (r == 0 && (state == HGA_LEDGER_GONE || state == HGA_LEDGER_ABSENT))
+		hga_led_mem_drop(led, op);
+	else if (r == 0)
 		r = hga_led_mem_keep(led, &x.row, err);
 	else if (led->poisoned && set_in_memory(led, &x, &ignored) < 0)
 		hga_log(HGA_LOG_ERROR, "ledger", "%s", ignored.msg);

@@ -347,8 +347,9 @@ local function is_noise(err)
     or err.kind == "protocol"
 end
 
-local function poll(p, w, info, params)
-  local ok, result = pcall(request, p, info.op, params)
+-- left: seconds until the whole wait is over, nil: as long as a call may take.
+local function poll(p, w, info, params, left)
+  local ok, result = pcall(request, p, info.op, params, left and { timeout = math.max(1, left) })
   if ok then
     local meta = metas[result] or rawget(result, "ResponseMetadata") or {}
     return result, nil, core.waiter_step(w, result, meta.HTTPStatusCode or 200)
@@ -412,7 +413,8 @@ function Client:wait(what, params, opts)
   local delay, attempts, timeout = wait_opts(opts, info)
   local started, state = time.mono(), { n = 0, told = 0 }
   while true do
-    local result, err, verdict, why = poll(p, w, info, params)
+    local result, err, verdict, why = poll(p, w, info, params,
+      timeout and timeout - (time.mono() - started))
     local elapsed = time.mono() - started
     state.n, state.last, state.err = state.n + 1, result, err
     if verdict ~= "noise" then

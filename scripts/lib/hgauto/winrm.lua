@@ -359,7 +359,8 @@ function Session:wait(opts)
   local started, limit, n = time.mono(), o.timeout or 900, 0
   while true do
     n = n + 1
-    local good, e = pcall(async.timeout, math.max(1, limit), self.ping, self)
+    local left = limit - (time.mono() - started)
+    local good, e = pcall(async.timeout, math.max(1, left), self.ping, self)
     if good then
       return { attempts = n, seconds = time.mono() - started }
     end
@@ -372,8 +373,8 @@ function Session:wait(opts)
     if time.mono() - started >= limit then
       u.raise {
         kind = "timeout", code = "Deadline", cause = e, host = self.label,
-        message = ("winrm: %s not ready within %g s (last: %s)"):format(self.label, limit,
-          e.message),
+        message = ("winrm: %s not ready within %g s (wait, %d attempts; last: %s)"):format(
+          self.label, limit, n, e.message),
       }
     end
     async.sleep(o.interval or 5)

@@ -67,8 +67,10 @@ function M.guarded(session, operation, seconds, result, fn)
     return r
   end
   if type(r) == "table" and r.kind then
-    if r.kind == "timeout" and not r.code then
+    if r.kind == "timeout" and r.code == "Timeout" then
       r.code = "Deadline"
+      r.message = ("winrm %s: no end within %g s (wait, %s)"):format(session.label, seconds,
+        operation)
     end
     r.operation, r.host = r.operation or operation, r.host or session.label
     if result and not r.result then
