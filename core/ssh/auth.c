@@ -31,6 +31,9 @@ void hga_libssh2_kbd_wait(LIBSSH2_SESSION *s);
 #ifdef HGA_SSH2_EDIT_DIRECT
 void hga_libssh2_sign_at_once(LIBSSH2_SESSION *s, int on);
 #endif
+#ifdef HGA_SSH2_EDIT_LOGIN
+const char *hga_libssh2_login_methods(LIBSSH2_SESSION *s);
+#endif
 /* libssh2's own, for its key files; OpenSSL has none. */
 #ifdef HGA_SSH2_EDIT_PROBE
 int _libssh2_bcrypt_pbkdf(const char *pass, size_t pass_len,
@@ -611,7 +614,23 @@ int hga_auth_init(struct hga_auth *a, const struct hga_ssh_args *args,
 		rc = add_cred(a, &args->creds[i], err);
 	if (rc == 0)
 		rc = load_certs(a, args, err);
+#if defined(HGA_SSH2_EDIT_LOGIN) && defined(HGA_SSH2_EDIT_DIRECT)
+	/* A key that the caller names and that is at hand needs no question
+	 * before it; the answer to it tells the server's methods, too. */
+	if (rc == 0 && args->n_creds > 0 && !args->creds[0].optional &&
+	    a->n_ids > 0 && a->ids[0].key != NULL) {
+		a->unasked = true;
+		a->state = HGA_AUTH_NEXT;
+	}
+#endif
 	return rc;
+}
+
+bool hga_auth_early(const struct hga_auth *a)
+{
+	/* Which hash an RSA key signs with, the server may say just before. */
+	return a->unasked &&
+	       strcmp(hga_key_type(a->ids[0].key), "ssh-rsa") != 0;
 }
 
 static void question_clear(struct hga_auth *a)
@@ -1008,6 +1027,21 @@ static bool offers(const struct hga_auth *a, const char *method)
 	return strstr(a->methods, method) != NULL;
 }
 
+/* After a failed try: what the server allows now. */
+static void learn_methods(struct hga_ssh *ssh)
+{
+	struct hga_auth *a = &ssh->auth;
+
+	a->state = HGA_AUTH_NEXT;
+	a->unasked = false;
+#ifdef HGA_SSH2_EDIT_LOGIN
+	hga_ssh_clean(a->methods, sizeof(a->methods),
+	              hga_str(hga_libssh2_login_methods(ssh->s)));
+#endif
+	if (a->methods[0] == '\0')
+		a->state = HGA_AUTH_METHODS;
+}
+
 /* Key i, with its certificate first. */
 static int start_try(struct hga_auth *a, size_t i, struct hga_err *err)
 {
@@ -1044,8 +1078,8 @@ static int step_other(struct hga_ssh *ssh, struct hga_err *err)
 		name = "password";
 	} else if ((a->password.len > 0 || a->can_ask) && !a->kbd_tried &&
 	           more) {
-		/* Also as the second factor: the list we know is that of the
-		 * beginning. */
+		/* Also as the second factor of a server whose list does not
+		 * tell. */
 		a->kbd_tried = true;
 		a->state = HGA_AUTH_KBD;
 		return 2;
@@ -1062,6 +1096,8 @@ static int step_next(struct hga_ssh *ssh, struct hga_err *err)
 {
 	struct hga_auth *a = &ssh->auth;
 
+	if (a->unasked)
+		return start_try(a, 0, err);
 	for (size_t i = 0; i < a->n_ids && offers(a, "publickey"); i++) {
 		struct hga_auth_id *id = &a->ids[i];
 
@@ -1111,7 +1147,7 @@ static int judge(struct hga_ssh *ssh, int rc, struct hga_err *err)
 	     rc == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED ||
 	     rc == LIBSSH2_ERROR_PASSWORD_EXPIRED) &&
 	    ssh->disconnect[0] == '\0') {
-		ssh->auth.state = HGA_AUTH_NEXT;
+		learn_methods(ssh);
 		return 2;
 	}
 	return hga_ssh_fail(ssh, err, "login", rc);

@@ -123,7 +123,8 @@ struct hga_auth {
 	bool asking, answered;
 	struct hga_buf answers[HGA_SSH_PROMPTS];
 	size_t n_answers;
-	char methods[128];
+	char methods[128]; /* the server's list; "": it has told none yet */
+	bool unasked;      /* the first key goes without that list */
 	struct hga_buf tried;
 	void *abstract; /* handed through libssh2 */
 	void *heap;     /* its allocator's, for signatures */
@@ -136,6 +137,9 @@ void hga_auth_release(struct hga_auth *a);
 /* What hga_ssh_connect_answer does. */
 int hga_auth_answer(struct hga_auth *a, const struct hga_str *texts, size_t n,
                     struct hga_err *err) HGA_MUST_USE;
+/* The login need not wait for the answer to SERVICE_REQUEST: its first request
+ * is known, whatever the server says before. */
+bool hga_auth_early(const struct hga_auth *a);
 /* One step of the login: 1 logged in, 0 wait for the peer, -kind failed. */
 int hga_auth_step(struct hga_ssh *ssh, struct hga_err *err) HGA_MUST_USE;
 

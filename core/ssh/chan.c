@@ -222,15 +222,22 @@ static int start_request(struct hga_chan *c, bool pty)
 	    (unsigned)c->message_len);
 }
 
-/* Nothing will be written: the end of input follows the request at once. */
-static void end_input(struct hga_chan *c)
+/* What need not wait for the answer to the request: the end of input where
+ * nothing will be written, or the owner's first bytes. */
+static int follow_request(struct hga_chan *c, struct hga_err *err)
 {
 #ifdef HGA_SSH2_EDIT_EARLY
-	if (c->no_input && !c->eof_sent && hga_libssh2_requested(c->ch))
+	if (c->zombie || !hga_libssh2_requested(c->ch))
+		return 0;
+	if (c->no_input && !c->eof_sent)
 		c->eof_sent = libssh2_channel_send_eof(c->ch) == 0;
+	else if (c->on_request != NULL)
+		return c->on_request(c, err);
 #else
 	(void)c; /* the owner sends it after the answer */
+	(void)err;
 #endif
+	return 0;
 }
 
 static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
@@ -239,11 +246,8 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 	bool pty = c->pty != NULL && !c->pty_done;
 	int rc = start_request(c, pty);
 
-	if (rc == LIBSSH2_ERROR_EAGAIN) {
-		if (!pty)
-			end_input(c);
-		return false;
-	}
+	if (rc == LIBSSH2_ERROR_EAGAIN)
+		return !pty && follow_request(c, err) < 0;
 	if (rc == LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) {
 		leave_slot(ssh, c, false);
 		c->state = HGA_CHAN_RUNNING;

@@ -27,6 +27,11 @@
 #define PRE_LINES 50
 #define PRE_BYTES 8192
 
+#ifdef HGA_SSH2_EDIT_LOGIN
+/* From the edit "login" (vendor/edits/libssh2/login.sh). */
+void hga_libssh2_login_early(LIBSSH2_SESSION *s);
+#endif
+
 /* libssh2 wants a descriptor number; this one is never open. */
 #define NO_SOCKET INT_MAX
 
@@ -160,6 +165,10 @@ static int open_libssh2(struct hga_ssh *ssh, struct hga_err *err)
 		return hga_fail_mem(err);
 #ifndef HGA_SSH2_EDIT_PROBE
 	libssh2_keepalive_config(ssh->s, 1, 2);
+#endif
+#ifdef HGA_SSH2_EDIT_LOGIN
+	if (hga_auth_early(&ssh->auth))
+		hga_libssh2_login_early(ssh->s);
 #endif
 	return set_methods(ssh, err);
 }

@@ -69,6 +69,10 @@ struct hga_chan {
 	/* The user's; none is called after hga_chan_drop. */
 	void *user;
 	void (*on_start)(struct hga_chan *);
+	/* The request has left, its answer may be a round trip away: sends
+	 * what may follow it at once; -kind in *err ends the session.  May be
+	 * NULL; called again and again. */
+	int (*on_request)(struct hga_chan *, struct hga_err *err);
 	/* One turn on a running channel: true on progress; -kind in *err ends
 	 * the session. */
 	bool (*on_turn)(struct hga_chan *, struct hga_err *err);

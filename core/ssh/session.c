@@ -424,6 +424,9 @@ const char *hga_ssh_edits(void)
 #ifdef HGA_SSH2_EDIT_LEAN
 	       "lean "
 #endif
+#ifdef HGA_SSH2_EDIT_LOGIN
+	       "login "
+#endif
 #ifdef HGA_SSH2_EDIT_MAC
 	       "mac "
 #endif
@@ -435,6 +438,12 @@ const char *hga_ssh_edits(void)
 #endif
 #ifdef HGA_SSH2_EDIT_WINDOW
 	       "window "
+#endif
+#ifdef HGA_SSH2_EDIT_ONCE
+	       "once "
+#endif
+#ifdef HGA_SSH2_EDIT_PAD
+	       "pad "
 #endif
 #ifdef HGA_SSH2_EDIT_PROBE
 	       "probe"

@@ -937,6 +937,14 @@ static void on_start(struct hga_chan *c)
 	f->last_ms = hga_mono_ms();
 }
 
+/* INIT follows the request for the subsystem. */
+static int on_request(struct hga_chan *c, struct hga_err *err)
+{
+	bool progress = false;
+
+	return write_channel(c->user, &progress, err);
+}
+
 static void on_chan_fail(struct hga_chan *c, const struct hga_err *err)
 {
 	struct hga_sftp *f = c->user;
@@ -985,6 +993,7 @@ int hga_sftp_extra(struct hga_ssh *ssh, struct hga_sftp **out,
 	f->chan->user = f;
 	f->chan->passive = true;
 	f->chan->on_start = on_start;
+	f->chan->on_request = on_request;
 	f->chan->on_turn = on_turn;
 	f->chan->on_fail = on_chan_fail;
 	f->silence.fn = on_silence;

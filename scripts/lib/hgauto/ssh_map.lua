@@ -1,6 +1,7 @@
 --- The same on many hosts: bounded, gentle with servers that refuse, patient.
 -- Part of hgauto.ssh, which calls this with its module table and helpers.
 local async = require "hgauto.async"
+local crypto = require "hgauto.crypto"
 local term = require "hgauto.term"
 local time = require "hgauto.time"
 
@@ -79,6 +80,32 @@ return function(M, lib)
     return inside, ok, r
   end
 
+  --- The options for all hosts, with each key file read once; closing the second result forgets
+  -- the keys.  A file that cannot be read, or not without a passphrase, stays what it is: the
+  -- hosts' own errors tell more.
+  local function shared(connect)
+    local opened = setmetatable({}, { __close = function(list)
+      for _, key in ipairs(list) do
+        key:close()
+      end
+    end })
+    if type(connect.keys) ~= "table" then
+      return connect, opened
+    end
+    local keys = {}
+    for i, key in ipairs(connect.keys) do
+      keys[i] = key
+      if type(key) == "string" and key:sub(-4) ~= ".pub" then
+        local ok, handle = pcall(crypto.load_private, key)
+        if ok then
+          keys[i] = handle
+          opened[#opened + 1] = handle
+        end
+      end
+    end
+    return lib.merged(connect, { keys = keys }), opened
+  end
+
   local function check_host(h, i, o)
     local name = type(h) == "table" and h.host or h
     if type(name) ~= "string" then
@@ -125,6 +152,8 @@ return function(M, lib)
     local o, most = check(opts, hosts)
     local retry = math.tointeger(o.retry or 2) or 2
     local gate = new_gate(most)
+    local connect, opened <close> = shared(o.connect or {})
+    o.connect = connect
     local list, ready, head = { failed = 0 }, {}, 1
     for i, h in ipairs(hosts) do
       ready[i] = check_host(h, i, o)
