@@ -319,6 +319,15 @@ void hga_bio_ack(struct hga_bio *b)
 #endif
 }
 
+void hga_bio_lowat(struct hga_bio *b, int n)
+{
+	if (b->fd < 0 || n == (b->lowat ? b->lowat : 1))
+		return;
+	/* Not a socket: then every byte wakes. */
+	(void)setsockopt(b->fd, SOL_SOCKET, SO_RCVLOWAT, &n, sizeof(n));
+	b->lowat = n;
+}
+
 bool hga_bio_keep(struct hga_bio *b)
 {
 	void *copy;

@@ -51,6 +51,7 @@ struct hga_bio {
 	size_t out_at, out_len, out_cap;
 	uint64_t rx, tx;
 	int64_t last_rx_ms;
+	int lowat; /* as the socket has it; 0: never set */
 	bool user; /* holds the shared buffers */
 	bool over; /* more output than HGA_BIO_MAX */
 };
@@ -73,6 +74,8 @@ void hga_bio_release(struct hga_bio *b);
 bool hga_bio_fill(struct hga_bio *b, int64_t now_ms);
 /* Acknowledges what came now instead of some 40 ms later (TCP only). */
 void hga_bio_ack(struct hga_bio *b);
+/* The watch is woken by n bytes and not by less (TCP only; 1: by any). */
+void hga_bio_lowat(struct hga_bio *b, int n);
 /* Keeps unread input across pump rounds; false: out of memory. */
 bool hga_bio_keep(struct hga_bio *b);
 /* For libssh2's callbacks: bytes or -EAGAIN; -EPIPE after hga_bio_shut; -ENOMEM

@@ -98,6 +98,7 @@ struct hga_ssh {
 	struct hga_timer kick;     /* pump again in the next step */
 	struct hga_timer alive;
 	struct hga_timer retry;          /* of a refused channel */
+	struct hga_timer late;           /* reads what has not woken us */
 	bool ever_open;                  /* some channel was opened */
 	struct hga_ssh_connect *connect; /* while connecting */
 	struct hga_err dead;             /* why it ended */

@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "ssh/forward.h"
 #include "ssh/impl.h"
+#include "ssh/sftp_impl.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -25,6 +26,9 @@
 #define ROUND_BYTES (1024 * 1024)
 #define ROUND_US 5000
 #define FREE_TRIES 1000
+/* Of a fast transfer this much wakes us, or that time. */
+#define LOWAT (256 * 1024)
+#define LATE_MS 20
 
 /* From the edit "probe" (vendor/edits/libssh2/probe.sh). */
 #ifdef HGA_SSH2_EDIT_PROBE
@@ -288,6 +292,7 @@ static void end_transport(struct hga_ssh *ssh)
 	hga_timer_stop(ssh->loop, &ssh->deadline);
 	hga_timer_stop(ssh->loop, &ssh->alive);
 	hga_timer_stop(ssh->loop, &ssh->retry);
+	hga_timer_stop(ssh->loop, &ssh->late);
 	hga_agent_close(&ssh->auth.agent);
 	free_libssh2(ssh);
 	hga_bio_release(&ssh->bio);
@@ -638,9 +643,25 @@ static bool must_send(const struct hga_ssh *ssh)
 	return hga_bio_unsent(&ssh->bio) > ssh->lazy;
 }
 
+/* A reader that wakes for each packet slows the server down, whose kernel has
+ * to wake it. */
+static void set_lowat(struct hga_ssh *ssh)
+{
+	bool wait = ssh->sftp != NULL &&
+	            hga_sftp_coming(ssh->sftp) >= 2 * LOWAT;
+
+	/* Without the timer an answer other than expected could lie there. */
+	if (wait && !hga_timer_running(&ssh->late) &&
+	    hga_timer_start(ssh->loop, &ssh->late, LATE_MS, NULL) < 0)
+		wait = false;
+	hga_bio_lowat(&ssh->bio, wait ? LOWAT : 1);
+}
+
 static int update_watch(struct hga_ssh *ssh, struct hga_err *err)
 {
 	int events = HGA_READ;
+
+	set_lowat(ssh);
 
 	if (must_send(ssh))
 		events |= HGA_WRITE;
@@ -753,10 +774,20 @@ static void on_retry(struct hga_timer *t)
 	pump(t->data);
 }
 
+static void on_late(struct hga_timer *t)
+{
+	struct hga_ssh *ssh = t->data;
+
+	ssh->bio.ready = true;
+	pump(ssh);
+}
+
 void hga_ssh_hook(struct hga_ssh *ssh)
 {
 	ssh->retry.fn = on_retry;
 	ssh->retry.data = ssh;
+	ssh->late.fn = on_late;
+	ssh->late.data = ssh;
 	ssh->watch.fn = on_socket;
 	ssh->watch.data = ssh;
 	ssh->kick.fn = on_kick;

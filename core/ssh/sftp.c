@@ -20,13 +20,14 @@
 #define NO_SLOT UINT32_MAX
 #define TURN_BYTES (1024 * 1024)
 #define SIZE_DEFAULT (32 * 1024)
-#define SIZE_MAX_REQ (128 * 1024)
+#define SIZE_MAX_REQ (256 * 1024)
 #define HANDLE_MAX 256
 #define PATH_MAX_BYTES 4096
 #define WINDOW (4 * 1024 * 1024)
-#define READ_MIN (1024 * 1024)
+#define READ_MIN (2 * 1024 * 1024)
 #define READ_MAX (4 * 1024 * 1024)
 #define RATE_MS 250
+#define FAST_PER_MS (64 * 1024)
 #define SPEED_UP_MS 1500
 
 /* ---- texts ---- */
@@ -839,6 +840,12 @@ bool hga_sftp_may_read(struct hga_sftp *f)
 	return !f->read_full;
 }
 
+uint64_t hga_sftp_coming(const struct hga_sftp *f)
+{
+	/* Of the answer that is being read, what is here does not come. */
+	return f->fast && f->read_out > f->rx.len ? f->read_out - f->rx.len : 0;
+}
+
 /* Bytes of reads on their way: twice what the line holds.  More makes the
  * buffers of OpenSSH's server quadratic. */
 static void adapt(struct hga_sftp *f)
@@ -856,6 +863,7 @@ static void adapt(struct hga_sftp *f)
 		f->rate_bytes = 0;
 		return;
 	}
+	f->fast = f->rate_bytes >= (uint64_t)dt * FAST_PER_MS;
 	want =
 	    2 * hga_ssh_rtt(f->ssh) * (double)f->rate_bytes * 1000 / (double)dt;
 	f->rate_ms = now;

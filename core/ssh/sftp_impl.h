@@ -140,6 +140,7 @@ struct hga_sftp {
 	/* rate of the last second, for the amount of reads on their way */
 	int64_t rate_ms;
 	uint64_t rate_bytes, window;
+	bool fast; /* of the last measured stretch */
 };
 
 /* ---- engine ---- */
@@ -162,6 +163,9 @@ int hga_sftp_get(struct hga_ssh *ssh, struct hga_sftp **out,
  * once later: fewer packets to both sides, and the server still has half of
  * the least window to do. */
 bool hga_sftp_may_read(struct hga_sftp *f);
+/* Bytes that a fast transfer gets in the next moments; 0: none, or who
+ * knows when. */
+uint64_t hga_sftp_coming(const struct hga_sftp *f);
 /* One more engine on a channel of its own, for one user; see retire. */
 int hga_sftp_extra(struct hga_ssh *ssh, struct hga_sftp **out,
                    struct hga_err *err) HGA_MUST_USE;
