@@ -16,6 +16,10 @@ int hga_libssh2_requested(LIBSSH2_CHANNEL *channel);
 
 #define REFUSED_TRIES 10
 #define REFUSED_MS 50
+#define SPARE_MS 10000
+#define SPARE_FROM 2   /* commands, before a third is expected */
+#define SPARE_BESIDE 3 /* channels, with which none is opened */
+#define SPARE_LIMIT 5  /* the least that the server allows */
 
 static const char session_type[] = "session";
 
@@ -145,6 +149,13 @@ static void open_refused(struct hga_ssh *ssh, struct hga_chan *c)
 		return;
 	}
 	ssh->open--;
+	if (c == ssh->spare) {
+		ssh->limit = ssh->open > 0 ? ssh->open : 1;
+		ssh->spare = NULL;
+		c->zombie = true;
+		c->state = HGA_CHAN_GONE;
+		return;
+	}
 	if (ssh->open > 0 ||
 	    (ssh->ever_open && c->refused++ < REFUSED_TRIES &&
 	     hga_timer_start(ssh->loop, &ssh->retry, REFUSED_MS, NULL) == 0)) {
@@ -171,38 +182,92 @@ static void leave_slot(struct hga_ssh *ssh, const struct hga_chan *c,
 		ssh->slot = NULL;
 }
 
-static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
-                      struct hga_err *err)
-{
-	int rc;
+/* ---- the spare channel ---- */
 
-	if (c->state == HGA_CHAN_QUEUED) {
-		if (ssh->slot != NULL ||
-		    (counts(c) && ssh->open >= ssh->limit) ||
-		    c->not_before_ms > hga_mono_ms())
-			return false;
-		ssh->slot = c;
-		ssh->open += counts(c);
-		c->state = HGA_CHAN_OPENING;
-	}
-	c->ch = libssh2_channel_open_ex(
-	    ssh->s, c->type, (unsigned)strlen(c->type), c->window,
-	    HGA_SSH_PACKET, c->open_message, (unsigned)c->open_len);
-	if (c->ch != NULL) {
-		leave_slot(ssh, c, true);
-		ssh->ever_open |= counts(c);
-		c->state = HGA_CHAN_STARTING;
-		return true;
-	}
-	rc = libssh2_session_last_errno(ssh->s);
-	if (rc == LIBSSH2_ERROR_EAGAIN)
+/*
+ * Commands in a row: the channel of the next one is opened beside the request
+ * of the one before, and its request needs no round trip of its own.  A spare
+ * channel lives for seconds only and leaves most of the server's MaxSessions
+ * to others.
+ */
+
+static void spare_forget(struct hga_ssh *ssh)
+{
+	if (ssh->spare != NULL)
+		hga_chan_drop(ssh->spare);
+	ssh->spare = NULL;
+}
+
+static void on_spare_end(struct hga_timer *t)
+{
+	spare_forget(t->data);
+}
+
+static void spare_started(struct hga_chan *c)
+{
+	if (hga_timer_start(c->ssh->loop, &c->ssh->spare_end, SPARE_MS, NULL) <
+	    0)
+		spare_forget(c->ssh); /* it would stay as long as the session */
+}
+
+static bool spare_turn(struct hga_chan *c, struct hga_err *err)
+{
+	(void)err; /* nothing can fail */
+	if (libssh2_channel_eof(c->ch) != 1)
 		return false;
-	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE) {
-		open_refused(ssh, c);
-		return true;
-	}
-	(void)hga_ssh_fail(ssh, err, "open a channel", rc); /* in err */
+	spare_forget(c->ssh); /* the server has closed it */
 	return true;
+}
+
+static void spare_failed(struct hga_chan *c, const struct hga_err *err)
+{
+	(void)err; /* nobody asked for it */
+	c->ssh->spare = NULL;
+}
+
+/* After a request: opens the channel of the next one. */
+static void spare_make(struct hga_ssh *ssh, const struct hga_chan *c)
+{
+#if defined(HGA_SSH2_EDIT_MATCH) && defined(HGA_SSH2_EDIT_EARLY)
+	struct hga_chan *s;
+
+	if (ssh->spare != NULL || ssh->execs < SPARE_FROM || !counts(c) ||
+	    ssh->open >= SPARE_BESIDE || ssh->limit < SPARE_LIMIT)
+		return;
+	s = new_chan(ssh, session_type);
+	if (s == NULL)
+		return; /* the next command does without */
+	s->passive = true;
+	s->on_start = spare_started;
+	s->on_turn = spare_turn;
+	s->on_fail = spare_failed;
+	ssh->spare = s;
+	ssh->spare_end.fn = on_spare_end;
+	ssh->spare_end.data = ssh;
+#else
+	(void)ssh; /* one channel starts after the other */
+	(void)c;
+#endif
+}
+
+/* 1: c has the spare channel; 0: there is none for it; -1: not yet. */
+static int spare_take(struct hga_ssh *ssh, struct hga_chan *c)
+{
+	struct hga_chan *s = ssh->spare;
+
+	if (s == NULL || s == c || !counts(c) || c->window != s->window)
+		return 0;
+	if (s->state != HGA_CHAN_RUNNING)
+		return -1;
+	if (libssh2_channel_eof(s->ch) == 1)
+		return 0;
+	hga_timer_stop(ssh->loop, &ssh->spare_end);
+	c->ch = s->ch;
+	c->state = HGA_CHAN_STARTING;
+	s->ch = NULL; /* it counts as before, for c */
+	s->zombie = true;
+	ssh->spare = NULL;
+	return 1;
 }
 
 /* The terminal, if one is wanted, then the request itself. */
@@ -229,6 +294,8 @@ static int follow_request(struct hga_chan *c, struct hga_err *err)
 #ifdef HGA_SSH2_EDIT_EARLY
 	if (c->zombie || !hga_libssh2_requested(c->ch))
 		return 0;
+	if (c->request != NULL && strcmp(c->request, "exec") == 0)
+		spare_make(c->ssh, c);
 	if (c->no_input && !c->eof_sent)
 		c->eof_sent = libssh2_channel_send_eof(c->ch) == 0;
 	else if (c->on_request != NULL)
@@ -267,8 +334,51 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 	}
 	leave_slot(ssh, c, false);
 	c->state = HGA_CHAN_RUNNING;
+	ssh->execs += c->request != NULL && strcmp(c->request, "exec") == 0;
 	if (!c->zombie)
 		c->on_start(c);
+	return true;
+}
+
+static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
+                      struct hga_err *err)
+{
+	int rc;
+
+	if (c->state == HGA_CHAN_QUEUED) {
+		rc = spare_take(ssh, c);
+		if (rc < 0)
+			return false;
+		/* At once: it leaves together with the end of the last one. */
+		if (rc > 0) {
+			(void)turn_start(ssh, c, err); /* in err */
+			return true;
+		}
+		if (ssh->slot != NULL ||
+		    (counts(c) && ssh->open >= ssh->limit) ||
+		    c->not_before_ms > hga_mono_ms())
+			return false;
+		ssh->slot = c;
+		ssh->open += counts(c);
+		c->state = HGA_CHAN_OPENING;
+	}
+	c->ch = libssh2_channel_open_ex(
+	    ssh->s, c->type, (unsigned)strlen(c->type), c->window,
+	    HGA_SSH_PACKET, c->open_message, (unsigned)c->open_len);
+	if (c->ch != NULL) {
+		leave_slot(ssh, c, true);
+		ssh->ever_open |= counts(c);
+		c->state = HGA_CHAN_STARTING;
+		return true;
+	}
+	rc = libssh2_session_last_errno(ssh->s);
+	if (rc == LIBSSH2_ERROR_EAGAIN)
+		return false;
+	if (rc == LIBSSH2_ERROR_CHANNEL_FAILURE) {
+		open_refused(ssh, c);
+		return true;
+	}
+	(void)hga_ssh_fail(ssh, err, "open a channel", rc); /* in err */
 	return true;
 }
 

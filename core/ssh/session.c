@@ -293,6 +293,7 @@ static void end_transport(struct hga_ssh *ssh)
 	hga_timer_stop(ssh->loop, &ssh->alive);
 	hga_timer_stop(ssh->loop, &ssh->retry);
 	hga_timer_stop(ssh->loop, &ssh->late);
+	hga_timer_stop(ssh->loop, &ssh->spare_end);
 	hga_agent_close(&ssh->auth.agent);
 	free_libssh2(ssh);
 	hga_bio_release(&ssh->bio);
@@ -829,6 +830,8 @@ void hga_ssh_get_info(struct hga_ssh *ssh, struct hga_ssh_info *out)
 	out->tx = ssh->bio.tx;
 	out->rtt = hga_ssh_rtt(ssh);
 	out->channels = ssh->open;
+	if (ssh->spare != NULL && ssh->spare->state != HGA_CHAN_QUEUED)
+		out->channels--; /* nobody uses it yet */
 	out->alive = ssh->phase == HGA_SSH_READY && !ssh->closing;
 	out->key = hga_buf_str(&ssh->hostkey);
 }

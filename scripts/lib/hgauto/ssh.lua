@@ -789,7 +789,7 @@ end
 -- @example ssh.quote { "touch", "it's" }
 M.quote = core.quote
 
-local function words_of(o, id)
+local function words_of(o, conn_env, id)
   local words = {}
   if o.sudo then
     words = { "sudo", "-n" }
@@ -799,8 +799,12 @@ local function words_of(o, id)
   end
   words[#words + 1] = "/usr/bin/env"
   words[#words + 1] = "_HGAUTO_EXEC=" .. id
+  local env = conn_env and o.env and merged(conn_env, o.env) or conn_env or o.env
+  if not env then
+    return words
+  end
   local names = {}
-  for name in pairs(o.env or {}) do
+  for name in pairs(env) do
     if type(name) ~= "string" or not name:find("^[%a_][%w_]*$") then
       usage("ssh exec: %s is no name of a variable", tostring(name))
     end
@@ -808,7 +812,7 @@ local function words_of(o, id)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    words[#words + 1] = name .. "=" .. tostring(o.env[name])
+    words[#words + 1] = name .. "=" .. tostring(env[name])
   end
   return words
 end
@@ -823,7 +827,7 @@ local function compose(cmd, o, id, conn_env)
     end
     return cmd
   end
-  local words = words_of(merged(o, { env = merged(conn_env or {}, o.env or {}) }), id)
+  local words = words_of(o, conn_env, id)
   if type(cmd) == "table" then
     if #cmd == 0 then
       usage("ssh exec: the argument list is empty")
@@ -1025,7 +1029,10 @@ local function exec_options(given, what)
 end
 
 local function start(conn, cmd, o, spawned)
-  local id = crypto.hex(crypto.random(8))
+  -- What the environment of a command's processes is found by: unlike any other session's.
+  conn.mark = conn.mark or crypto.hex(crypto.random(8))
+  conn.marked = (conn.marked or 0) + 1
+  local id = ("%s%08x"):format(conn.mark, conn.marked)
   if o.shell_merge then
     cmd = (type(cmd) == "table" and core.quote(cmd) or "(" .. cmd .. "\n)") .. " 2>&1"
   end
@@ -1045,7 +1052,7 @@ local function start(conn, cmd, o, spawned)
 end
 
 local function result(p)
-  local i = p.core:info()
+  local i = p.info or p.core:info()
   local out, cut_out = p.core:tail(0)
   local err, cut_err = p.core:tail(1)
   local code = i.code
@@ -1127,15 +1134,16 @@ end
 
 --- It runs, or ran when the connection was lost.
 local function unfinished(p)
-  local i = p.core:info()
+  local i = p.info or p.core:info()
   return not i.ended or i.started and i.error and i.error.kind == "net"
 end
 
 local function run(p, closers)
   local o = p.options
   local takers = {}
-  for stream, name in pairs { [0] = "out", [1] = "err" } do
-    takers[stream] = consumers(o, name, closers)
+  if o.on_line or o.sink then
+    takers[0] = consumers(o, "out", closers)
+    takers[1] = consumers(o, "err", closers)
   end
   local feeder = { next = source(o.stdin, closers) }
   local deadline = time.mono() + (o.timeout or 14400)
@@ -1151,6 +1159,7 @@ local function run(p, closers)
       take(nil, true)
     end
   end
+  p.info = p.core:info() -- final
   p.done = not unfinished(p)
 end
 

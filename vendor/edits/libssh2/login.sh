@@ -4,18 +4,20 @@
 # Why: upstream learns which methods the server allows only from a request
 # that has to fail ("none"), reads the server's banner only in the answer to
 # it, and sends no login before SERVICE_ACCEPT has come: two round trips more
-# than RFC 4252 asks of a client that has its key at hand.
+# than RFC 4252 asks of a client that has its key at hand.  And a connection
+# that breaks while a key is tried looks like a refused key.
 # What changes: const char *hga_libssh2_login_methods(LIBSSH2_SESSION *) gives
 # the list of the last failed login of any method ("" before one); the banner
 # is taken from wherever it comes; void hga_libssh2_login_early(
 # LIBSSH2_SESSION *) lets libssh2_session_handshake end when the service has
-# been asked for.
+# been asked for; the transport's error is that of the try.
 # Exit 0: applied (or was already); 3: an anchor does not match exactly once,
 # nothing was changed.
 set -eu
 src=$1/src
 p=$src/packet.c
 s=$src/session.c
+u=$src/userauth.c
 h=$src/libssh2_priv.h
 mark='hgauto edit: login'
 accept='    if(session->startup_state == libssh2_NB_state_sent4) {'
@@ -31,6 +33,8 @@ once() { # once FILE TEXT
 once "$p" '#include "packet.h"'
 once "$p" '        case SSH_MSG_EXT_INFO:'
 once "$s" "$accept"
+once "$u" '"Waiting for USERAUTH response"'
+once "$u" '"Waiting for publickey USERAUTH response"'
 once "$h" '    int keepalive_interval;'
 
 awk -v mark="$mark" '
@@ -121,6 +125,15 @@ index($0, accept) == 1 {
 { print }
 ' "$s" > "$s.new"
 awk -v mark="$mark" '
+/"Waiting for (publickey )?USERAUTH response"/ {
+	sub(/LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED,/,
+	    "rc ? rc : /* " mark " */\n                              &", held)
+}
+NR > 1 { print held }
+{ held = $0 }
+END { print held }
+' "$u" > "$u.new"
+awk -v mark="$mark" '
 index($0, "    int keepalive_interval;") == 1 {
 	print "    char hga_login_methods[128]; /* " mark " */"
 	print "    int hga_login_early;"
@@ -129,4 +142,5 @@ index($0, "    int keepalive_interval;") == 1 {
 ' "$h" > "$h.new"
 mv "$p.new" "$p"
 mv "$s.new" "$s"
+mv "$u.new" "$u"
 mv "$h.new" "$h"
