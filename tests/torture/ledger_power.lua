@@ -74,6 +74,11 @@ local function of_task(top, size, o)
   local n, bad, _, asked = images(top, state, size[2], o.seed)
   t.is(bad, 0, ("%d images of a task, failures: %d"):format(n, bad))
   t.is(asked, 3, "each of its 3 creating requests left after its intent was durable")
+  -- The same as if the log was never synced.
+  proc.run { "sh", "-c", 'grep -v "fdatasync(" "$0/trace" >"$0/less" && mv "$0/less" "$0/trace"',
+    top }
+  local _, missed = images(top, state, size[2], o.seed, true)
+  t.ok(missed > 0, ("which without syncs they would not: failures: %d"):format(missed))
   rig:close()
 end
 
