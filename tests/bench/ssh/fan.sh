@@ -84,33 +84,37 @@ have() { # have PACKAGE TEST...
 	echo "# fan-out: SKIP $p (apt package $p)"
 	return 1
 }
-peer() { # peer NAME COMMAND...
+peer() { # peer NAME COMMAND...; BAR: of ours by its CPU
 	name=$1
 	shift
 	wanted "$name" || return 0
 	"$cpu" "$@" 3>"$DIR/$name.fan" >"$DIR/$name.log" 2>&1 || echo "# $name: some hosts failed"
-	paste "$DIR/$name.fan" "$DIR/ours.fan" | awk -v name="$name" -v n="$N" '{
-		printf "# fan-out %-12s %6.2f s, %7.2f ms cpu a host: ours is 1/%.1f of its cpu, wall %.2f\n",
-			name, $1, $2 / n * 1000, $2 / $4, $3 / $1 }'
+	paste "$DIR/$name.fan" "$DIR/ours.fan" | awk -v name="$name" -v n="$N" -v most="${BAR:-0}" "$judge"'{
+		printf "# fan-out %-12s %6.2f s, %7.2f ms cpu a host: ours is 1/%.1f of its cpu%s, wall %.2f\n",
+			name, $1, $2 / n * 1000, $2 / $4, bar($4 / $2, most), $3 / $1 }
+		END { exit bad }' || missed=1
 }
 before=$(server_cpu)
 BENCH=fan "$cpu" "$hgauto" test tests/bench/ssh.lua 3>"$DIR/ours.fan" 2>"$DIR/ours.op" >"$DIR/log" || cat "$DIR/log"
 BENCH=idle "$cpu" "$hgauto" test tests/bench/ssh.lua 3>"$DIR/idle.fan" >/dev/null 2>&1
 sleep 0.5
 paste "$DIR/ours.fan" "$DIR/ours.op" "$DIR/idle.fan" | awk -v n="$N" -v limit="$LIMIT" -v ticks=$(($(server_cpu) - before)) \
-	-v hz="$(getconf CLK_TCK)" -v cores="$(nproc)" '{
+	-v hz="$(getconf CLK_TCK)" -v cores="$(nproc)" "$judge"'{
 	floor = (ticks / hz + $2) / cores
-	printf "# fan-out hgauto       %6.2f s, %7.2f ms cpu a host (%.2f with the start of the program), %d of %d ok\n",
-		$1, ($2 - $7) / n * 1000, $2 / n * 1000, $3, n
-	printf "# fan-out: server %.1f ms cpu a login, wall %.2f of the floor of %.2f s; memory %d KiB above idle, %.0f KiB a live session beyond 6 MiB\n",
-		ticks / hz / n * 1000, $1 / floor, floor, $5, ($5 > 6144 ? ($5 - 6144) / limit : 0) }'
-! have python3-asyncssh $py -c "import asyncssh" || peer asyncssh $py "$DIR/peer.py" asyncssh $PORT "$LIMIT" "$DIR"
+	kib = $5 > 6144 ? ($5 - 6144) / limit : 0
+	printf "# fan-out hgauto       %6.2f s, %7.2f ms cpu a host%s (%.2f with the start of the program), %d of %d ok\n",
+		$1, ($2 - $7) / n * 1000, bar(($2 - $7) / n * 1000, 3), $2 / n * 1000, $3, n
+	printf "# fan-out: server %.1f ms cpu a login, wall %.2f of the floor of %.2f s%s; memory %d KiB above idle, %.0f KiB a live session beyond 6 MiB%s\n",
+		ticks / hz / n * 1000, $1 / floor, floor, bar($1 / floor, 1.15), $5, kib, bar(kib, 90)
+	bad = bad || $3 < n }
+	END { exit bad }' || missed=1
+! have python3-asyncssh $py -c "import asyncssh" || BAR=0.25 peer asyncssh $py "$DIR/peer.py" asyncssh $PORT "$LIMIT" "$DIR"
 ! have python3-paramiko $py -c "import paramiko" || peer paramiko $py "$DIR/peer.py" paramiko $PORT "$LIMIT" "$DIR"
 ! have clustershell which clush || peer clush clush -f "$LIMIT" -o "-F $DIR/conf" -w "$(paste -sd, "$DIR/hosts")" true
 ! have pssh which parallel-ssh || peer pssh parallel-ssh -p "$LIMIT" -h "$DIR/hosts" -x "-F $DIR/conf" true
 peer xargs-ssh xargs -P "$LIMIT" -I{} ssh -F "$DIR/conf" {} true < "$DIR/hosts"
 ! have ansible-core which ansible || ANSIBLE_CONFIG=$DIR/ansible.cfg peer ansible ansible all -i "$DIR/hosts" -m raw -a true
-wanted many || exit 0
+wanted many || exit $missed
 kill "$pid"
 wait "$pid" 2>/dev/null || true
 # The key of the first server stays; the second one refuses at random.
@@ -118,6 +122,9 @@ LISTEN=0.0.0.0 sh tests/servers/sshd.sh "$DIR" run $PORT "LogLevel ERROR" "MaxSt
 pid=$!
 sleep 1
 N=500 LIMIT=500 BENCH=fan "$cpu" "$hgauto" test tests/bench/ssh.lua 3>"$DIR/many.fan" 2>"$DIR/many.op" >"$DIR/log" || grep -m3 '^#' "$DIR/log"
-paste "$DIR/many.fan" "$DIR/many.op" | awk '{
+paste "$DIR/many.fan" "$DIR/many.op" | awk -v n=500 '{
 	printf "# 500 hosts at once, MaxStartups 10:30:100: %d ok with %d connections, %.1f s, %.2f s cpu, %d KiB above idle\n",
-		$3, $4, $1, $2, $5 }'
+		$3, $4, $1, $2, $5
+	bad = $3 < n }
+	END { exit bad }' || missed=1
+exit $missed

@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # Sourced by ssh*.sh: a server, OpenSSH's configuration, paired medians.
-# Variables: DIR, PORT, HOST; hgauto, cpu (programs).
+# Variables: DIR, PORT, HOST; hgauto, cpu (programs); missed.
+# shellcheck disable=SC2034 # those who source this exit with missed
 o=${BUILD:-build}/${MODE:-release}
 hgauto=$(cd "$o" && pwd)/hgauto
 cpu=$(cd "$o/bench" && pwd)/cpu
@@ -8,6 +9,7 @@ servers=$(cd "$o/servers" && pwd) # of far.sh
 export servers
 HOST=${HOST:-127.0.0.1}
 pid=
+missed=0 # 1: a bar was missed; the exit code
 
 need_root() { # need_root NAME
 	if [ "$(id -u)" != 0 ] || ! PATH=$PATH:/usr/sbin command -v sshd >/dev/null; then
@@ -88,10 +90,27 @@ theirs() { # theirs NAME COMMAND...
 	"$cpu" "$@" 3>>"$DIR/$name.theirs" >/dev/null
 }
 
-# compare NAME [MiB]: median of the paired ratios
+# warm MiB: takes so much memory of tmpfs and gives it back: a virtual machine
+# pays for memory that was never used, and whoever comes first would pay more.
+warm() {
+	head -c "$1M" /dev/zero > "$DIR/warm"
+	rm "$DIR/warm"
+}
+
+# Of awk programs: whether a value is at most its bar (0: there is none).
+judge='
+	function bar(value, most) {
+		if (most == 0)
+			return ""
+		if (value > most)
+			bad = 1
+		return sprintf(" (bar %.3g %s)", most, value > most ? "MISSED" : "met")
+	}'
+
+# compare NAME [MiB [WALL [CPU]]]: median of the paired ratios, and their bars
 compare() {
 	[ -f "$DIR/$1.ours" ] || return 0
-	paste "$DIR/$1.ours" "$DIR/$1.theirs" | awk -v c="$1" -v mib="${2:-0}" '
+	paste "$DIR/$1.ours" "$DIR/$1.theirs" | awk -v c="$1" -v mib="${2:-0}" -v wall="${3:-0}" -v proc="${4:-0}" "$judge"'
 	function median(v, n,   i, j, t) {
 		for (i = 2; i <= n; i++)
 			for (j = i; j > 1 && v[j] < v[j - 1]; j--) {
@@ -101,10 +120,12 @@ compare() {
 	}
 	{ n++; w[n] = $1 / $3; p[n] = $2 / ($4 > 0 ? $4 : 0.001); ow[n] = $1; oc[n] = $2; tw[n] = $3; tc[n] = $4 }
 	END {
-		printf "# %-12s wall %.2f cpu %.2f  (ours %.3f s, %.3f s cpu; theirs %.3f, %.3f",
-			c, median(w, n), median(p, n), median(ow, n), median(oc, n), median(tw, n), median(tc, n)
+		printf "# %-12s wall %.2f%s cpu %.2f%s  (ours %.3f s, %.3f s cpu; theirs %.3f, %.3f",
+			c, median(w, n), bar(median(w, n), wall), median(p, n), bar(median(p, n), proc),
+			median(ow, n), median(oc, n), median(tw, n), median(tc, n)
 		if (mib > 0)
 			printf "; %.0f and %.0f MiB/s", mib / median(ow, n), mib / median(tw, n)
 		print ")"
-	}'
+		exit bad
+	}' || missed=1
 }
