@@ -415,48 +415,6 @@ const char *hga_ssh_library(void)
 	return libssh2_version(0);
 }
 
-const char *hga_ssh_edits(void)
-{
-	return ""
-#ifdef HGA_SSH2_EDIT_BULK
-	       "bulk "
-#endif
-#ifdef HGA_SSH2_EDIT_DIRECT
-	       "direct "
-#endif
-#ifdef HGA_SSH2_EDIT_EARLY
-	       "early "
-#endif
-#ifdef HGA_SSH2_EDIT_LEAN
-	       "lean "
-#endif
-#ifdef HGA_SSH2_EDIT_LOGIN
-	       "login "
-#endif
-#ifdef HGA_SSH2_EDIT_MAC
-	       "mac "
-#endif
-#ifdef HGA_SSH2_EDIT_MATCH
-	       "match "
-#endif
-#ifdef HGA_SSH2_EDIT_STATUS
-	       "status "
-#endif
-#ifdef HGA_SSH2_EDIT_WINDOW
-	       "window "
-#endif
-#ifdef HGA_SSH2_EDIT_ONCE
-	       "once "
-#endif
-#ifdef HGA_SSH2_EDIT_PAD
-	       "pad "
-#endif
-#ifdef HGA_SSH2_EDIT_PROBE
-	       "probe"
-#endif
-	    ;
-}
-
 /* ---- liveness ---- */
 
 double hga_ssh_rtt(struct hga_ssh *ssh)

@@ -171,9 +171,8 @@ void hga_ssh_get_info(struct hga_ssh *ssh, struct hga_ssh_info *out);
 /* The error that ended the session, or NULL while it lives. */
 const struct hga_err *hga_ssh_dead_err(const struct hga_ssh *ssh);
 
-/* Library and the edits it was built with ("bulk status probe"). */
+/* The SSH library and its version. */
 const char *hga_ssh_library(void);
-const char *hga_ssh_edits(void);
 /* True when a missing exit status can be told from 0. */
 bool hga_ssh_knows_status(void);
 /* Once, at the end of the process. */
