@@ -93,6 +93,15 @@ t.test("gc waits for a machine that is known and not visible yet", function()
   end)
 end)
 
+t.test("purge waits for a group that is known and not visible yet", function()
+  seen_late("CreateSecurityGroup", { seconds = 1.5 }, function(state)
+    rig:run_cut(state, sweep.words(TASK), { action = "CreateSecurityGroup", when = "sent",
+      signal = "KILL" })
+    t.is(rig:run(state, { "purge", "--yes" }).code, 0, "exit 0")
+    t.is(sweep.text(rig:inventory()), "nothing", "it is gone")
+  end)
+end)
+
 t.test("a group whose tags are seen late is ours", function()
   seen_late("CreateSecurityGroup", { seconds = 1.5, what = "tags" }, function(state)
     t.is(rig:run(state, sweep.words(TASK)).code, 0, "in the run that makes it")

@@ -128,7 +128,7 @@ M.needs = {
 
 --- Actions of the sets that no test sees at work, and why they are granted.
 M.untested = {
-  ["ec2:ReleaseAddress"] = "the local cloud has no addresses; tasks of users may allocate one",
+  ["ec2:ReleaseAddress"] = "no built-in task allocates an address; tasks of users may",
 }
 
 -- ---- documents -------------------------------------------------------------------------

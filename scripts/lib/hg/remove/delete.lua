@@ -11,8 +11,10 @@ local M = {}
 
 -- Instances that one call ends.
 local BATCH = 50
--- Seconds after which an instance that is still not found is gone (2.8-5), and a little.
+-- Seconds after which what is still not found is gone (2.8-5), and a little.
 local VISIBLE = 310
+-- Kinds whose ids may be unknown to EC2 for a while after their creation.
+local SEEN_LATE = { volume = true, address = true, image = true, snapshot = true, group = true }
 
 -- pcall that lets cancellation through.
 local function try(fn, ...)
@@ -55,6 +57,15 @@ end
 
 -- ---- instances -------------------------------------------------------------------------
 
+-- Whether a thing that is not found may be too new to be visible; an image that is
+-- called unavailable was there.
+local function may_appear(r, err)
+  if type(err) == "table" and (err.code or ""):find("%.Unavailable$") then
+    return false
+  end
+  return require("hg.machines.ec2").too_young(r.op and session.ledger:get(r.op) or nil)
+end
+
 -- The errors by id, and of these the ones of ids that may not be visible yet.
 local function terminate_batch(clients, list)
   local ec2, ids, failed, unseen = clients.ec2, {}, {}, {}
@@ -72,8 +83,7 @@ local function terminate_batch(clients, list)
       good, e = try(ec2.terminate_instances, ec2, { InstanceIds = { r.id } })
     end
     local missing = not good and (M.not_found(e) or find.refused_as_gone(clients, r, e))
-    unseen[r.id] = missing and require("hg.machines.ec2").too_young(
-      r.op and session.ledger:get(r.op) or nil)
+    unseen[r.id] = missing and may_appear(r, e)
     if not good and (not missing or unseen[r.id]) then
       failed[r.id] = e
     end
@@ -282,6 +292,7 @@ end
 -- Deletes things of one kind: all are asked for before any is waited for.
 local function delete_rank(clients, rank, list, result)
   local kind, code, ends = rank[1], rank[2], time.mono() + patience(rank, result)
+  local visible = time.mono() + VISIBLE
   local pending, delay, children = list, 1, {}
   for _, r in ipairs(list) do
     note_state(r, "deleting")
@@ -290,7 +301,10 @@ local function delete_rank(clients, rank, list, result)
     local later = {}
     for _, r in ipairs(pending) do
       local ok, more = try(DELETE[kind], clients, r)
-      if ok or M.not_found(more) or find.refused_as_gone(clients, r, more) then
+      local missing = not ok and (M.not_found(more) or find.refused_as_gone(clients, r, more))
+      if missing and SEEN_LATE[kind] and may_appear(r, more) and time.mono() < visible then
+        later[#later + 1] = r
+      elseif ok or missing then
         table.move(ok and more or {}, 1, ok and more and #more or 0, #children + 1, children)
         gone(r, result)
       elseif code and type(more) == "table" and more.code == code and time.mono() < ends then
