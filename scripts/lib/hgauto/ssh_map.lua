@@ -152,7 +152,7 @@ return function(M, lib)
     local o, most = check(opts, hosts)
     local retry = math.tointeger(o.retry or 2) or 2
     local gate = new_gate(most)
-    local connect, opened <close> = shared(o.connect or {})
+    local connect, _opened <close> = shared(o.connect or {})
     o.connect = connect
     local list, ready, head = { failed = 0 }, {}, 1
     for i, h in ipairs(hosts) do
