@@ -97,12 +97,12 @@ struct hga_ssh {
 	struct hga_timer deadline; /* of the phase */
 	struct hga_timer kick;     /* pump again in the next step */
 	struct hga_timer alive;
-	struct hga_timer retry;          /* of a refused channel */
-	struct hga_timer late;           /* reads what has not woken us */
-	struct hga_chan *spare;          /* open for the next command */
+	struct hga_timer retry; /* of a refused channel */
+	struct hga_timer late;  /* reads what has not woken us */
+	struct hga_chan *spare; /* open for the next command */
 	struct hga_timer spare_end;
 	unsigned execs; /* commands that the server has started */
-	bool ever_open;                  /* some channel was opened */
+	bool ever_open; /* some channel was opened */
 	struct hga_ssh_connect *connect; /* while connecting */
 	struct hga_err dead;             /* why it ended */
 	struct hga_err end;              /* why it is to end (its carrier) */

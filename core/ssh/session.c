@@ -606,8 +606,8 @@ static bool must_send(const struct hga_ssh *ssh)
  * to wake it. */
 static void set_lowat(struct hga_ssh *ssh)
 {
-	bool wait = ssh->sftp != NULL &&
-	            hga_sftp_coming(ssh->sftp) >= 2 * LOWAT;
+	bool wait =
+	    ssh->sftp != NULL && hga_sftp_coming(ssh->sftp) >= 2 * LOWAT;
 
 	/* Without the timer an answer other than expected could lie there. */
 	if (wait && !hga_timer_running(&ssh->late) &&
