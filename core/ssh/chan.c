@@ -95,6 +95,11 @@ static bool counts(const struct hga_chan *c)
 	return c->type == session_type;
 }
 
+static bool is_exec(const struct hga_chan *c)
+{
+	return c->request != NULL && strcmp(c->request, "exec") == 0;
+}
+
 void hga_chan_drop(struct hga_chan *c)
 {
 	c->zombie = true;
@@ -226,12 +231,12 @@ static void spare_failed(struct hga_chan *c, const struct hga_err *err)
 }
 
 /* After a request: opens the channel of the next one. */
-static void spare_make(struct hga_ssh *ssh, const struct hga_chan *c)
+static void spare_make(struct hga_ssh *ssh)
 {
 #if defined(HGA_SSH2_EDIT_MATCH) && defined(HGA_SSH2_EDIT_EARLY)
 	struct hga_chan *s;
 
-	if (ssh->spare != NULL || ssh->execs < SPARE_FROM || !counts(c) ||
+	if (ssh->spare != NULL || ssh->execs < SPARE_FROM ||
 	    ssh->open >= SPARE_BESIDE || ssh->limit < SPARE_LIMIT)
 		return;
 	s = new_chan(ssh, session_type);
@@ -246,7 +251,6 @@ static void spare_make(struct hga_ssh *ssh, const struct hga_chan *c)
 	ssh->spare_end.data = ssh;
 #else
 	(void)ssh; /* one channel starts after the other */
-	(void)c;
 #endif
 }
 
@@ -294,14 +298,14 @@ static int follow_request(struct hga_chan *c, struct hga_err *err)
 #ifdef HGA_SSH2_EDIT_EARLY
 	if (c->zombie || !hga_libssh2_requested(c->ch))
 		return 0;
-	if (c->request != NULL && strcmp(c->request, "exec") == 0)
-		spare_make(c->ssh, c);
+	if (is_exec(c))
+		spare_make(c->ssh);
 	if (c->no_input && !c->eof_sent)
 		c->eof_sent = libssh2_channel_send_eof(c->ch) == 0;
 	else if (c->on_request != NULL)
 		return c->on_request(c, err);
 #else
-	(void)c; /* the owner sends it after the answer */
+	(void)c;   /* the owner sends it after the answer */
 	(void)err;
 #endif
 	return 0;
@@ -334,7 +338,7 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 	}
 	leave_slot(ssh, c, false);
 	c->state = HGA_CHAN_RUNNING;
-	ssh->execs += c->request != NULL && strcmp(c->request, "exec") == 0;
+	ssh->execs += is_exec(c);
 	if (!c->zombie)
 		c->on_start(c);
 	return true;
