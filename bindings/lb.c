@@ -371,6 +371,8 @@ void lb_newclass(lua_State *L, const char *tname, const luaL_Reg *methods,
 		lua_pop(L, 1);
 		return;
 	}
+	lua_pushvalue(L, -1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, tname); /* see push_class */
 	lua_pushboolean(L, false);
 	lua_setfield(L, -2, "__metatable");
 	if (close != NULL) {
@@ -391,6 +393,16 @@ void lb_newclass(lua_State *L, const char *tname, const luaL_Reg *methods,
 	lua_pop(L, 1);
 }
 
+/* Each method call asks for a class: the address of its name finds it faster
+ * than the name, which another file may have written down, too. */
+static void push_class(lua_State *L, const char *tname)
+{
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, tname) == LUA_TTABLE)
+		return;
+	lua_pop(L, 1);
+	luaL_getmetatable(L, tname);
+}
+
 void *lb_newobj(lua_State *L, size_t size, int nuv, const char *tname)
 {
 	void *p;
@@ -398,13 +410,22 @@ void *lb_newobj(lua_State *L, size_t size, int nuv, const char *tname)
 	luaL_checkstack(L, 3, NULL);
 	p = lua_newuserdatauv(L, size ? size : 1, nuv);
 	memset(p, 0, size ? size : 1);
-	luaL_setmetatable(L, tname);
+	push_class(L, tname);
+	lua_setmetatable(L, -2);
 	return p;
 }
 
 void *lb_test(lua_State *L, int idx, const char *tname)
 {
-	return luaL_testudata(L, idx, tname);
+	void *p = lua_touserdata(L, idx);
+
+	if (p == NULL || !lua_getmetatable(L, idx))
+		return NULL;
+	push_class(L, tname);
+	if (!lua_rawequal(L, -1, -2))
+		p = NULL;
+	lua_pop(L, 2);
+	return p;
 }
 
 /* Name of the class or type at idx; pushes what keeps it alive. */
@@ -417,7 +438,7 @@ static const char *type_name(lua_State *L, int idx)
 
 void *lb_check(lua_State *L, int idx, const char *tname)
 {
-	void *p = luaL_testudata(L, idx, tname);
+	void *p = lb_test(L, idx, tname);
 	const char *got;
 
 	if (p != NULL)
@@ -475,8 +496,13 @@ void *lb_newop(lua_State *L, size_t size, void (*release)(struct hga_op *))
 	size_t all = tail_at(size) + tail_at(sizeof(struct op_tail));
 	void *p;
 
-	lb_newclass(L, OP_CLASS, NULL, op_meta);
 	p = lb_newobj(L, all, 1, OP_CLASS);
+	if (!lua_getmetatable(L, -1)) { /* the first one */
+		lb_newclass(L, OP_CLASS, NULL, op_meta);
+		luaL_setmetatable(L, OP_CLASS);
+	} else {
+		lua_pop(L, 1);
+	}
 	op_tail(L, -1)->release = release;
 	return p;
 }

@@ -534,10 +534,12 @@ static int wait_k(lua_State *L, int status, lua_KContext ctx)
 	sched_resumed(L, &w->base);
 	hga_ssh_exec_info(p->x, &i);
 	lua_pushboolean(L, i.ended);
-	return 1;
+	lua_pushboolean(L, i.ended && i.error == NULL);
+	return 2;
 }
 
-/* p:wait(timeout_sec|0, idle_sec|0, want_space) -> whether it has ended */
+/* p:wait(timeout_sec|0, idle_sec|0, want_space) -> whether it has ended,
+ * whether without an error of the connection */
 static int proc_wait(lua_State *L)
 {
 	struct lproc *p = check_proc(L);
@@ -654,49 +656,61 @@ static int proc_console(lua_State *L)
 	return sched_await(L, &c->base, "ssh console", console_k);
 }
 
+static void push_problem(lua_State *L, const struct hga_err *err)
+{
+	if (err == NULL) {
+		lua_pushnil(L);
+		return;
+	}
+	lb_pusherr(L, err);
+	set_text(L, "phase", "exec");
+}
+
+/* p:info() -> started, ended, error|nil */
 static int proc_info(lua_State *L)
 {
 	struct hga_ssh_exec_info i;
 
 	hga_ssh_exec_info(check_proc(L)->x, &i);
-	lua_createtable(L, 0, 8);
 	lua_pushboolean(L, i.started);
-	lua_setfield(L, -2, "started");
 	lua_pushboolean(L, i.ended);
-	lua_setfield(L, -2, "ended");
-	if (i.exited) {
-		lua_pushinteger(L, i.code);
-		lua_setfield(L, -2, "code");
-	}
-	set_text(L, "signal", i.signal);
-	lua_pushinteger(L, (lua_Integer)i.out);
-	lua_setfield(L, -2, "out");
-	lua_pushinteger(L, (lua_Integer)i.err);
-	lua_setfield(L, -2, "err");
-	lua_pushnumber(L, i.seconds);
-	lua_setfield(L, -2, "seconds");
-	if (i.error != NULL) {
-		lb_pusherr(L, i.error);
-		set_text(L, "phase", "exec");
-		lua_setfield(L, -2, "error");
-	}
-	return 1;
+	push_problem(L, i.error);
+	return 3;
 }
 
-/* p:tail(stream 0|1) -> text, whether more was received */
-static int proc_tail(lua_State *L)
+/* Pushes the end of a stream; whether more was received. */
+static bool push_tail(lua_State *L, const struct lproc *p, int stream)
 {
-	struct lproc *p = check_proc(L);
 	struct hga_str part[2];
-	bool cut = hga_ssh_exec_tail(p->x, luaL_checkinteger(L, 2) != 0, part);
-	luaL_Buffer b;
+	bool cut = hga_ssh_exec_tail(p->x, stream, part);
 
-	luaL_buffinit(L, &b);
-	luaL_addlstring(&b, part[0].s, part[0].n);
-	luaL_addlstring(&b, part[1].s, part[1].n);
-	luaL_pushresult(&b);
+	lua_pushlstring(L, part[0].s, part[0].n);
+	if (part[1].n > 0) {
+		lua_pushlstring(L, part[1].s, part[1].n);
+		lua_concat(L, 2);
+	}
+	return cut;
+}
+
+/* p:result() -> out, err, whether more of them was received, code|nil,
+ * signal|nil, seconds, error|nil */
+static int proc_result(lua_State *L)
+{
+	const struct lproc *p = check_proc(L);
+	struct hga_ssh_exec_info i;
+	bool cut = push_tail(L, p, 0);
+
+	cut |= push_tail(L, p, 1);
+	hga_ssh_exec_info(p->x, &i);
 	lua_pushboolean(L, cut);
-	return 2;
+	if (i.exited)
+		lua_pushinteger(L, i.code);
+	else
+		lua_pushnil(L);
+	lua_pushstring(L, i.signal[0] != '\0' ? i.signal : NULL);
+	lua_pushnumber(L, i.seconds);
+	push_problem(L, i.error);
+	return 7;
 }
 
 /* ---- forwards ---- */
@@ -1284,22 +1298,31 @@ static int tree_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* Views of a list of strings, in a userdata. [-0, +1, raises] */
-static struct hga_str *push_views(lua_State *L, int idx, const char *key,
-                                  size_t *n)
+/* Views of the strings of the list on top, in a userdata above it. */
+static struct hga_str *list_views(lua_State *L, const char *what, size_t *n)
 {
 	struct hga_str *v;
 
-	lua_getfield(L, idx, key);
 	*n = lua_istable(L, -1) ? lua_rawlen(L, -1) : 0;
 	v = lua_newuserdatauv(L, (*n + 1) * sizeof(*v), 0);
 	for (size_t i = 0; i < *n; i++) {
 		lua_rawgeti(L, -2, (lua_Integer)i + 1);
 		if (lua_type(L, -1) != LUA_TSTRING)
 			(void)lb_fail(L, HGA_USAGE, "OptionType",
-			              "ssh: %s must hold strings", key);
+			              "ssh: %s must hold strings", what);
 		v[i] = lb_checkstr(L, -1);
 		lua_pop(L, 1); /* kept by the list */
 	}
+	return v;
+}
+
+static struct hga_str *push_views(lua_State *L, int idx, const char *key,
+                                  size_t *n)
+{
+	struct hga_str *v;
+
+	lua_getfield(L, idx, key);
+	v = list_views(L, key, n);
 	lua_remove(L, -2); /* the list is kept by the options */
 	return v;
 }
@@ -1509,10 +1532,8 @@ static int l_quote(lua_State *L)
 	struct hga_str *v;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
-	lua_createtable(L, 0, 1);
-	lua_pushvalue(L, 1);
-	lua_setfield(L, -2, "quote");
-	v = push_views(L, -1, "quote", &n);
+	lua_settop(L, 1);
+	v = list_views(L, "quote", &n);
 	hga_buf_init(&b, (size_t)64 * 1024 * 1024);
 	if (hga_quote_sh_list(&b, v, n, &err) < 0) {
 		hga_buf_release(&b);
@@ -1531,11 +1552,17 @@ static const luaL_Reg ssh_methods[] = {
 static const luaL_Reg forward_methods[] = {
     {"close", forward_close}, {"info", forward_info}, {NULL, NULL}};
 
-static const luaL_Reg proc_methods[] = {
-    {"close", proc_close},     {"wait", proc_wait}, {"take", proc_take},
-    {"write", proc_write},     {"eof", proc_eof},   {"signal", proc_signal},
-    {"info", proc_info},       {"tail", proc_tail}, {"resize", proc_resize},
-    {"console", proc_console}, {NULL, NULL}};
+static const luaL_Reg proc_methods[] = {{"close", proc_close},
+                                        {"wait", proc_wait},
+                                        {"take", proc_take},
+                                        {"write", proc_write},
+                                        {"eof", proc_eof},
+                                        {"signal", proc_signal},
+                                        {"info", proc_info},
+                                        {"result", proc_result},
+                                        {"resize", proc_resize},
+                                        {"console", proc_console},
+                                        {NULL, NULL}};
 
 static const luaL_Reg proc_meta[] = {{"__gc", proc_gc}, {NULL, NULL}};
 

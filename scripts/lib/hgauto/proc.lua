@@ -1,5 +1,6 @@
 --- Child processes: programs with argument lists, never a shell's line.
 local core = require "hgauto.proc.core"
+local lines = require "hgauto.lines"
 local time = require "hgauto.time"
 
 local M = {
@@ -9,6 +10,7 @@ local M = {
 
 local SLICE = 1024 * 1024
 local MAX_OUTPUT = 1024 * 1024
+local LINE_MAX = 1024 * 1024
 --- Options of run that spawn does not know.
 local OWN = { check = true, on_line = true, max_output = true, sink = true, readonly = true }
 
@@ -27,64 +29,15 @@ function core.methods:write(data)
   end
 end
 
---- Cuts blocks into lines; returns the function that takes blocks.
-local function splitter(emit)
-  local rest = ""
-  return function(block, last)
-    if block then
-      rest = rest .. block
-      local from = 1
-      while true do
-        local at = rest:find("\n", from, true)
-        if not at then
-          break
-        end
-        emit(rest:sub(from, at - 1))
-        from = at + 1
-      end
-      rest = rest:sub(from)
-    end
-    -- a line without end is passed on in pieces instead of growing for ever
-    if rest ~= "" and (last or #rest >= MAX_OUTPUT) then
-      local line = rest
-      rest = ""
-      emit(line)
-    end
-  end
-end
-
 --- Iterates over the lines of the output, without their ends.
 -- @param stream string|nil "out", "err"; default both as they come
 -- @return function line, stream
 -- @waits
 -- @example for line, stream in p:lines() do log.info("%s: %s", stream, line) end
 function core.methods:lines(stream)
-  local queue, head, ended = {}, 1, false
-  local cut = {}
-  for _, name in ipairs { "out", "err" } do
-    cut[name] = splitter(function(line)
-      queue[#queue + 1] = { line, name }
-    end)
-  end
-  return function()
-    while head > #queue do
-      if ended then
-        return nil
-      end
-      queue, head = {}, 1
-      local block, name = self:read(stream)
-      if block then
-        cut[name](block)
-      else
-        ended = true
-        cut.out(nil, true)
-        cut.err(nil, true)
-      end
-    end
-    local item = queue[head]
-    head = head + 1
-    return item[1], item[2]
-  end
+  return lines.iterate(LINE_MAX, function()
+    return self:read(stream)
+  end)
 end
 
 --- Keeps at most `max` bytes of what it is given.
@@ -150,7 +103,7 @@ local function output(opts)
   for _, name in ipairs { "out", "err" } do
     take[name], done[name] = collector(max)
     if opts.on_line then
-      cut[name] = splitter(function(line)
+      cut[name] = lines.splitter(LINE_MAX, function(line)
         opts.on_line(name, line)
       end)
     end

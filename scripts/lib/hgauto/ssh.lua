@@ -2,7 +2,6 @@
 local core = require "hgauto.ssh.core"
 local async = require "hgauto.async"
 local crypto = require "hgauto.crypto"
-local embed = require "hgauto.embed"
 local fs = require "hgauto.fs"
 local host = require "hgauto.host"
 local log = require "hgauto.log"
@@ -12,13 +11,6 @@ local M = {}
 
 local Session = { __name = "ssh session" }
 Session.__index = Session
-local Process = { __name = "ssh process" }
-Process.__index = Process
-
-local LINE_MAX = 64 * 1024
-local CHUNK = 256 * 1024
-local LADDER_SEC = 10
-local GRACE_SEC = 5
 
 -- ---- options and errors ----
 
@@ -39,6 +31,18 @@ local function nearest(key, defs)
   return ""
 end
 
+--- "number string" as a set.
+local type_sets = setmetatable({}, {
+  __index = function(sets, types)
+    local set = {}
+    for name in types:gmatch("%S+") do
+      set[name] = true
+    end
+    sets[types] = set
+    return set
+  end,
+})
+
 --- Checks an options table: defs maps names to types ("number string").
 local function options(given, defs, what)
   if given == nil then
@@ -53,7 +57,7 @@ local function options(given, defs, what)
     if not types then
       usage("%s: unknown option %s%s", what, tostring(key), nearest(tostring(key), defs))
     end
-    if not (" " .. types .. " "):find(" " .. type(value) .. " ", 1, true) then
+    if not type_sets[types][type(value)] then
       usage("%s: option %s must be a %s, not a %s", what, key, types:gsub(" ", " or "), type(value))
     end
     o[key] = value
@@ -442,9 +446,21 @@ end
 
 -- ---- sessions ----
 
+--- Who uses a handle, how deep; closed by each use at its end.
+local Busy = {
+  __close = function(busy)
+    busy.depth = busy.depth - 1
+    if busy.depth == 0 then
+      busy.task = nil
+    end
+  end,
+}
+
 local function new_session(conn)
   conn.users = conn.users + 1
-  local s = setmetatable({ conn = conn }, Session)
+  local s = setmetatable({
+    conn = conn, closed = false, busy = setmetatable({ depth = 0 }, Busy),
+  }, Session)
   async.register(s)
   return s
 end
@@ -602,26 +618,16 @@ function Session:_conn()
   return self.conn
 end
 
-local busy_meta = {
-  __close = function(b)
-    local s = b.session
-    s.depth = s.depth - 1
-    if s.depth == 0 then
-      s.task = nil
-    end
-  end,
-}
-
 --- A handle serves one task at a time; the same task may nest.
 local function enter(self)
-  local conn = self:_conn()
+  local conn, busy = self:_conn(), self.busy
   local task = async.current()
-  if self.task and self.task ~= task then
-    usage("ssh %s: busy in task %s; use s:share()", conn.target.name, self.task_name)
+  if busy.task and busy.task ~= task then
+    usage("ssh %s: busy in %s; use s:share()", conn.target.name, tostring(busy.task))
   end
-  self.task, self.task_name = task, async.label() or "?"
-  self.depth = (self.depth or 0) + 1
-  return setmetatable({ session = self }, busy_meta), conn
+  busy.task = task
+  busy.depth = busy.depth + 1
+  return busy, conn
 end
 
 local REBOOT = {
@@ -636,7 +642,7 @@ local function boot_id(conn)
     while not p:wait(math.max(0.01, deadline - time.mono()), 0, false) do
     end
   end)
-  local id = ok and p:tail(0):match("%x[%x-]+%x") or nil
+  local id = ok and (p:result()):match("%x[%x-]+%x") or nil
   p:close()
   if not ok and err.kind == "cancelled" then
     error(err, 0)
@@ -781,7 +787,7 @@ function Session:ping()
   return conn.core:ping()
 end
 
--- ---- commands: request ----
+-- ---- commands ----
 
 --- POSIX words of a list, for a shell's command line.
 -- @param list string[]
@@ -789,487 +795,10 @@ end
 -- @example ssh.quote { "touch", "it's" }
 M.quote = core.quote
 
-local function words_of(o, conn_env, id)
-  local words = {}
-  if o.sudo then
-    words = { "sudo", "-n" }
-    if type(o.sudo) == "string" then
-      words[3], words[4] = "-u", o.sudo
-    end
-  end
-  words[#words + 1] = "/usr/bin/env"
-  words[#words + 1] = "_HGAUTO_EXEC=" .. id
-  local env = conn_env and o.env and merged(conn_env, o.env) or conn_env or o.env
-  if not env then
-    return words
-  end
-  local names = {}
-  for name in pairs(env) do
-    if type(name) ~= "string" or not name:find("^[%a_][%w_]*$") then
-      usage("ssh exec: %s is no name of a variable", tostring(name))
-    end
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    words[#words + 1] = name .. "=" .. tostring(env[name])
-  end
-  return words
-end
-
---- A library that reads a missing status as 0 sees only codes that differ.
-local SWAP = "; r=$?; case $r in 0) exit 254;; 254) exit 0;; esac; exit $r"
-
-local function compose(cmd, o, id, conn_env)
-  if o.raw then
-    if type(cmd) ~= "string" or o.env or o.cwd or o.sudo then
-      usage("ssh exec: raw takes a string and no env, cwd or sudo")
-    end
-    return cmd
-  end
-  local words = words_of(o, conn_env, id)
-  if type(cmd) == "table" then
-    if #cmd == 0 then
-      usage("ssh exec: the argument list is empty")
-    end
-    for i, word in ipairs(cmd) do
-      if type(word) ~= "string" and type(word) ~= "number" then
-        usage("ssh exec: argument %d is a %s", i, type(word))
-      end
-    end
-  elseif type(cmd) ~= "string" then
-    usage("ssh exec: a command line or an argument list is needed")
-  end
-  if not core.knows_status then
-    local line = type(cmd) == "table" and core.quote(cmd) or "(" .. cmd .. "\n)"
-    cmd = line .. SWAP
-  end
-  if type(cmd) == "string" then
-    cmd = { "/bin/sh", "-c", cmd }
-  end
-  for _, word in ipairs(cmd) do
-    words[#words + 1] = tostring(word)
-  end
-  local line = "exec " .. core.quote(words)
-  if o.cwd then
-    local dir = o.cwd:sub(1, 1) == "-" and "./" .. o.cwd or o.cwd
-    line = "cd " .. core.quote { dir } .. " && " .. line
-  end
-  return line
-end
-
--- ---- commands: end of what they started ----
-
-local function marked_run(conn_core, id, sudo, seconds)
-  local line = "exec " .. (sudo and "sudo -n " or "") .. ("/bin/sh -s %s %d"):format(id, GRACE_SEC)
-  local p = conn_core:exec(line, { input = embed.read("linux/kill.sh"), max_output = 4096 })
-  local deadline = time.mono() + seconds
-  while not p:wait(math.max(0.01, deadline - time.mono()), 0, false) do
-  end
-  local text = p:tail(0)
-  p:close()
-  log.debug("ssh kill %s%s: %s", id, sudo and " (sudo)" or "", text)
-  return tonumber(text:match("left=(%d+)")), tonumber(text:match("waited=(%d+)"))
-end
-
---- Same connection while it answers, else one new one.
-local function ladder_core(conn)
-  if conn.core:info().open and pcall(async.timeout, 1.5, conn.core.ping, conn.core) then
-    return conn.core
-  end
-  local c, hops = dial(conn.target, 5)
-  return c, { core = c, hops = hops }
-end
-
-local function run_ladder(p)
-  local conn, o = p.conn, p.options
-  local deadline = time.mono() + LADDER_SEC - 0.5
-  p.core:signal("TERM")
-  if o.raw or o.kill == "channel" then
-    return nil
-  end
-  local c, fresh = ladder_core(conn)
-  local user_sudo = o.sudo ~= nil and o.sudo ~= false
-  local left, waited = marked_run(c, p.id, user_sudo, deadline - time.mono())
-  -- Processes of another user (a sudo inside) need sudo, too.
-  if not user_sudo and (left ~= 0 or waited == 0) and deadline - time.mono() > 1 then
-    local ok, again = pcall(marked_run, c, p.id, true, deadline - time.mono())
-    if ok and again then
-      left = again
-    end
-  end
-  if fresh then
-    close_core(fresh)
-  end
-  return left or "unknown"
-end
-
---- Ends what a command has started; how many processes are left.
-local function ladder(p)
-  if p.options.kill == "none" or p.conn.closed then
-    return nil
-  end
-  local ok, left = pcall(async.shield, LADDER_SEC, run_ladder, p)
-  if not ok then
-    log.debug("ssh %s: kill: %s", p.conn.target.name, tostring(left))
-    left = "unknown"
-  end
-  if left and left ~= 0 then
-    log.warn("ssh %s: processes of the command may still run there (left: %s)",
-      p.conn.target.name, tostring(left))
-    return left
-  end
-end
-
--- ---- commands: streams ----
-
---- Cuts blocks into lines, longer ones into pieces.
-local function splitter(emit)
-  local rest = ""
-  return function(block, last)
-    rest = block and rest .. block or rest
-    local from = 1
-    while true do
-      local at = rest:find("\n", from, true)
-      if not at then
-        break
-      end
-      for i = from, at - 1, LINE_MAX do
-        emit(rest:sub(i, math.min(i + LINE_MAX - 1, at - 1)))
-      end
-      if at == from then
-        emit("")
-      end
-      from = at + 1
-    end
-    rest = rest:sub(from)
-    while #rest >= LINE_MAX or last and rest ~= "" do
-      local piece = rest:sub(1, LINE_MAX)
-      rest = rest:sub(LINE_MAX + 1)
-      emit(piece)
-    end
-  end
-end
-
---- Who gets everything of a stream: list of function(block, last).
-local function consumers(o, stream, closers)
-  local list = {}
-  if o.on_line then
-    list[1] = splitter(function(line)
-      o.on_line(stream, line)
-    end)
-  end
-  local sink = o.sink and o.sink[stream]
-  if type(sink) == "function" then
-    list[#list + 1] = function(block)
-      if block then
-        sink(block)
-      end
-    end
-  elseif sink then
-    local f, why = io.open(sink, "wb")
-    if not f then
-      raise { kind = "io", message = "ssh exec: cannot write " .. tostring(why) }
-    end
-    closers[#closers + 1] = f
-    list[#list + 1] = function(block)
-      if block and not f:write(block) then
-        raise { kind = "io", message = "ssh exec: cannot write " .. sink }
-      end
-    end
-  end
-  return list
-end
-
---- Function that gives the next piece of stdin, nil at the end.
-local function source(stdin, closers)
-  if type(stdin) == "function" then
-    return stdin
-  end
-  if type(stdin) == "table" then
-    local f, why = io.open(stdin.file or "", "rb")
-    if not f then
-      raise { kind = "io", message = "ssh exec: cannot read " .. tostring(why) }
-    end
-    closers[#closers + 1] = f
-    return function()
-      return f:read(CHUNK)
-    end
-  end
-end
-
-local EXEC = {
-  cwd = "string", env = "table", stdin = "string function table boolean", sudo = "boolean string",
-  timeout = "number", idle_timeout = "number", check = "boolean", on_line = "function",
-  sink = "table", max_output = "number", merge = "boolean", wait = "string", raw = "boolean",
-  kill = "string", pty = "boolean table",
-}
-local PTY = { term = "string", cols = "number", rows = "number" }
-local CHOICES = {
-  wait = { eof = true, exit = true },
-  kill = { tree = true, channel = true, none = true },
-}
-
-local function exec_options(given, what)
-  local o = options(given, EXEC, what)
-  for key, allowed in pairs(CHOICES) do
-    if o[key] and not allowed[o[key]] then
-      usage("%s: option %s cannot be %q", what, key, o[key])
-    end
-  end
-  if o.merge and not o.raw then
-    o.shell_merge = true
-  end
-  if o.pty then
-    local p = options(type(o.pty) == "table" and o.pty or nil, PTY, what .. ": pty")
-    o.term = p.term or host.getenv("TERM") or "xterm"
-    o.cols, o.rows = math.tointeger(p.cols) or 80, math.tointeger(p.rows) or 24
-  end
-  return o
-end
-
-local function start(conn, cmd, o, spawned)
-  -- What the environment of a command's processes is found by: unlike any other session's.
-  conn.mark = conn.mark or crypto.hex(crypto.random(8))
-  conn.marked = (conn.marked or 0) + 1
-  local id = ("%s%08x"):format(conn.mark, conn.marked)
-  if o.shell_merge then
-    cmd = (type(cmd) == "table" and core.quote(cmd) or "(" .. cmd .. "\n)") .. " 2>&1"
-  end
-  local stream = o.on_line ~= nil or spawned
-  -- A terminal that was told of the end of its input takes no size any more.
-  local open = o.stdin == true or type(o.stdin) == "function" or type(o.stdin) == "table"
-    or spawned and o.stdin == nil and o.term ~= nil
-  local c = conn.core:exec(compose(cmd, o, id, conn.target.env), {
-    input = type(o.stdin) == "string" and o.stdin or nil,
-    in_open = open, max_output = math.tointeger(o.max_output),
-    queue_out = stream or o.sink ~= nil and o.sink.out ~= nil,
-    queue_err = stream or o.sink ~= nil and o.sink.err ~= nil,
-    wait_exit = o.wait == "exit", term = o.term, cols = o.cols, rows = o.rows,
-    shell = o.shell,
-  })
-  return setmetatable({ core = c, conn = conn, options = o, id = id }, Process)
-end
-
-local function result(p)
-  local i = p.info or p.core:info()
-  local out, cut_out = p.core:tail(0)
-  local err, cut_err = p.core:tail(1)
-  local code = i.code
-  if code and not core.knows_status and not p.options.raw then
-    code = code == 254 and 0 or code == 0 and 254 or code
-  end
-  return {
-    ok = code == 0 and not i.signal and not i.error, code = code, signal = i.signal,
-    out = out, err = err, truncated = cut_out or cut_err, seconds = i.seconds,
-  }, i.error
-end
-
-local function last_line(text)
-  local last
-  for line in text:sub(-2000):gmatch("[^\r\n]+") do
-    if line:find("%S") then
-      last = line
-    end
-  end
-  return last and ": " .. last:sub(1, 200) or ""
-end
-
---- The result of an ended command, or its error.
-local function judge(p)
-  local r, err = result(p)
-  if err then
-    err.result = r
-    error(err, 0)
-  end
-  if r.code == 0 and p.options.raw and not core.knows_status then
-    raise { kind = "remote", code = "NoExitStatus", result = r,
-      message = ("ssh %s: ended without exit status"):format(p.conn.target.name) }
-  end
-  if p.direct then
-    r.ok = true
-  end
-  if p.options.check == false or r.ok then
-    return r
-  end
-  local name = p.conn.target.name
-  if r.signal then
-    raise { kind = "remote", code = "Signal", result = r,
-      message = ("ssh %s: command killed by signal %s"):format(name, r.signal) }
-  end
-  raise { kind = "remote", code = "ExitCode", result = r,
-    message = ("ssh %s: command exited with code %d%s"):format(name, r.code or -1,
-      last_line(r.err ~= "" and r.err or r.out)) }
-end
-
-local function feed(p, feeder)
-  while feeder.next do
-    if not feeder.text then
-      feeder.text, feeder.at = feeder.next(), 1
-      if not feeder.text then
-        p.core:eof()
-        feeder.next = nil
-        return
-      end
-    end
-    feeder.at = feeder.at + p.core:write(feeder.text, feeder.at)
-    if feeder.at <= #feeder.text then
-      return
-    end
-    feeder.text = nil
-  end
-end
-
-local function drain(p, takers)
-  for stream, list in pairs(takers) do
-    local block = p.core:take(stream)
-    while block do
-      for _, take in ipairs(list) do
-        take(block)
-      end
-      block = p.core:take(stream)
-    end
-  end
-end
-
---- It runs, or ran when the connection was lost.
-local function unfinished(p)
-  local i = p.info or p.core:info()
-  return not i.ended or i.started and i.error and i.error.kind == "net"
-end
-
-local function run(p, closers)
-  local o = p.options
-  local takers = {}
-  if o.on_line or o.sink then
-    takers[0] = consumers(o, "out", closers)
-    takers[1] = consumers(o, "err", closers)
-  end
-  local feeder = { next = source(o.stdin, closers) }
-  local deadline = time.mono() + (o.timeout or 14400)
-  local ended = false
-  while not ended do
-    feed(p, feeder)
-    ended = p.core:wait(math.max(0.001, deadline - time.mono()), o.idle_timeout or 0,
-      feeder.next ~= nil)
-    drain(p, takers)
-  end
-  for _, list in pairs(takers) do
-    for _, take in ipairs(list) do
-      take(nil, true)
-    end
-  end
-  p.info = p.core:info() -- final
-  p.done = not unfinished(p)
-end
-
---- Ends a command whose run did not come to its end.
-local guard_meta = {
-  __close = function(g, err)
-    local p = g.process
-    for _, f in ipairs(g.closers) do
-      f:close()
-    end
-    if not p.done and unfinished(p) then
-      local left = ladder(p)
-      if left and type(err) == "table" then
-        err.remote_left = left
-      end
-    end
-    if type(err) == "table" and not err.result then
-      err.result = result(p)
-    end
-    p.core:close()
-  end,
-}
-
---- Runs a command on the machine and returns its output.
--- A list is quoted word by word; a string goes to /bin/sh.
--- @param cmd string|string[]
--- @param opts.cwd string
--- @param opts.env table
--- @param opts.stdin string|function|table text, a function that gives pieces, {file=path}
--- @param opts.sudo boolean|string as root or as this user
--- @param opts.timeout number seconds, default 4 h
--- @param opts.idle_timeout number seconds without output
--- @param opts.check boolean raise for an exit code other than 0 or a signal, default true
--- @param opts.on_line function called with stream ("out", "err") and line
--- @param opts.sink table out, err: file or function that gets everything
--- @param opts.max_output integer bytes kept of each stream (the last ones), default 1 MiB
--- @param opts.merge boolean stderr into stdout
--- @param opts.wait string "eof" (default) or "exit": do not wait for background children
--- @param opts.raw boolean send the string as it is
--- @param opts.pty boolean|table with a terminal: term, cols, rows; streams are one then
--- @param opts.kill string "tree" (default), "channel", "none": at cancel or timeout
--- @return table {ok, code, signal, out, err, truncated, seconds}
--- @raise remote ExitCode Signal NoExitStatus; net ConnectionLost; timeout Command Idle; cancelled
--- @waits
--- @see RFC 4254 section 6.5
--- @example local r = s:exec({ "hg", "version", "-q" }, { cwd = "/hgdev/src" })
-function Session:exec(cmd, opts)
-  local _b <close>, conn = enter(self)
-  local o = exec_options(opts, "s:exec")
-  if o.stdin == true then
-    usage("s:exec: stdin=true is for s:spawn")
-  end
-  local p = start(conn, cmd, o)
-  local closers = {}
-  do
-    local _g <close> = setmetatable({ process = p, closers = closers }, guard_meta)
-    run(p, closers)
-    return judge(p)
-  end
-end
-
---- Starts a command; the process is ended with the scope.
--- @param cmd string|string[]
--- @param opts table as exec; stdin=true keeps it open for p:write
--- @return process closable
--- @raise usage, net
--- @example local p = s:spawn({ "cat" }, { stdin = true })
-function Session:spawn(cmd, opts)
-  local conn = self:_conn()
-  local o = exec_options(opts, "s:spawn")
-  if o.on_line or o.sink or type(o.stdin) == "function" then
-    usage("s:spawn: on_line, sink and a stdin function are for s:exec")
-  end
-  local p = start(conn, cmd, o, true)
-  async.register(p)
-  return p
-end
-
---- Starts the login shell of the user, with a terminal unless told otherwise.
--- @param opts.pty boolean|table term, cols, rows
--- @return process closable
--- @raise net
--- @example s:shell { pty = { term = "xterm", cols = 80, rows = 24 } }
-function Session:shell(opts)
-  local conn = self:_conn()
-  local o = options(opts, { pty = "boolean table" }, "s:shell")
-  o = exec_options({ pty = o.pty ~= false and (o.pty or true) or nil, raw = true, stdin = true,
-    kill = "channel", check = false }, "s:shell")
-  o.shell = true
-  local p = start(conn, "", o, true)
-  async.register(p)
-  return p
-end
-
---- A connection that the server makes for us, as a process without status.
--- @param name string host as the server sees it, or the path of a unix socket
--- @param[opt] port integer
--- @return process read, write, lines, close_stdin, wait, close
--- @raise remote ChannelRefused, net Unreachable (both from read and wait)
--- @example local c = s:channel("localhost", 8000)
-function Session:channel(name, port)
-  local conn = self:_conn()
-  local c = conn.core:exec("", {
-    to_host = name, to_port = port or 0, in_open = true, queue_out = true, max_output = 0,
-  })
-  local p = setmetatable({ core = c, conn = conn, direct = true,
-    options = { kill = "none", check = false, raw = true } }, Process)
-  async.register(p)
-  return p
-end
+require "hgauto.ssh_exec"(Session, {
+  enter = enter, options = options, raise = raise, usage = usage, merged = merged,
+  dial = dial, close_core = close_core,
+})
 
 -- ---- forwarding ----
 
@@ -1361,142 +890,6 @@ end
 
 Forward.__close = Forward.close
 
---- The next piece of output.
--- @return string|nil "out" or "err"; nil at the end
--- @return string
--- @waits
-function Process:read()
-  while true do
-    for stream = 0, 1 do
-      local block = self.core:take(stream)
-      if block then
-        return stream == 0 and "out" or "err", block
-      end
-    end
-    if self.ended then
-      return nil
-    end
-    self.ended = self.core:wait(0, 0, false)
-  end
-end
-
---- Iterates over the lines of both streams: line, stream.
--- @return function
--- @waits
-function Process:lines()
-  local queue, head, over, cut = {}, 1, false, {}
-  for _, name in ipairs { "out", "err" } do
-    cut[name] = splitter(function(line)
-      queue[#queue + 1] = { line, name }
-    end)
-  end
-  return function()
-    while head > #queue do
-      if over then
-        return nil
-      end
-      queue, head = {}, 1
-      local name, block = self:read()
-      if name then
-        cut[name](block)
-      else
-        over = true
-        cut.out(nil, true)
-        cut.err(nil, true)
-      end
-    end
-    local item = queue[head]
-    head = head + 1
-    return item[1], item[2]
-  end
-end
-
---- Writes to the standard input of a process started with stdin=true.
--- @param text string
--- @waits until all of it is taken
-function Process:write(text)
-  local at = 1
-  while at <= #text do
-    at = at + self.core:write(text, at)
-    if at <= #text then
-      self.core:wait(0, 0, true)
-    end
-  end
-end
-
---- No more input.
-function Process:close_stdin()
-  self.core:eof()
-end
-
---- Sends a signal by name; servers may ignore it.
--- @param name string "TERM"
-function Process:signal(name)
-  self.core:signal(name)
-end
-
---- Tells the size of the terminal of a process started with pty.
--- @param cols integer
--- @param rows integer
-function Process:resize(cols, rows)
-  self.core:resize(cols, rows)
-end
-
---- Joins it with our own standard streams until it ends: what `ssh` does.
--- @param raw boolean the terminal is its; ~. at the beginning of a line leaves
--- @param input boolean it gets our standard input
--- @param filter boolean its output is made harmless for a terminal
--- @return boolean the user left with ~.
--- @raise io
--- @waits
-function Process:console(raw, input, filter)
-  return self.core:console(raw, input, filter)
-end
-
---- Waits for the end; output that nobody read is dropped.
--- @param[opt] sec number
--- @return table as exec
--- @raise as exec; timeout Command
--- @waits
-function Process:wait(sec)
-  local deadline = sec and time.mono() + sec
-  while not self.ended do
-    self.ended = self.core:wait(deadline and math.max(0.001, deadline - time.mono()) or 0, 0, false)
-    drain(self, { [0] = {}, {} })
-  end
-  return judge(self)
-end
-
---- Whether it runs: nil, or the result's code and signal.
--- @return string "running" or "ended"
-function Process:status()
-  return self.core:info().ended and "ended" or "running"
-end
-
---- Ends it and everything it has started.
--- @return integer|string|nil processes left
--- @waits at most 10 s
-function Process:kill()
-  if unfinished(self) then
-    return ladder(self)
-  end
-end
-
---- Ends the process and gives the handle back.
-function Process:close()
-  if self.closed then
-    return
-  end
-  self.closed = true
-  async.release(self)
-  if unfinished(self) then
-    ladder(self)
-  end
-  self.core:close()
-end
-
-Process.__close = Process.close
-
 -- ---- files ----
 
 require "hgauto.ssh_files"(Session, {
@@ -1515,125 +908,7 @@ require "hgauto.ssh_files"(Session, {
 
 -- ---- OpenSSH's files for children ----
 
-local ALGORITHMS = { ["ssh-rsa"] = "rsa-sha2-512,rsa-sha2-256" }
-
-local function config_value(text)
-  text = tostring(text)
-  if text:find('["\r\n]') or text:find("${", 1, true) then
-    usage("ssh config: %q cannot be written there", text)
-  end
-  return '"' .. text:gsub("%%", "%%%%") .. '"'
-end
-
-local function key_line(blob)
-  local n = string.unpack(">I4", blob)
-  return blob:sub(5, 4 + n), crypto.base64(blob)
-end
-
-local function write_keys(dir, target, files)
-  local lines = {}
-  for i, key in ipairs(target.keys or {}) do
-    local path = type(key) == "table" and key.optional or key
-    if type(key) == "userdata" then
-      path = ("%s/id%d"):format(dir, i)
-      key:save(path)
-      files[#files + 1] = path
-    end
-    lines[#lines + 1] = "  IdentityFile " .. config_value(path)
-  end
-  if #lines == 0 then
-    lines[1] = "  IdentityFile none"
-  end
-  return lines
-end
-
-local function config_text(dir, target, i, type_name, keys)
-  local lines = {
-    "Host *",
-    "  HostName " .. config_value(target.host),
-    "  HostKeyAlias " .. config_value("hgauto-" .. target.name),
-    "  User " .. config_value(target.user),
-    "  Port " .. i.port,
-  }
-  table.move(keys, 1, #keys, #lines + 1, lines)
-  for _, line in ipairs {
-    "IdentitiesOnly yes",
-    "IdentityAgent " .. (target.agent and config_value(target.agent) or "none"),
-    "UserKnownHostsFile " .. config_value(dir .. "/known_hosts"),
-    "GlobalKnownHostsFile /dev/null",
-    "StrictHostKeyChecking yes",
-    "UpdateHostKeys no",
-    "HostKeyAlgorithms " .. (ALGORITHMS[type_name] or type_name),
-    "BatchMode yes",
-    "PreferredAuthentications publickey",
-    "ControlMaster no",
-    "ControlPath none",
-    "ForwardAgent no",
-    "ForwardX11 no",
-    "ClearAllForwardings yes",
-    "PermitLocalCommand no",
-    "CanonicalizeHostname no",
-    "ProxyJump none",
-    "ProxyCommand " .. (target.proxy_command and target.proxy_command:gsub("%%", "%%%%")
-      or "none"),
-    "RequestTTY no",
-    "EscapeChar none",
-    "ServerAliveInterval 15",
-    "ServerAliveCountMax 3",
-    "ConnectTimeout 15",
-    "LogLevel ERROR",
-  } do
-    lines[#lines + 1] = "  " .. line
-  end
-  return table.concat(lines, "\n") .. "\n"
-end
-
-local config_meta = {
-  __close = function(c)
-    if not c.gone then
-      c.gone = true
-      async.release(c)
-      for _, path in ipairs(c.files) do
-        pcall(fs.remove, path)
-      end
-    end
-  end,
-}
-
---- Writes a configuration for OpenSSH's ssh into a directory of ours.
--- Use: `ssh -F FILE HOST`, `hg --config ui.ssh="ssh -F 'FILE'"`.  The files are
--- removed with the scope.
--- @param dir string made with mode 0700 if it is missing
--- @return string path of the file
--- @raise usage, io
--- @example local file = s:openssh_config(dir)
-function Session:openssh_config(dir)
-  local conn = self:_conn()
-  local i, target = conn.core:info(), conn.target
-  if dir:sub(1, 1) ~= "/" then
-    dir = fs.cwd() .. "/" .. dir
-  end
-  config_value(dir)
-  if target.hops then
-    usage("ssh config: %s is reached through a session of ours, which ssh cannot use", target.name)
-  end
-  if target.host:sub(1, 1) == "-" or target.name:find("[%s,*?!]") then
-    usage("ssh config: %q is no name of a host", target.name)
-  end
-  fs.mkdir(dir, { parents = true, mode = 448 })
-  local c = setmetatable({ files = {} }, config_meta)
-  async.register(c)
-  local type_name, b64 = key_line(i.key)
-  local keys = write_keys(dir, target, c.files)
-  for name, text in pairs {
-    known_hosts = ("hgauto-%s %s %s\n"):format(target.name, type_name, b64),
-    config = config_text(dir, target, i, type_name, keys),
-  } do
-    fs.write(dir .. "/" .. name, text, { mode = 384, atomic = true })
-    c.files[#c.files + 1] = dir .. "/" .. name
-  end
-  return dir .. "/config"
-end
+require "hgauto.ssh_openssh"(Session, { usage = usage })
 
 -- ---- several hosts ----
 
