@@ -15,6 +15,7 @@
 
 #define CHUNK (32 * 1024)
 #define EXIT_MS 500
+#define BRIEF_US 15000 /* well before the session looks for late bytes */
 #define TAIL_MIN 1024
 
 #ifdef HGA_SSH2_EDIT_STATUS
@@ -233,6 +234,7 @@ static void finish(struct hga_ssh_exec *x)
 {
 	x->ended = true;
 	x->t1_us = hga_mono_us();
+	x->ssh->brief = x->t1_us - x->t0_us < BRIEF_US;
 	hga_timer_stop(x->ssh->loop, &x->exit_timer);
 	if (x->chan != NULL)
 		hga_chan_drop(x->chan);

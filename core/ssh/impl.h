@@ -62,6 +62,8 @@ struct hga_chan {
 	size_t message_len;
 	unsigned window;
 	bool no_input, eof_sent; /* nothing will be written; the server knows */
+	bool asked;              /* libssh2 waits for the server's answer ... */
+	uint64_t asked_rx;       /* ... and had so many bytes when asked */
 	bool zombie;
 	unsigned refused;      /* times, with no other one open */
 	int64_t not_before_ms; /* of the next try */
@@ -99,9 +101,11 @@ struct hga_ssh {
 	struct hga_timer alive;
 	struct hga_timer retry; /* of a refused channel */
 	struct hga_timer late;  /* reads what has not woken us */
+	uint64_t late_rx;       /* bytes received when it was started */
 	struct hga_chan *spare; /* open for the next command */
 	struct hga_timer spare_end;
 	unsigned execs; /* commands that the server has started */
+	bool brief;     /* the last command was over in a moment */
 	bool ever_open; /* some channel was opened */
 	struct hga_ssh_connect *connect; /* while connecting */
 	struct hga_err dead;             /* why it ended */
@@ -200,6 +204,8 @@ void hga_proxy_stop(struct hga_ssh *ssh);
 bool hga_proxy_failed(struct hga_ssh *ssh, struct hga_err *err);
 /* One turn of each: true on progress; *err tells of the session's end. */
 bool hga_chan_turn_all(struct hga_ssh *ssh, struct hga_err *err);
+/* Bytes of answers on their way that need not wake us; 0: any does. */
+size_t hga_chan_answers(const struct hga_ssh *ssh);
 void hga_chan_free(struct hga_chan *c);
 /* The user lets go; c must not be used afterwards. */
 void hga_chan_drop(struct hga_chan *c);

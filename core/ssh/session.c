@@ -603,25 +603,39 @@ static bool must_send(const struct hga_ssh *ssh)
 }
 
 /* A reader that wakes for each packet slows the server down, whose kernel has
- * to wake it. */
-static void set_lowat(struct hga_ssh *ssh)
+ * to wake it; and a command in a row of brief ones needs one wake, at its end.
+ */
+static int bytes_wanted(struct hga_ssh *ssh)
 {
-	bool wait =
-	    ssh->sftp != NULL && hga_sftp_coming(ssh->sftp) >= 2 * LOWAT;
-
-	/* Without the timer an answer other than expected could lie there. */
-	if (wait && !hga_timer_running(&ssh->late) &&
-	    hga_timer_start(ssh->loop, &ssh->late, LATE_MS, NULL) < 0)
-		wait = false;
-	hga_bio_lowat(&ssh->bio, wait ? LOWAT : 1);
+	if (ssh->sftp != NULL && hga_sftp_coming(ssh->sftp) >= 2 * LOWAT)
+		return LOWAT;
+	if (ssh->brief && ssh->forwards == NULL && ssh->pings == NULL)
+		return (int)hga_chan_answers(ssh) + 1;
+	return 1;
 }
 
-static int update_watch(struct hga_ssh *ssh, struct hga_err *err)
+static void set_lowat(struct hga_ssh *ssh)
+{
+	int n = bytes_wanted(ssh);
+
+	/* Without the timer an answer other than expected could lie there. */
+	if (n == 1) {
+		hga_timer_stop(ssh->loop, &ssh->late);
+	} else if (!hga_timer_running(&ssh->late) ||
+	           ssh->late_rx != ssh->bio.rx) {
+		ssh->late_rx = ssh->bio.rx;
+		if (hga_timer_start(ssh->loop, &ssh->late, LATE_MS, NULL) < 0)
+			n = 1;
+	}
+	hga_bio_lowat(&ssh->bio, n);
+}
+
+static int update_watch(struct hga_ssh *ssh, bool more, struct hga_err *err)
 {
 	int events = HGA_READ;
 
-	set_lowat(ssh);
-
+	if (!more) /* the next turn comes before a wait, and may want others */
+		set_lowat(ssh);
 	if (must_send(ssh))
 		events |= HGA_WRITE;
 	/* Unread input of our own: the socket waits until it is taken. */
@@ -693,7 +707,7 @@ static void pump(struct hga_ssh *ssh)
 	    !hga_bio_keep(&ssh->bio))
 		(void)hga_fail_mem(&err); /* handed to die */
 	if (ssh->phase != HGA_SSH_DEAD &&
-	    (err.kind != HGA_OK || update_watch(ssh, &err) < 0))
+	    (err.kind != HGA_OK || update_watch(ssh, more, &err) < 0))
 		hga_ssh_die(ssh, &err);
 	else if (more)
 		hga_ssh_kick(ssh);
@@ -738,6 +752,7 @@ static void on_late(struct hga_timer *t)
 	struct hga_ssh *ssh = t->data;
 
 	ssh->bio.ready = true;
+	ssh->brief = false;
 	pump(ssh);
 }
 

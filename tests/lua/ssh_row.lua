@@ -66,6 +66,18 @@ t.test("a server that closes unused channels", function()
   for i = 1, 4 do
     t.is(s:exec("c" .. i, { raw = true }).out, "c" .. i, "command " .. i)
   end
+  -- What a server says in few bytes: as little as need not wake us after brief commands.
+  local t0, first = time.mono(), nil
+  local r = s:exec("slow x\ny\n", { raw = true, timeout = 20, on_line = function()
+    first = first or time.mono() - t0
+  end })
+  t.is(r.out, "x\ny\n", "a slow one after brief ones")
+  t.is(first and first < 0.8, true, "its first line comes when it is there")
+  for _ = 1, 2 do
+    t.is(s:exec("c", { raw = true }).out, "c", "a brief one")
+  end
+  t.raises(function() s:exec("no", { raw = true, timeout = 5 }) end, { code = "RequestDenied" },
+    "a refused one after brief ones")
   async.sleep(1)
   for i = 5, 7 do
     t.is(s:exec("c" .. i, { raw = true, timeout = 5 }).out, "c" .. i, "command " .. i)

@@ -1,6 +1,7 @@
 """idle_close.py KEY PORTFILE: an SSH server that closes each session channel
-which has no request after 0.3 s; a command's output is its own text.  Any key
-logs in.  Writes its port on 127.0.0.1 to PORTFILE; ends when its input does.
+which has no request after 0.3 s; a command's output is its own text.  Of "slow
+TEXT" the second half comes a second later, "no" is refused.  Any key logs in.
+Writes its port on 127.0.0.1 to PORTFILE; ends when its input does.
 """
 import asyncio
 import os
@@ -19,10 +20,22 @@ class Session(asyncssh.SSHServerSession):
     def exec_requested(self, command):
         self._timer.cancel()
         self._command = command
-        return True
+        return command != "no"
+
+    def eof_received(self):
+        return True  # it may go on writing
 
     def session_started(self):
-        self._chan.write(self._command)
+        if self._command.startswith("slow "):
+            text = self._command[5:]
+            half = len(text) // 2
+            self._chan.write(text[:half])
+            asyncio.get_event_loop().call_later(1, self._end, text[half:])
+        else:
+            self._end(self._command)
+
+    def _end(self, text):
+        self._chan.write(text)
         self._chan.exit(0)
 
     def connection_lost(self, exc):
