@@ -120,7 +120,7 @@ compare() {
 	}
 	{ n++; w[n] = $1 / $3; p[n] = $2 / ($4 > 0 ? $4 : 0.001); ow[n] = $1; oc[n] = $2; tw[n] = $3; tc[n] = $4 }
 	END {
-		printf "# %-12s wall %.2f%s cpu %.2f%s  (ours %.3f s, %.3f s cpu; theirs %.3f, %.3f",
+		printf "# %-12s wall %.2f%s cpu %.3g%s  (ours %.3f s, %.3g s cpu; theirs %.3f, %.3f",
 			c, median(w, n), bar(median(w, n), wall), median(p, n), bar(median(p, n), proc),
 			median(ow, n), median(oc, n), median(tw, n), median(tc, n)
 		if (mib > 0)
