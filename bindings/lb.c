@@ -371,8 +371,6 @@ void lb_newclass(lua_State *L, const char *tname, const luaL_Reg *methods,
 		lua_pop(L, 1);
 		return;
 	}
-	lua_pushvalue(L, -1);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, tname); /* see push_class */
 	lua_pushboolean(L, false);
 	lua_setfield(L, -2, "__metatable");
 	if (close != NULL) {
@@ -390,7 +388,7 @@ void lb_newclass(lua_State *L, const char *tname, const luaL_Reg *methods,
 			luaL_setfuncs(L, methods, 0);
 		lua_setfield(L, -2, "__index");
 	}
-	lua_pop(L, 1);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, tname); /* see push_class */
 }
 
 /* Each method call asks for a class: the address of its name finds it faster
@@ -491,18 +489,17 @@ static int op_gc(lua_State *L)
 
 static const luaL_Reg op_meta[] = {{"__gc", op_gc}, {NULL, NULL}};
 
+void lb_openops(lua_State *L)
+{
+	lb_newclass(L, OP_CLASS, NULL, op_meta);
+}
+
 void *lb_newop(lua_State *L, size_t size, void (*release)(struct hga_op *))
 {
 	size_t all = tail_at(size) + tail_at(sizeof(struct op_tail));
 	void *p;
 
 	p = lb_newobj(L, all, 1, OP_CLASS);
-	if (!lua_getmetatable(L, -1)) { /* the first one */
-		lb_newclass(L, OP_CLASS, NULL, op_meta);
-		luaL_setmetatable(L, OP_CLASS);
-	} else {
-		lua_pop(L, 1);
-	}
 	op_tail(L, -1)->release = release;
 	return p;
 }

@@ -78,6 +78,8 @@ void *lb_check(lua_State *L, int idx, const char *tname) LB_RAISES;
 /* The object at idx or NULL. */
 void *lb_test(lua_State *L, int idx, const char *tname);
 
+/* Makes the class of operations; once, before the first of them. */
+void lb_openops(lua_State *L);
 /*
  * Userdata of `size` zeroed bytes whose first member is a struct hga_op.
  * __gc cancels it when running, then calls release (may be NULL), once.

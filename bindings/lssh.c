@@ -433,7 +433,7 @@ struct xopts {
 	struct hga_str input;
 	int64_t max_output, cols, rows, to_port;
 	const char *term, *to_host;
-	bool in_open, queue_out, queue_err, wait_exit, shell;
+	bool in_open, queue_out, queue_err, wait_exit, shell, urgent;
 };
 
 #define O(field, type)                                                         \
@@ -445,7 +445,7 @@ static const struct lb_opt exec_opts[] = {
     O(queue_out, LB_BOOL), O(queue_err, LB_BOOL), O(wait_exit, LB_BOOL),
     O(cols, LB_INT),       O(rows, LB_INT),       O(term, LB_CSTR),
     O(shell, LB_BOOL),     O(to_host, LB_CSTR),   O(to_port, LB_INT),
-    {NULL, LB_BOOL, 0},
+    O(urgent, LB_BOOL),    {NULL, LB_BOOL, 0},
 };
 #undef O
 
@@ -480,6 +480,7 @@ static int ssh_exec(lua_State *L)
 	a.queue[0] = o.queue_out;
 	a.queue[1] = o.queue_err;
 	a.wait_exit = o.wait_exit;
+	a.urgent = o.urgent;
 	p = lb_newobj(L, sizeof(*p), 1, PROC_CLASS);
 	if (lua_istable(L, 3)) {
 		lua_getfield(L, 3, "input");
@@ -1297,8 +1298,8 @@ static int tree_k(lua_State *L, int status, lua_KContext ctx)
 	return tree_told_k(L, LUA_OK, ctx);
 }
 
-/* Views of a list of strings, in a userdata. [-0, +1, raises] */
-/* Views of the strings of the list on top, in a userdata above it. */
+/* Views of the strings of the list on top, in a userdata above it.
+ * [-0, +1, raises] */
 static struct hga_str *list_views(lua_State *L, const char *what, size_t *n)
 {
 	struct hga_str *v;
@@ -1316,6 +1317,7 @@ static struct hga_str *list_views(lua_State *L, const char *what, size_t *n)
 	return v;
 }
 
+/* Views of a list of strings, in a userdata. [-0, +1, raises] */
 static struct hga_str *push_views(lua_State *L, int idx, const char *key,
                                   size_t *n)
 {

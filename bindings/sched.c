@@ -934,4 +934,5 @@ void sched_open(lua_State *L, struct sched *s)
 	lb_pusherr(L, &err);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &nomem_key);
 	lb_newclass(L, TASK_CLASS, lasync_task_methods, task_meta);
+	lb_openops(L);
 }

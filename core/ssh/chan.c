@@ -5,8 +5,10 @@
  */
 #include "ssh/impl.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/time.h"
+#include "ssh/sftp_impl.h"
 
 #include <string.h>
 
@@ -16,6 +18,7 @@ int hga_libssh2_requested(LIBSSH2_CHANNEL *channel);
 
 #define REFUSED_TRIES 10
 #define REFUSED_MS 50
+#define BURY_MS 5000
 #define SPARE_MS 10000
 #define SPARE_FROM 2   /* commands, before a third is expected */
 #define SPARE_BESIDE 3 /* channels, with which none is opened */
@@ -141,6 +144,13 @@ static void connect_refused(struct hga_chan *c)
 		          "the server refuses the connection");
 }
 
+static void refuse(struct hga_chan *c)
+{
+	c->state = HGA_CHAN_GONE;
+	chan_fail(c, HGA_REMOTE, "ChannelRefused",
+	          "the server refuses another channel");
+}
+
 /*
  * A refused open with others open means the server's limit: wait until one
  * ends.  OpenSSH forgets an ended one a little later than it says so: then
@@ -161,18 +171,17 @@ static void open_refused(struct hga_ssh *ssh, struct hga_chan *c)
 		c->state = HGA_CHAN_GONE;
 		return;
 	}
-	if (ssh->open > 0 ||
-	    (ssh->ever_open && c->refused++ < REFUSED_TRIES &&
-	     hga_timer_start(ssh->loop, &ssh->retry, REFUSED_MS, NULL) == 0)) {
+	if (!c->urgent &&
+	    (ssh->open > 0 || (ssh->ever_open && c->refused++ < REFUSED_TRIES &&
+	                       hga_timer_start(ssh->loop, &ssh->retry,
+	                                       REFUSED_MS, NULL) == 0))) {
 		ssh->limit = ssh->open > 0 ? ssh->open : 1;
 		c->not_before_ms =
 		    ssh->open > 0 ? 0 : hga_mono_ms() + REFUSED_MS;
 		c->state = HGA_CHAN_QUEUED;
 		return;
 	}
-	c->state = HGA_CHAN_GONE;
-	chan_fail(c, HGA_REMOTE, "ChannelRefused",
-	          "the server refuses another channel");
+	refuse(c);
 }
 
 /* Without the edit "match" the answer to another channel's request would end
@@ -362,6 +371,13 @@ static bool turn_start(struct hga_ssh *ssh, struct hga_chan *c,
 	return true;
 }
 
+/* All that the server allows are open: idle ones give way. */
+static void make_room(struct hga_ssh *ssh)
+{
+	spare_forget(ssh);
+	hga_sftp_make_way(ssh);
+}
+
 static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
                       struct hga_err *err)
 {
@@ -376,9 +392,14 @@ static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
 			(void)turn_start(ssh, c, err); /* in err */
 			return true;
 		}
-		if (ssh->slot != NULL ||
-		    (counts(c) && ssh->open >= ssh->limit) ||
-		    c->not_before_ms > hga_mono_ms())
+		if (counts(c) && ssh->open >= ssh->limit) {
+			if (c->urgent)
+				refuse(c);
+			else if (c != ssh->spare)
+				make_room(ssh);
+			return c->urgent;
+		}
+		if (ssh->slot != NULL || c->not_before_ms > hga_mono_ms())
 			return false;
 		ssh->slot = c;
 		ssh->open += counts(c);
@@ -410,6 +431,49 @@ static bool turn_open(struct hga_ssh *ssh, struct hga_chan *c,
 	return true;
 }
 
+static void on_bury(struct hga_timer *t);
+
+static void bury_in(struct hga_ssh *ssh, int64_t ms)
+{
+	ssh->bury.fn = on_bury;
+	ssh->bury.data = ssh;
+	/* Without memory they count until the server closes them. */
+	if (hga_timer_start(ssh->loop, &ssh->bury, ms, NULL) < 0)
+		hga_log(HGA_LOG_WARN, "ssh", "%s: out of memory", ssh->name);
+}
+
+/* A command that goes on holds its channel open.  We do not count on its end:
+ * whether the server still counts it shows when it refuses another one. */
+static void on_bury(struct hga_timer *t)
+{
+	struct hga_ssh *ssh = t->data;
+	int64_t now = hga_mono_ms(), next = INT64_MAX;
+
+	for (struct hga_chan *c = ssh->chans; c != NULL; c = c->next) {
+		if (c->closed_ms == 0 || c->forgotten)
+			continue;
+		if (now < c->closed_ms + BURY_MS) {
+			if (next > c->closed_ms + BURY_MS)
+				next = c->closed_ms + BURY_MS;
+			continue;
+		}
+		c->forgotten = true;
+		ssh->open -= counts(c);
+	}
+	if (next != INT64_MAX)
+		bury_in(ssh, next - now);
+	hga_ssh_kick(ssh);
+}
+
+static void close_waits(struct hga_ssh *ssh, struct hga_chan *c)
+{
+	if (c->closed_ms != 0)
+		return;
+	c->closed_ms = hga_mono_ms();
+	if (!hga_timer_running(&ssh->bury))
+		bury_in(ssh, BURY_MS);
+}
+
 /* EOF and CLOSE are sent by the first call; later ones look for the peer's. */
 static bool turn_close(struct hga_ssh *ssh, struct hga_chan *c,
                        struct hga_err *err)
@@ -427,8 +491,10 @@ static bool turn_close(struct hga_ssh *ssh, struct hga_chan *c,
 	 * command. */
 	if (!waited)
 		ssh->lazy = hga_bio_unsent(&ssh->bio);
-	if (rc == LIBSSH2_ERROR_EAGAIN)
+	if (rc == LIBSSH2_ERROR_EAGAIN) {
+		close_waits(ssh, c);
 		return false;
+	}
 	if (rc != 0) {
 		(void)hga_ssh_fail(ssh, err, "close a channel",
 		                   rc); /* in err */
@@ -436,7 +502,10 @@ static bool turn_close(struct hga_ssh *ssh, struct hga_chan *c,
 	}
 	c->ch = NULL;
 	c->state = HGA_CHAN_GONE;
-	ssh->open -= counts(c);
+	if (c->forgotten)
+		ssh->limit = HGA_SSH_CHANNELS; /* it may have been too low */
+	else
+		ssh->open -= counts(c);
 	return true;
 }
 

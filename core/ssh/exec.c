@@ -613,6 +613,7 @@ int hga_ssh_exec_start(struct hga_ssh *ssh,
 	x->input = args->input;
 	x->in_eof = !args->in_open;
 	x->chan->no_input = x->in_eof && x->input.n == 0;
+	x->chan->urgent = args->urgent;
 	x->wait_exit = args->wait_exit;
 	x->max_output = args->max_output;
 	x->t0_us = hga_mono_us();

@@ -26,6 +26,7 @@ struct hga_ssh_exec_args {
 	size_t max_output;    /* kept per stream */
 	bool queue[2];        /* stdout, stderr: also give everything */
 	bool wait_exit;       /* ends 0.5 s after the exit status */
+	bool urgent; /* without a free channel: ChannelRefused at once */
 	/* A terminal of that kind and size; stderr then comes with stdout. */
 	const char *term;
 	int cols, rows;

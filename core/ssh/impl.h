@@ -65,6 +65,9 @@ struct hga_chan {
 	bool asked;              /* libssh2 waits for the server's answer ... */
 	uint64_t asked_rx;       /* ... and had so many bytes when asked */
 	bool zombie;
+	bool urgent;           /* fails where another one would queue */
+	bool forgotten;        /* closed by us long ago: no longer counted */
+	int64_t closed_ms;     /* when we closed it; 0: not yet */
 	unsigned refused;      /* times, with no other one open */
 	int64_t not_before_ms; /* of the next try */
 	bool passive;          /* no operation waits for it */
@@ -100,6 +103,7 @@ struct hga_ssh {
 	struct hga_timer kick;     /* pump again in the next step */
 	struct hga_timer alive;
 	struct hga_timer retry; /* of a refused channel */
+	struct hga_timer bury;  /* of channels that the server does not close */
 	struct hga_timer late;  /* reads what has not woken us */
 	uint64_t late_rx;       /* bytes received when it was started */
 	struct hga_chan *spare; /* open for the next command */

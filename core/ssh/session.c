@@ -292,6 +292,7 @@ static void end_transport(struct hga_ssh *ssh)
 	hga_timer_stop(ssh->loop, &ssh->deadline);
 	hga_timer_stop(ssh->loop, &ssh->alive);
 	hga_timer_stop(ssh->loop, &ssh->retry);
+	hga_timer_stop(ssh->loop, &ssh->bury);
 	hga_timer_stop(ssh->loop, &ssh->late);
 	hga_timer_stop(ssh->loop, &ssh->spare_end);
 	hga_agent_close(&ssh->auth.agent);

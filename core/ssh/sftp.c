@@ -898,6 +898,14 @@ void hga_sftp_retire(struct hga_sftp *f)
 		end_retired(f);
 }
 
+void hga_sftp_make_way(struct hga_ssh *ssh)
+{
+	struct hga_sftp *f = ssh->sftp;
+
+	if (f != NULL && !f->busy && f->users == NULL && f->used_reqs == 0)
+		end_retired(f);
+}
+
 /* An engine without work keeps no buffers: there may be hundreds. */
 static void give_back(struct hga_sftp *f)
 {

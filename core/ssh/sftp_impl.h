@@ -173,6 +173,8 @@ int hga_sftp_extra(struct hga_ssh *ssh, struct hga_sftp **out,
 void hga_sftp_retire(struct hga_sftp *f);
 void hga_sftp_link(struct hga_sftp *f, struct hga_sftp_user *u);
 void hga_sftp_unlink(struct hga_sftp *f, struct hga_sftp_user *u);
+/* The session needs a channel: ends its engine if nobody uses it. */
+void hga_sftp_make_way(struct hga_ssh *ssh);
 /* Asks for finish. */
 void hga_sftp_over(struct hga_sftp *f, struct hga_sftp_user *u);
 

@@ -51,6 +51,10 @@ end)
 t.test("commands", function()
   local r = s:exec { "sh", "-c", 'printf "%s|" "$@"', "x", "a b", "it's", "$HOME", "", "\n" }
   t.is(r.out, "a b|it's|$HOME||\n|", "argument lists are quoted")
+  local proxy = setmetatable({}, {
+    __index = { "echo", 7 }, __len = function() return 2 end,
+  })
+  t.is(s:exec(proxy).out, "7\n", "a list behind a metatable")
   r = s:exec("echo $A; pwd; cat; echo e >&2", { env = { A = "1 2" }, cwd = "/tmp", stdin = "in" })
   t.is({ r.ok, r.code, r.out, r.err, r.truncated }, { true, 0, "1 2\n/tmp\nin", "e\n", false },
     "environment, directory, input")

@@ -109,6 +109,32 @@ t.test("timeouts", function()
   gone(tag)
 end)
 
+t.test("with all channels in use", function()
+  for _, case in ipairs { { nil, 12 }, { "MaxSessions 1", 1 }, { "MaxSessions 2", 1, true } } do
+    local few = case[1] and dofile("tests/servers/sshd.lua").start(t.tmpdir(), { case[1] })
+    local s <close> = ssh.connect("127.0.0.1", (few or d):args())
+    local tag, left, list = tag_of(), {}, {}
+    for i = 1, case[2] do
+      list[i] = i
+    end
+    if case[3] then
+      s:stat("/tmp")
+    end
+    async.map(list, function()
+      local x <close> = s:share()
+      local e = t.raises(function()
+        x:exec("sleep 316", { env = { TAG = tag }, timeout = 2 })
+      end, { kind = "timeout" })
+      left[#left + 1] = e.remote_left
+    end, { limit = case[2] })
+    t.is({ gone(tag), #left }, { 0, 0 }, (case[1] or "MaxSessions 10") .. ": nothing remains")
+    t.is(s:exec("echo on").out, "on\n", "and the session goes on")
+    if few then
+      few:stop()
+    end
+  end
+end)
+
 t.test("the end of a scope ends its processes", function()
   local s <close> = ssh.connect("127.0.0.1", d:args())
   local tag = tag_of()

@@ -2,6 +2,7 @@
 -- a fast get that ends other than expected.
 local async = require "hgauto.async"
 local fs = require "hgauto.fs"
+local host = require "hgauto.host"
 local proc = require "hgauto.proc"
 local ssh = require "hgauto.ssh"
 local t = require "hg.tap"
@@ -98,6 +99,38 @@ t.test("a server with few channels", function()
     t.is(fs.exists(dir .. "/copied" .. most), true, "a file after them")
     d:stop()
   end
+end)
+
+t.test("an idle SFTP channel gives way", function()
+  local d = server { "MaxSessions 1" }
+  local s <close> = ssh.connect("127.0.0.1", d:args())
+  s:stat(dir)
+  t.is(s:exec("echo on", { timeout = 10, kill = "none" }).out, "on\n", "to a command")
+  local r = s:put(dir .. "/id_ed25519.pub", dir .. "/verified", { verify = "sha256" })
+  t.is(#r.sha256, 64, "to the hash of what was sent")
+  t.is(s:stat(dir .. "/verified").size > 0, true, "and comes back")
+  d:stop()
+end)
+
+t.test("commands that go on after their channel was closed", function()
+  local d = server {}
+  local s <close> = ssh.connect("127.0.0.1", d:args())
+  local seconds = "317." .. host.pid()
+  for _ = 1, 10 do
+    t.raises(function() s:exec({ "sleep", seconds }, { timeout = 0.1, kill = "none" }) end,
+      { kind = "timeout" })
+  end
+  t.raises(function() s:exec("echo no", { timeout = 13, kill = "none" }) end,
+    { code = "ChannelRefused" }, "the server has no more channels, which is told")
+  t.is(s:info().channels, 0, "after a while closed ones do not count")
+  proc.run { "pkill", "-f", "sleep " .. seconds }
+  async.sleep(1)
+  local out = async.map({ 1, 2, 3, 4 }, function()
+    local x <close> = s:share()
+    return x:exec("sleep 0.1; echo on", { timeout = 10 }).out
+  end, { limit = 4 })
+  t.is(table.concat(out), ("on\n"):rep(4), "when the commands have ended all is as before")
+  d:stop()
 end)
 
 t.test("the requests of a login", function()

@@ -57,7 +57,8 @@ return function(Session, lib)
 
   --- The words of a list; numbers become text.
   local function words_of(list)
-    local words = list
+    -- The binding sees no metamethods.
+    local words = getmetatable(list) and table.move(list, 1, #list, 1, {}) or list
     for i = 1, #list do
       local word = list[i]
       if type(word) == "number" then
@@ -102,25 +103,59 @@ return function(Session, lib)
 
   -- ---- end of what they started ----
 
-  local function marked_run(conn_core, id, sudo, seconds)
+  --- Ends the processes with that mark: how many are left, how many there were.
+  local function kill_marked(on, id, sudo, seconds, urgent)
     local line = ("exec %s/bin/sh -s %s %d"):format(sudo and "sudo -n " or "", id, GRACE_SEC)
-    local p = conn_core:exec(line, { input = embed.read("linux/kill.sh"), max_output = 4096 })
+    local p = on:exec(line, {
+      input = embed.read("linux/kill.sh"), max_output = 4096, urgent = urgent,
+    })
     local deadline = mono() + seconds
     while not p:wait(max(0.01, deadline - mono()), 0, false) do
     end
-    local text = p:result()
+    local text, _, _, _, _, _, problem = p:result()
     p:close()
+    if problem then
+      error(problem, 0)
+    end
     log.debug("ssh kill %s%s: %s", id, sudo and " (sudo)" or "", text)
     return tonumber(text:match("left=(%d+)")), tonumber(text:match("waited=(%d+)"))
   end
 
-  --- Same connection while it answers, else one new one.
-  local function ladder_core(conn)
-    if conn.core:info().open and pcall(async.timeout, 1.5, conn.core.ping, conn.core) then
-      return conn.core
+  local function end_processes(p, on, deadline, urgent)
+    local user_sudo = p.options.sudo ~= nil and p.options.sudo ~= false
+    local left, waited = kill_marked(on, p.id, user_sudo, deadline - mono(), urgent)
+    -- Processes of another user (a sudo inside) need sudo, too.
+    if not user_sudo and (left ~= 0 or waited == 0) and deadline - mono() > 1 then
+      local ok, again = pcall(kill_marked, on, p.id, true, deadline - mono())
+      if ok and again then
+        left = again
+      end
     end
-    local c, hops = lib.dial(conn.target, 5)
-    return c, { core = c, hops = hops }
+    return left or "unknown"
+  end
+
+  --- A new connection for the ladders of one that cannot serve them; they share it.
+  local Rescue = {
+    __close = function(r)
+      r.users = r.users - 1
+      if r.users == 0 then
+        r.conn.rescue = nil
+        if r.core then
+          lib.close_core(r)
+        end
+      end
+    end,
+  }
+
+  local function join_rescue(conn)
+    local r = conn.rescue
+    if r then
+      r.users = r.users + 1
+      return r
+    end
+    r = setmetatable({ conn = conn, users = 1, ready = async.event() }, Rescue)
+    conn.rescue = r
+    return r, true
   end
 
   local function run_ladder(p)
@@ -130,20 +165,31 @@ return function(Session, lib)
     if o.raw or o.kill == "channel" then
       return nil
     end
-    local c, fresh = ladder_core(conn)
-    local user_sudo = o.sudo ~= nil and o.sudo ~= false
-    local left, waited = marked_run(c, p.id, user_sudo, deadline - mono())
-    -- Processes of another user (a sudo inside) need sudo, too.
-    if not user_sudo and (left ~= 0 or waited == 0) and deadline - mono() > 1 then
-      local ok, again = pcall(marked_run, c, p.id, true, deadline - mono())
-      if ok and again then
-        left = again
+    if conn.core:info().open and pcall(async.timeout, 1.5, conn.core.ping, conn.core) then
+      -- All channels may be those of commands that are to be ended.
+      local ok, left = pcall(end_processes, p, conn.core, deadline, true)
+      if ok then
+        return left
+      end
+      if type(left) ~= "table" or left.code ~= "ChannelRefused" and left.kind ~= "net" then
+        error(left, 0)
       end
     end
-    if fresh then
-      lib.close_core(fresh)
+    local r <close>, first = join_rescue(conn)
+    if first then
+      local ok, c, hops = pcall(lib.dial, conn.target, 5)
+      if ok then
+        r.core, r.hops = c, hops
+      else
+        r.failed = c
+      end
+      r.ready:set()
     end
-    return left or "unknown"
+    r.ready:wait()
+    if r.failed then
+      error(r.failed, 0)
+    end
+    return end_processes(p, r.core, deadline)
   end
 
   --- Ends what a command has started; how many processes are left.
