@@ -185,6 +185,19 @@ static void fail_one(struct tree *t, const struct hga_err *err,
 	fail(t, err);
 }
 
+/* An error of one directory; without the root's there is nothing left. */
+static void fail_dir(struct tree *t, size_t i, const struct hga_err *err,
+                     const struct hga_sftp_more *more)
+{
+	if (i > 0) {
+		fail_one(t, err, more);
+		return;
+	}
+	if (t->err.kind == HGA_OK)
+		t->more = *more;
+	fail(t, err);
+}
+
 static void fail_path(struct tree *t, enum hga_kind kind, int sys,
                       const char *code, struct hga_str path, const char *what)
 {
@@ -259,6 +272,16 @@ static int add_entry(struct tree *t, struct hga_str dir, struct hga_str name,
 
 /* ---- local walk (put) ---- */
 
+/* What cannot be read is an error of its own, not of the walk. */
+static int unread(struct tree *t, const char *what, const char *path,
+                  struct hga_err *err)
+{
+	int rc = hga_fs_fail(err, errno, what, path);
+
+	fail_one(t, err, NULL);
+	return t->err.kind == HGA_OK ? 0 : rc;
+}
+
 static int local_one(struct tree *t, int dfd, size_t parent, const char *name,
                      struct hga_err *err)
 {
@@ -276,7 +299,7 @@ static int local_one(struct tree *t, int dfd, size_t parent, const char *name,
 		return 0;
 	if (fstatat(dfd, name, &st,
 	            t->links == HGA_LINKS_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW) < 0)
-		return hga_fs_fail(err, errno, "stat", path);
+		return unread(t, "stat", path, err);
 	e.mode = st.st_mode & 0777;
 	e.mtime = (uint32_t)st.st_mtime;
 	e.size = (uint64_t)st.st_size;
@@ -314,10 +337,10 @@ static int local_dir(struct tree *t, size_t i, struct hga_err *err)
 	             O_RDONLY | O_DIRECTORY | O_CLOEXEC |
 	                 (t->links == HGA_LINKS_FOLLOW ? 0 : O_NOFOLLOW));
 	if (dfd < 0)
-		return hga_fs_fail(err, errno, "open", path);
+		return unread(t, "open", path, err);
 	n = scandirat(dfd, ".", &list, not_dots, alphasort);
 	if (n < 0)
-		rc = hga_fs_fail(err, errno, "list", path);
+		rc = unread(t, "list", path, err);
 	for (int k = 0; k < n; k++) {
 		if (rc == 0)
 			rc = local_one(t, dfd, i, list[k]->d_name, err);
@@ -422,6 +445,16 @@ static int remote_one(struct tree *t, size_t parent,
 	return add_entry(t, dir, d->name, &e, err);
 }
 
+static int remote_all(struct tree *t, size_t parent,
+                      const struct hga_sftp_lister *l, struct hga_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < l->n && rc == 0 && t->err.kind == HGA_OK; i++)
+		rc = remote_one(t, parent, &l->v[i], err);
+	return rc;
+}
+
 static void on_listed(struct hga_sftp *f, struct hga_sftp_lister *l)
 {
 	struct step *s = l->ctx;
@@ -431,17 +464,14 @@ static void on_listed(struct hga_sftp *f, struct hga_sftp_lister *l)
 
 	(void)f; /* of the tree */
 	t->out--;
-	if (err.kind != HGA_OK) {
-		/* A listing that failed makes the whole tree unsafe. */
-		if (t->err.kind == HGA_OK)
-			t->more = l->more;
+	/* A listing that is against the rules makes the whole tree unsafe. */
+	if (err.kind != HGA_OK)
+		fail_dir(t, err.kind == HGA_PROTOCOL ? 0 : s->entry, &err,
+		         &l->more);
+	else
+		rc = remote_all(t, s->entry, l, &err);
+	if (rc < 0)
 		fail(t, &err);
-	}
-	for (size_t i = 0; i < l->n && rc == 0 && t->err.kind == HGA_OK; i++) {
-		rc = remote_one(t, s->entry, &l->v[i], &err);
-		if (rc < 0)
-			fail(t, &err);
-	}
 	step_free(s);
 	run(t);
 }
@@ -586,8 +616,7 @@ static void on_dir_stat(struct hga_sftp *f, void *ctx,
 		hga_sftp_status_err(f, r->type == SFTP_STATUS ? r : &old,
 		                    "mkdir", hga_buf_str(&s->path), &err,
 		                    &more);
-		t->more = more;
-		fail(t, &err);
+		fail_dir(t, s->entry, &err, &more);
 	}
 	step_free(s);
 	run(t);
@@ -599,6 +628,7 @@ static void on_mkdir(struct hga_sftp *f, void *ctx,
 	struct step *s = ctx;
 	struct tree *t = s->t;
 	struct hga_err err;
+	struct hga_sftp_more more;
 
 	t->out--;
 	if (hga_sftp_is_ok(f, r)) {
@@ -615,10 +645,9 @@ static void on_mkdir(struct hga_sftp *f, void *ctx,
 		                  on_dir_stat, s);
 		return;
 	}
-	hga_sftp_status_err(f, r, "mkdir", hga_buf_str(&s->path), &err,
-	                    &t->more);
+	hga_sftp_status_err(f, r, "mkdir", hga_buf_str(&s->path), &err, &more);
+	fail_dir(t, s->entry, &err, &more);
 	step_free(s);
-	fail(t, &err);
 	run(t);
 }
 

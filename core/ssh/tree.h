@@ -32,7 +32,7 @@ struct hga_tree_args {
 	const struct hga_str *exclude; /* globs on relative paths */
 	size_t n_exclude;
 	bool mtime;
-	bool keep_going;    /* go on after a file has failed */
+	bool keep_going;    /* go on after a file or directory has failed */
 	bool newer;         /* leave files of equal size and time */
 	uint64_t max_files; /* 0: 100,000 */
 	uint64_t max_bytes; /* 0: none */

@@ -256,6 +256,30 @@ t.test("trees swapped", function()
   end
 end)
 
+t.test("trees that go on after errors", function()
+  proc.run({ "sh", "-ec", [[mkdir -p k/a k/b; cd k; ln -s none broken; ln -s loop loop
+    for i in 1 2; do echo $i > a/f$i; echo $i > b/f$i; done
+    mkdir ../k2; echo file > ../k2/b]] }, { cwd = dir })
+  t.raises(function() s:put(dir .. "/k", dir .. "/k1", { links = "follow" }) end,
+    { kind = "notfound", match = "broken" }, "without: the first ends it")
+  t.is(fs.exists(dir .. "/k1"), false, "and nothing is sent")
+  local r = s:put(dir .. "/k", dir .. "/k2", { links = "follow", keep_going = true })
+  t.is({ r.files, r.failed, #r.errors }, { 2, 5, 5 }, "put: what can be sent is")
+  t.is(fs.read(dir .. "/k2/a/f2"), "2\n", "whole")
+  local texts = table.concat(r.errors, "\n")
+  for _, what in ipairs { "broken", "loop", "/k2/b/f1", "/k2/b/f2" } do
+    t.ok(texts:find(what, 1, true), what .. " is named")
+  end
+  t.raises(function() s:put(dir .. "/k/a", dir .. "/k2/b", { keep_going = true }) end,
+    { kind = "remote" }, "a file in place of the whole tree")
+  proc.run({ "sh", "-ec", "chmod -R a+rX k; chmod 0 k/b" }, { cwd = dir })
+  local c = ssh.connect("127.0.0.1", d:args { user = "hgtest" })
+  r = c:get(dir .. "/k", dir .. "/k3", { keep_going = true })
+  t.is({ r.files, r.failed, fs.read(dir .. "/k3/a/f1") }, { 2, 1, "1\n" }, "get: likewise")
+  t.like(r.errors[1], "/k/b", "a directory that cannot be read")
+  c:close()
+end)
+
 t.test("trees and a lost connection", function()
   fs.mkdir(dir .. "/m")
   for i = 1, 300 do
