@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct sched;
 
@@ -33,6 +34,7 @@ struct host {
 	int argc; /* without the program's name and --scripts */
 	char **argv;
 	const char *scripts; /* directory over the embedded files or NULL */
+	mode_t umask;        /* that we were called with */
 	/* ours */
 	lua_State *L; /* the main state; never waits */
 	struct hga_loop *loop;

@@ -4,6 +4,7 @@
  * Calls block (local disks); only sha256 of large files and waiting for a
  * lock let other tasks run.  While a file is loaded only reading is allowed.
  */
+#include "host.h"
 #include "lb.h"
 #include "modules.h"
 #include "sched.h"
@@ -178,7 +179,7 @@ struct mkdir_opts {
 /// Makes a directory.
 // @param path string
 // @param[opt] opts.parents boolean missing parents too; existing is fine
-// @param[opt] opts.mode integer default 448 (octal 700)
+// @param[opt] opts.mode integer default 448 (octal 700), less fs.umask()
 // @raise exists, io, notfound
 static int l_mkdir(lua_State *L)
 {
@@ -189,12 +190,27 @@ static int l_mkdir(lua_State *L)
 	struct mkdir_opts o = {0700, false};
 	const char *path = check_path(L, 1);
 	struct hga_err err;
+	unsigned mode;
+	mode_t ours;
+	int r;
 
 	lb_opts(L, 2, "fs.mkdir", defs, &o);
+	mode = check_mode(L, 2, o.mode);
 	sched_check_effect(L, "fs.mkdir");
-	if (hga_fs_mkdir(path, check_mode(L, 2, o.mode), o.parents, &err) < 0)
-		return lb_raise(L, &err);
-	return 0;
+	ours = umask(host_of(L)->umask);
+	r = hga_fs_mkdir(path, mode, o.parents, &err);
+	(void)umask(ours); /* cannot fail */
+	return r < 0 ? lb_raise(L, &err) : 0;
+}
+
+/// The umask that hgauto was called with: for files the user asked for, as
+// what hgauto keeps for itself is nobody else's.
+// @return integer
+// @example fs.write("report.txt", text, { mode = 438 & ~fs.umask() })
+static int l_umask(lua_State *L)
+{
+	lua_pushinteger(L, (lua_Integer)host_of(L)->umask);
+	return 1;
 }
 
 /// Removes a file or an empty directory, or (tree) all below a path.
@@ -719,15 +735,19 @@ static int l_lock(lua_State *L)
 }
 
 static const luaL_Reg fs_fns[] = {
-    {"read", l_read},     {"write", l_write},       {"append", l_append},
-    {"copy", l_copy},     {"mkdir", l_mkdir},       {"remove", l_remove},
-    {"rename", l_rename}, {"symlink", l_symlink},   {"link", l_link},
-    {"chmod", l_chmod},   {"readlink", l_readlink}, {"realpath", l_realpath},
-    {"stat", l_stat},     {"lstat", l_lstat},       {"exists", l_exists},
-    {"list", l_list},     {"tmpdir", l_tmpdir},     {"space", l_space},
-    {"fstype", l_fstype}, {"cwd", l_cwd},           {"chdir", l_chdir},
-    {"home", l_home},     {"sha256", l_sha256},     {"lock", l_lock},
-    {NULL, NULL}};
+    {"read", l_read},         {"write", l_write},
+    {"append", l_append},     {"copy", l_copy},
+    {"mkdir", l_mkdir},       {"remove", l_remove},
+    {"rename", l_rename},     {"symlink", l_symlink},
+    {"link", l_link},         {"chmod", l_chmod},
+    {"readlink", l_readlink}, {"realpath", l_realpath},
+    {"stat", l_stat},         {"lstat", l_lstat},
+    {"exists", l_exists},     {"list", l_list},
+    {"tmpdir", l_tmpdir},     {"space", l_space},
+    {"fstype", l_fstype},     {"cwd", l_cwd},
+    {"chdir", l_chdir},       {"home", l_home},
+    {"sha256", l_sha256},     {"lock", l_lock},
+    {"umask", l_umask},       {NULL, NULL}};
 
 int luaopen_hgauto_fs(lua_State *L)
 {

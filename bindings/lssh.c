@@ -3,6 +3,7 @@
  * Lua half (lib/hgauto/ssh.lua) holds options, trees' results, wait_ready and
  * the kill ladder; nothing here is called by scripts directly.
  */
+#include "host.h"
 #include "lb.h"
 #include "modules.h"
 #include "sched.h"
@@ -1203,6 +1204,7 @@ static int ssh_xfer(lua_State *L)
 	a.data = o.data;
 	a.remote = o.remote;
 	a.mode = o.mode;
+	a.umask = host_of(L)->umask;
 	a.mtime = o.mtime;
 	a.need_atomic = o.need_atomic;
 	a.fsync = o.fsync;
@@ -1355,6 +1357,7 @@ static int ssh_tree(lua_State *L)
 	a.put = o.put;
 	a.local = o.local;
 	a.remote = o.remote;
+	a.umask = host_of(L)->umask;
 	a.mtime = o.mtime;
 	a.keep_going = o.keep_going;
 	a.newer = o.newer;

@@ -31,12 +31,12 @@ static void open_standard(void)
 			_exit(70);
 }
 
-static void set_up_process(void)
+static void set_up_process(struct host *h)
 {
 	const struct rlimit none = {0, 0};
 
 	open_standard();
-	(void)umask(077);                    /* the old one is of no interest */
+	h->umask = umask(077);               /* of files the user asks for */
 	(void)signal(SIGPIPE, SIG_IGN);      /* EPIPE tells the same */
 	(void)signal(SIGXFSZ, SIG_IGN);      /* so does EFBIG */
 	(void)setrlimit(RLIMIT_CORE, &none); /* memory holds secrets */
@@ -144,8 +144,8 @@ int main(int argc, char **argv)
 	bool file;
 	int code;
 
-	set_up_process();
 	memset(&h, 0, sizeof(h));
+	set_up_process(&h);
 	h.argc = argc > 0 ? argc - 1 : 0;
 	h.argv = argv + (argc > 0);
 	code = take_scripts(&h);

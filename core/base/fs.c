@@ -381,6 +381,18 @@ int hga_fs_mkdir(const char *path, unsigned mode, bool parents,
 	return r;
 }
 
+/* A chmod afterwards would lose what is inherited: setgid, access lists. */
+int hga_fs_mkdirat(int dir, const char *path, unsigned mode, mode_t mask,
+                   struct hga_err *err)
+{
+	mode_t ours = umask(mask);
+	int r = mkdirat(dir, path, mode & 0777);
+	int sys = errno;
+
+	(void)umask(ours); /* cannot fail */
+	return r < 0 ? hga_fs_fail(err, sys, "make directory", path) : 0;
+}
+
 int hga_fs_tmpdir(const char *parent, const char *prefix, struct hga_buf *out,
                   struct hga_err *err)
 {

@@ -59,6 +59,9 @@ int hga_fs_sync_dir(const char *path, struct hga_err *err) HGA_MUST_USE;
 /* mkdir; parents: also missing parents, and an existing directory is fine. */
 int hga_fs_mkdir(const char *path, unsigned mode, bool parents,
                  struct hga_err *err) HGA_MUST_USE;
+/* mkdirat with mask in place of the umask of the process (077). */
+int hga_fs_mkdirat(int dir, const char *path, unsigned mode, mode_t mask,
+                   struct hga_err *err) HGA_MUST_USE;
 /* New directory parent/prefixXXXXXX (0700); its path is appended. */
 int hga_fs_tmpdir(const char *parent, const char *prefix, struct hga_buf *out,
                   struct hga_err *err) HGA_MUST_USE;

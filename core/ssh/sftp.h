@@ -104,8 +104,9 @@ struct hga_sftp_xfer_args {
 	const char *local;   /* NULL: memory */
 	struct hga_str data; /* put from memory; borrowed until done */
 	struct hga_str remote;
-	int64_t mode; /* -1: that of the source, 0644 from memory */
-	bool mtime;   /* keep the time of the source */
+	int64_t mode;   /* -1: that of the source, 0644 from memory */
+	unsigned umask; /* get: not given to the file, unless mode is set */
+	bool mtime;     /* keep the time of the source */
 	bool need_atomic;
 	bool fsync;         /* put: also on the server; get: always local */
 	bool hash;          /* SHA-256 while the bytes pass */

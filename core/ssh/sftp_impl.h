@@ -300,9 +300,10 @@ struct hga_sftp_job {
 	struct hga_str mem;
 	struct hga_buf *sink;
 	struct hga_buf handle;
-	uint32_t mode; /* to set */
-	bool set_mode; /* get: not subject to the umask */
-	uint32_t time; /* to set, with mtime */
+	uint32_t mode;  /* to set */
+	uint32_t umask; /* get: not given to the file */
+	bool set_mode;  /* get: mode is not the source's */
+	uint32_t time;  /* to set, with mtime */
 	uint64_t size, next, moved, max;
 	uint64_t seen; /* the owner's */
 	struct hga_hash hash;

@@ -72,6 +72,7 @@ struct tree {
 	struct hga_buf remote, exclude; /* exclude: texts ended by NUL */
 	int root;                       /* local directory */
 	char *local;
+	mode_t umask;
 	uint64_t max_files, max_bytes, total, moved, dir_bytes;
 	struct entry *v;
 	size_t n, cap, next;
@@ -578,8 +579,9 @@ static int open_local_dir(struct tree *t, struct hga_str path)
 static void make_local_dir(struct tree *t, size_t i)
 {
 	struct hga_str r = rel(t, i), base = rel_base(r);
+	struct hga_err err;
 	char name[256];
-	int fd;
+	int fd, rc;
 
 	if (r.n == 0)
 		return;
@@ -593,9 +595,9 @@ static void make_local_dir(struct tree *t, size_t i)
 	}
 	memcpy(name, base.s, base.n);
 	name[base.n] = '\0';
-	if (mkdirat(fd, name, (t->v[i].mode & 0777) | 0700) < 0 &&
-	    errno != EEXIST)
-		fail_path(t, HGA_IO, errno, "Local", r, "make directory");
+	rc = hga_fs_mkdirat(fd, name, t->v[i].mode | 0700, t->umask, &err);
+	if (rc < 0 && rc != -HGA_EXISTS)
+		fail_path(t, HGA_IO, err.sys, "Local", r, "make directory");
 	close(fd);
 }
 
@@ -805,6 +807,7 @@ static int job_target(struct tree *t, struct hga_sftp_job *j, size_t i,
 	j->have_attrs = true;
 	j->size = t->v[i].size;
 	j->mode = t->v[i].mode;
+	j->umask = t->umask;
 	j->time = t->v[i].mtime;
 	return hga_sftp_job_into(j, fd, name, err);
 }
@@ -1134,8 +1137,10 @@ static int get_root(struct tree *t, struct hga_err *err)
 {
 	struct entry e = {.kind = K_DIR, .mode = 0755};
 
-	if (mkdir(t->local, 0777) < 0 && errno != EEXIST)
-		return hga_fs_fail(err, errno, "mkdir", t->local);
+	int rc = hga_fs_mkdirat(AT_FDCWD, t->local, 0777, t->umask, err);
+
+	if (rc < 0 && rc != -HGA_EXISTS)
+		return rc;
 	t->root = hga_fs_open(t->local, O_RDONLY | O_DIRECTORY, 0, err);
 	if (t->root < 0)
 		return t->root;
@@ -1174,6 +1179,7 @@ static int take_args(struct tree *t, struct hga_ssh *ssh,
 	    !a->put && a->links == HGA_LINKS_KEEP ? HGA_LINKS_SKIP : a->links;
 	t->max_files = a->max_files ? a->max_files : FILES_MAX;
 	t->max_bytes = a->max_bytes;
+	t->umask = (mode_t)a->umask;
 	t->more.offset = t->more.status = -1;
 	return rc;
 }

@@ -36,6 +36,7 @@ struct hga_tree_args {
 	bool newer;         /* leave files of equal size and time */
 	uint64_t max_files; /* 0: 100,000 */
 	uint64_t max_bytes; /* 0: none */
+	unsigned umask;     /* get: of what is made here */
 };
 
 struct hga_tree {

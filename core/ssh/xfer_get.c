@@ -253,6 +253,13 @@ static bool check_hash(struct hga_sftp_job *j)
 	return true;
 }
 
+/* Until it has this the part is ours alone. */
+static mode_t final_mode(const struct hga_sftp_job *j)
+{
+	return j->set_mode ? j->mode & 07777
+	                   : ((j->mode & 0777) | 0600) & ~j->umask;
+}
+
 /* Part -> file. */
 static int settle(struct hga_sftp_job *j, const char **doing)
 {
@@ -260,7 +267,7 @@ static int settle(struct hga_sftp_job *j, const char **doing)
 
 	*doing = "set attributes";
 	if ((j->mtime && futimens(j->fd, ts) < 0) ||
-	    (j->set_mode && fchmod(j->fd, j->mode & 07777) < 0))
+	    fchmod(j->fd, final_mode(j)) < 0)
 		return errno;
 	*doing = "fsync";
 	if (j->sync_local && fsync(j->fd) < 0)
@@ -364,15 +371,13 @@ static bool old_part(struct hga_sftp_job *j)
 
 static bool make_part(struct hga_sftp_job *j)
 {
-	mode_t mode = (j->mode & 0777) | 0600;
-
 	if (j->sink != NULL || j->discard)
 		return true;
 	if (j->resume && old_part(j))
 		return true;
-	j->fd = openat(j->dirfd, j->lpart,
-	               O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-	               j->set_mode ? 0600 : mode);
+	j->fd =
+	    openat(j->dirfd, j->lpart,
+	           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (j->fd < 0) {
 		hga_job_fail_local(j, errno, "create");
 		return false;

@@ -131,6 +131,7 @@ static int job_options(struct hga_sftp_job *j,
 	j->check_target = true;
 	j->sync_local = true;
 	j->max = a->max;
+	j->umask = a->umask;
 	j->resume = a->resume && a->local != NULL;
 	j->keep_cancelled = a->keep;
 	j->parallel = a->parallel > PARALLEL_MAX ? PARALLEL_MAX : a->parallel;

@@ -60,6 +60,16 @@ t.test("tmpdir, space, fstype, cwd, home", function()
   t.like(d, "/p%-", "prefix")
   t.is(fs.stat(d).mode, 448, "mode 700")
   t.ok(fs.space(dir) > 0, "space")
+  fs.write(dir .. "/make.lua", [[local fs, dir = require "hgauto.fs", ...
+    fs.mkdir(dir .. "/open/x", { mode = 509, parents = true })
+    fs.mkdir(dir .. "/ours")
+    fs.write(dir .. "/text", "")
+    print(fs.umask())]])
+  local r = require("hgauto.proc").run { "sh", "-c", 'umask 022; exec "$@"', "sh",
+    fs.readlink("/proc/self/exe"), "__lua", dir .. "/make.lua", dir }
+  t.is({ r.out, fs.stat(dir .. "/open/x").mode, fs.stat(dir .. "/open").mode,
+    fs.stat(dir .. "/ours").mode, fs.stat(dir .. "/text").mode },
+    { "18\n", 493, 493, 448, 384 }, "the caller's umask, for what is asked for alone")
   t.ok(#fs.fstype(dir) > 0, "fstype")
   t.ok(fs.stat(fs.cwd()).type == "dir" and fs.home():sub(1, 1) == "/", "cwd, home")
 end)

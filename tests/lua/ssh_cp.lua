@@ -17,7 +17,8 @@ fs.write(dir .. "/config", ([[Host box
 ]]):format(d.port, dir, dir), { mode = 384 })
 
 local function cp(...)
-  return proc.run({ program, "cp", "--ssh-config", dir .. "/config", ... },
+  return proc.run({ "sh", "-c", 'umask 027; exec "$@"', "sh", program, "cp",
+    "--ssh-config", dir .. "/config", ... },
     { check = false, env = { HGAUTO_STATE = dir .. "/state" } })
 end
 
@@ -27,6 +28,12 @@ t.is(cp(dir .. "/from", "box:" .. dir .. "/there").code, 0, "a directory there")
 t.is(fs.read(dir .. "/there/a/f"), "text", "content")
 t.is(cp("box:" .. dir .. "/there/a/f", dir .. "/back", "--verify").code, 0, "a file back")
 t.is(fs.read(dir .. "/back"), "text", "content")
+proc.run({ "chmod", "-R", "0755", dir .. "/there" })
+t.is(cp("box:" .. dir .. "/there/a/f", dir .. "/mode").code
+  + cp("box:" .. dir .. "/there", dir .. "/modes").code, 0, "with a umask")
+for _, name in ipairs { "/mode", "/modes", "/modes/a", "/modes/a/f" } do
+  t.is(fs.stat(dir .. name).mode, 488, name .. " has what the umask leaves")
+end
 t.is(cp("box:/no/such", dir .. "/x").code, 1, "a missing file")
 local r = cp(dir .. "/from", dir .. "/x")
 t.is(r.code, 2, "no host")

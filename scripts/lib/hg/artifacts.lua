@@ -61,7 +61,7 @@ function M.record(dir, entries)
     return a.name < b.name
   end)
   fs.write(path, json.encode({ v = 1, files = json.list(files) }, { indent = 2 }) .. "\n",
-    { mode = 420 })
+    { mode = 420 & ~fs.umask() })
 end
 
 --- Downloads an artifact: hash there, download, hash here, rename into dir.
@@ -76,7 +76,7 @@ function M.fetch(m, remote, dir)
   local there = m:sha256(remote)
   fs.mkdir(dir, { parents = true, mode = 493 })
   local path = dir .. "/" .. name
-  local r = m:get(remote, path, { sha256 = there, mode = 420 })
+  local r = m:get(remote, path, { sha256 = there, mode = 420 & ~fs.umask() })
   local here = fs.sha256(path)
   if here ~= there then
     fs.remove(path)

@@ -243,7 +243,7 @@ function M.send_latest(s, directory, text, dir)
     end
     old = ("%s/latest-windows-%s.dat"):format(dir,
       time.iso(math.floor(time.now())):gsub("%.%d+", ""):gsub("[-:Z]", ""))
-    fs.write(old, before, { mode = 420 })
+    fs.write(old, before, { mode = 420 & ~fs.umask() })
   end
   local temp = fs.tmpdir(session.run and session.run.dir or nil, "publish-")
   local _d <close> = require("hgauto.async").defer(function()

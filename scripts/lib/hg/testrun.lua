@@ -157,7 +157,7 @@ local function fetch(m, remote, dir)
         out.warn("there are more .err files than are brought home")
         break
       end
-      m:get(remote .. separator .. e.name, dir .. "/" .. e.name, { mode = 420 })
+      m:get(remote .. separator .. e.name, dir .. "/" .. e.name, { mode = 420 & ~fs.umask() })
     end
   end
 end
@@ -280,8 +280,9 @@ local function write_results(ctx, args, run, joined, shards, total)
     totals = joined.totals, seconds = { total = total, setup = setup, tests = tests },
     tests = json.list(joined.tests),
   }
-  fs.write(run.dir .. "/xunit.xml", testreport.xunit(joined), { mode = 420 })
-  fs.write(run.dir .. "/report.json", json.encode(report, { indent = 2 }) .. "\n", { mode = 420 })
+  fs.write(run.dir .. "/xunit.xml", testreport.xunit(joined), { mode = 420 & ~fs.umask() })
+  fs.write(run.dir .. "/report.json", json.encode(report, { indent = 2 }) .. "\n",
+    { mode = 420 & ~fs.umask() })
   ctx:artifact(run.dir .. "/report.json")
   local n = joined.totals
   ctx:log("Ran %d tests, %d skipped, %d failed.", n.ran, n.skipped, n.failed)

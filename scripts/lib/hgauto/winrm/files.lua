@@ -248,6 +248,7 @@ local function down_psrp(session, j)
     if not final or final.Size ~= done or final.Sha256 ~= fs.sha256(temp) then
       differs(session, j.src, "other content arrived than the machine has")
     end
+    fs.chmod(temp, 438 & ~fs.umask())
     fs.append(temp, "", { sync = true })
     fs.rename(temp, j.dst)
     j.total, j.sum = done, final.Sha256
