@@ -8,7 +8,7 @@ local dir = t.tmpdir()
 local d = dofile("tests/servers/sshd.lua").start(dir)
 local program = host.getenv("HGAUTO") or fs.readlink("/proc/self/exe")
 fs.write(dir .. "/known", ("[127.0.0.1]:%d %s\n"):format(d.port, d:args().host_key))
-fs.write(dir .. "/config", ([[Host box
+fs.write(dir .. "/config", ([[Host box 127.0.0.1 ::1
  HostName 127.0.0.1
  Port %d
  User root
@@ -33,6 +33,11 @@ t.is(cp("box:" .. dir .. "/there/a/f", dir .. "/mode").code
   + cp("box:" .. dir .. "/there", dir .. "/modes").code, 0, "with a umask")
 for _, name in ipairs { "/mode", "/modes", "/modes/a", "/modes/a/f" } do
   t.is(fs.stat(dir .. name).mode, 488, name .. " has what the umask leaves")
+end
+for _, name in ipairs { "root@[127.0.0.1]:%d", "[127.0.0.1]:%d", "root@[127.0.0.1]", "[::1]",
+  "root@[::1]:%d", "root@127.0.0.1" } do
+  name = name:format(d.port)
+  t.is(cp(name .. ":" .. dir .. "/there/a/f", dir .. "/back").err:match("1 file"), "1 file", name)
 end
 t.is(cp("box:/no/such", dir .. "/x").code, 1, "a missing file")
 local r = cp(dir .. "/from", dir .. "/x")

@@ -119,6 +119,7 @@ local function plain_host(word, args, opts)
   if not host then
     host, port = name:match("^([^:]+):(%d+)$")
   end
+  host = host or name:match("^%[(.+)%]$")
   local tty = require("hgauto.term").isatty(0)
   return ssh.connect(host or name, {
     config = args.ssh_config or true, user = args.user or user,
@@ -222,11 +223,15 @@ end
 
 -- HOST:PATH in parts; nil for a local path (anything with a slash in front of the colon).
 local function remote_path(word)
-  local host, path = word:match("^(%[[^%]]+%]:%d+):(.*)$")
-  if not host then
-    host, path = word:match("^([^/:]+):(.*)$")
+  for _, form in ipairs { "%[[^%]]+%]:%d+", "%[[^%]]+%]", "[^/:%[]+" } do
+    local host, path = word:match("^([^/:@]+@" .. form .. "):(.*)$")
+    if not host then
+      host, path = word:match("^(" .. form .. "):(.*)$")
+    end
+    if host then
+      return host, path ~= "" and path or "."
+    end
   end
-  return host, path ~= "" and path or "."
 end
 
 -- As with cp a target of dots is the directory to put into, not another name for the source.
