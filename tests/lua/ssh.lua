@@ -74,6 +74,20 @@ t.test("commands", function()
   t.raises(function() s:exec("x\0y") end, { kind = "usage" }, "NUL")
   t.raises(function() s:exec(("x"):rep(140000)) end, { kind = "usage", match = "file" }, "too long")
   t.raises(function() s:exec({ "true" }, { tmeout = 1 }) end, { kind = "usage" }, "unknown option")
+  local mark = dir .. "/not-started"
+  local function refused(o, match, kind)
+    t.raises(function() s:exec({ "touch", mark }, o) end, { kind = kind or "usage", match = match },
+      match)
+  end
+  refused({ sink = { stdout = print } }, "sink: unknown option stdout")
+  refused({ sink = { out = 1 } }, "sink: option out")
+  refused({ stdin = { path = "/dev/null" } }, "stdin: unknown option path")
+  refused({ stdin = {} }, "stdin: option file")
+  refused({ stdin = { file = dir .. "/none" } }, "cannot read", "io")
+  refused({ sink = { out = dir .. "/none/x" } }, "cannot write", "io")
+  t.ok(not fs.exists(mark), "nothing was started")
+  t.raises(function() s:spawn("cat", { stdin = { file = "/dev/null" } }) end, { kind = "usage" },
+    "spawn with a file that nobody would read")
   t.raises(function() s:exec({ "true" }, { env = { ["A=B"] = "" } }) end, { kind = "usage" }, "env")
 end)
 

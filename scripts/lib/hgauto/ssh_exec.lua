@@ -211,16 +211,35 @@ return function(Session, lib)
 
   -- ---- streams ----
 
-  --- A file that is closed with the command.
-  local function open_file(p, path, mode)
-    local f, why = io.open(path, mode)
-    if not f then
-      raise { kind = "io", message = ("ssh exec: cannot %s %s"):format(
-        mode == "rb" and "read" or "write", tostring(why)) }
+  local files_meta = {
+    __close = function(files)
+      for _, f in pairs(files) do
+        f:close()
+      end
+    end,
+  }
+
+  --- The files of stdin and sinks, opened before anything is started.
+  local function open_files(o)
+    local files = setmetatable({}, files_meta)
+    local function open(key, path, mode)
+      local f, why = io.open(path, mode)
+      if not f then
+        files_meta.__close(files)
+        raise { kind = "io", message = ("ssh exec: cannot %s %s"):format(
+          mode == "rb" and "read" or "write", tostring(why)) }
+      end
+      files[key] = f
     end
-    p.files = p.files or {}
-    p.files[#p.files + 1] = f
-    return f
+    if type(o.stdin) == "table" then
+      open("stdin", o.stdin.file, "rb")
+    end
+    for stream, sink in pairs(o.sink or {}) do
+      if type(sink) == "string" then
+        open(stream, sink, "wb")
+      end
+    end
+    return files
   end
 
   --- Who gets everything of a stream: list of function(block, last).
@@ -239,7 +258,7 @@ return function(Session, lib)
         end
       end
     elseif sink then
-      local f = open_file(p, sink, "wb")
+      local f = p.files[stream]
       list[#list + 1] = function(block)
         if block and not f:write(block) then
           raise { kind = "io", message = "ssh exec: cannot write " .. sink }
@@ -256,7 +275,7 @@ return function(Session, lib)
       return stdin
     end
     if type(stdin) == "table" then
-      local f = open_file(p, stdin.file or "", "rb")
+      local f = p.files.stdin
       return function()
         return f:read(CHUNK)
       end
@@ -270,6 +289,8 @@ return function(Session, lib)
     kill = "string", pty = "boolean table",
   }
   local PTY = { term = "string", cols = "number", rows = "number" }
+  local SINK = { out = "string function", err = "string function" }
+  local STDIN = { file = "string" }
   local CHOICES = {
     wait = { eof = true, exit = true },
     kill = { tree = true, channel = true, none = true },
@@ -285,6 +306,12 @@ return function(Session, lib)
     local o = options(given, EXEC, what)
     check_choice(o, "wait", what)
     check_choice(o, "kill", what)
+    if o.sink then
+      options(o.sink, SINK, what .. ": sink")
+    end
+    if type(o.stdin) == "table" and not options(o.stdin, STDIN, what .. ": stdin").file then
+      usage("%s: stdin: option file is missing", what)
+    end
     if o.pty then
       local p = options(type(o.pty) == "table" and o.pty or nil, PTY, what .. ": pty")
       o.term = p.term or host.getenv("TERM") or "xterm"
@@ -447,9 +474,6 @@ return function(Session, lib)
   --- Ends a command whose run did not come to its end.
   local Guarded = {
     __close = function(p, err)
-      for _, f in ipairs(p.files or {}) do
-        f:close()
-      end
       if not p.done and unfinished(p) then
         local left = ladder(p)
         if left and type(err) == "table" then
@@ -492,7 +516,9 @@ return function(Session, lib)
     if o.stdin == true then
       usage("s:exec: stdin=true is for s:spawn")
     end
+    local files <close> = (o.sink or type(o.stdin) == "table") and open_files(o) or nil
     local p <close> = start(conn, cmd, o, Guarded)
+    p.files = files
     run(p)
     return judge(p)
   end
@@ -506,8 +532,8 @@ return function(Session, lib)
   function Session:spawn(cmd, opts)
     local conn = self:_conn()
     local o = exec_options(opts, "s:spawn")
-    if o.on_line or o.sink or type(o.stdin) == "function" then
-      usage("s:spawn: on_line, sink and a stdin function are for s:exec")
+    if o.on_line or o.sink or type(o.stdin) == "function" or type(o.stdin) == "table" then
+      usage("s:spawn: on_line, sink and a stdin function or file are for s:exec")
     end
     local p = start(conn, cmd, o, Process)
     async.register(p)
