@@ -142,7 +142,20 @@ t.test("processes", function()
   t.is(p:status(), "running", "status")
   t.raises(function() p:wait(0.2) end, { kind = "timeout" }, "wait with a limit")
   t.is(p:kill(), nil, "kill leaves nothing")
-  t.raises(function() p:wait(5) end, { code = "Signal" }, "its end")
+  p = s:spawn("printf 12345; printf 67 >&2")
+  local got, name, block = { out = {}, err = {} }, p:read(2)
+  while name do
+    table.insert(got[name], block)
+    name, block = p:read(#got.out < 2 and 2 or nil)
+  end
+  t.is({ got.out[1], got.out[2], table.concat(got.out, "", 3), table.concat(got.err) },
+    { "12", "34", "5", "67" }, "pieces of at most so many bytes")
+  t.raises(function() p:read(0) end, { kind = "usage" }, "read of nothing")
+  t.raises(function() p:kill(-1) end, { kind = "usage" }, "a grace of less than nothing")
+  p = s:spawn("trap 'sleep 1.5; echo ended; exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+  t.is(select(2, p:read()), "ready\n", "a process that takes its time to end")
+  t.is(p:kill(0), nil, "kill with a grace of none")
+  t.raises(function() p:wait(5) end, { code = "Signal" }, "does not give it that")
   p:close()
 end)
 

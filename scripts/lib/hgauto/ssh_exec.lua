@@ -103,30 +103,30 @@ return function(Session, lib)
 
   -- ---- end of what they started ----
 
-  --- Ends the processes with that mark: how many are left, how many there were.
-  local function kill_marked(on, id, sudo, seconds, urgent)
-    local line = ("exec %s/bin/sh -s %s %d"):format(sudo and "sudo -n " or "", id, GRACE_SEC)
-    local p = on:exec(line, {
+  --- Ends the processes of a command: how many are left, how many there were.
+  local function kill_marked(p, on, sudo, deadline, urgent)
+    local line = ("exec %s/bin/sh -s %s %d"):format(sudo and "sudo -n " or "", p.id,
+      p.grace or GRACE_SEC)
+    local c = on:exec(line, {
       input = embed.read("linux/kill.sh"), max_output = 4096, urgent = urgent,
     })
-    local deadline = mono() + seconds
-    while not p:wait(max(0.01, deadline - mono()), 0, false) do
+    while not c:wait(max(0.01, deadline - mono()), 0, false) do
     end
-    local text, _, _, _, _, _, problem = p:result()
-    p:close()
+    local text, _, _, _, _, _, problem = c:result()
+    c:close()
     if problem then
       error(problem, 0)
     end
-    log.debug("ssh kill %s%s: %s", id, sudo and " (sudo)" or "", text)
+    log.debug("ssh kill %s%s: %s", p.id, sudo and " (sudo)" or "", text)
     return tonumber(text:match("left=(%d+)")), tonumber(text:match("waited=(%d+)"))
   end
 
   local function end_processes(p, on, deadline, urgent)
     local user_sudo = p.options.sudo ~= nil and p.options.sudo ~= false
-    local left, waited = kill_marked(on, p.id, user_sudo, deadline - mono(), urgent)
+    local left, waited = kill_marked(p, on, user_sudo, deadline, urgent)
     -- Processes of another user (a sudo inside) need sudo, too.
     if not user_sudo and (left ~= 0 or waited == 0) and deadline - mono() > 1 then
-      local ok, again = pcall(kill_marked, on, p.id, true, deadline - mono())
+      local ok, again = pcall(kill_marked, p, on, true, deadline)
       if ok and again then
         left = again
       end
@@ -158,9 +158,14 @@ return function(Session, lib)
     return r, true
   end
 
+  --- What the ladder of a process may take.
+  local function ladder_seconds(p)
+    return LADDER_SEC + max(0, (p.grace or 0) - GRACE_SEC)
+  end
+
   local function run_ladder(p)
     local conn, o = p.conn, p.options
-    local deadline = mono() + LADDER_SEC - 0.5
+    local deadline = mono() + ladder_seconds(p) - 0.5
     p.core:signal("TERM")
     if o.raw or o.kill == "channel" then
       return nil
@@ -197,7 +202,7 @@ return function(Session, lib)
     if p.options.kill == "none" or p.conn.closed then
       return nil
     end
-    local ok, left = pcall(async.shield, LADDER_SEC, run_ladder, p)
+    local ok, left = pcall(async.shield, ladder_seconds(p), run_ladder, p)
     if not ok then
       log.debug("ssh %s: kill: %s", p.conn.target.name, tostring(left))
       left = "unknown"
@@ -575,14 +580,31 @@ return function(Session, lib)
 
   -- ---- processes ----
 
+  --- The next piece of a stream, at most n bytes of it.
+  local function next_piece(p, stream, n)
+    local rest = p.rest and p.rest[stream]
+    local block, from = rest and rest.block or p.core:take(stream), rest and rest.from or 1
+    if not block or not n and from == 1 then
+      return block
+    end
+    local upto = n and from + n - 1 or #block
+    p.rest = p.rest or {}
+    p.rest[stream] = upto < #block and { block = block, from = upto + 1 } or nil
+    return block:sub(from, upto)
+  end
+
   --- The next piece of output.
+  -- @param[opt] n integer at most so many bytes
   -- @return string|nil "out" or "err"; nil at the end
   -- @return string
   -- @waits
-  function Process:read()
+  function Process:read(n)
+    if n ~= nil and (math.type(n) ~= "integer" or n < 1) then
+      usage("p:read: a number of bytes")
+    end
     while true do
       for stream = 0, 1 do
-        local block = self.core:take(stream)
+        local block = next_piece(self, stream, n)
         if block then
           return stream == 0 and "out" or "err", block
         end
@@ -668,9 +690,14 @@ return function(Session, lib)
   end
 
   --- Ends it and everything it has started.
+  -- @param[opt] grace integer seconds from TERM to KILL, default 5
   -- @return integer|string|nil processes left
-  -- @waits at most 10 s
-  function Process:kill()
+  -- @waits at most 5 s longer than that
+  function Process:kill(grace)
+    self.grace = math.tointeger(grace or GRACE_SEC)
+    if not self.grace or self.grace < 0 or self.grace > 3600 then
+      usage("p:kill: grace must be whole seconds, 0 to 3600")
+    end
     if unfinished(self) then
       return ladder(self)
     end
