@@ -256,6 +256,13 @@ t.test("OpenSSH's configuration", function()
   end)
   t.is(out, "works\n", "ssh -F")
   t.is(fs.list(dir .. "/conf %x"), {}, "files go with the scope")
+  proc.run({ "sh", "-ec", "mkdir -m 755 open; mkdir -m 700 priv theirs; chown 12345 theirs; "
+    .. "ln -s priv link" }, { cwd = dir })
+  for _, name in ipairs { "/open", "/theirs", "/link" } do
+    t.raises(function() s:openssh_config(dir .. name) end, { kind = "usage", match = "mode 0700" },
+      name .. " is no place for keys")
+    t.is(fs.list(dir .. name), {}, "and nothing is written there")
+  end
 end)
 
 t.test("waiting for a machine", function()

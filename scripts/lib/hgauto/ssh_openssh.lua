@@ -3,6 +3,7 @@
 local async = require "hgauto.async"
 local crypto = require "hgauto.crypto"
 local fs = require "hgauto.fs"
+local ssh_config = require "hgauto.ssh_config"
 
 return function(Session, lib)
   local usage = lib.usage
@@ -80,6 +81,15 @@ return function(Session, lib)
     return table.concat(lines, "\n") .. "\n"
   end
 
+  --- Keys go into it: nobody else may have a way in.
+  local function make_private(dir)
+    fs.mkdir(dir, { parents = true, mode = 448 })
+    local st = fs.lstat(dir)
+    if st.type ~= "dir" or st.uid ~= ssh_config.uid() or st.mode & 511 ~= 448 then
+      usage("ssh config: %s must be a directory of ours with mode 0700", dir)
+    end
+  end
+
   local config_meta = {
     __close = function(c)
       if not c.gone then
@@ -95,7 +105,7 @@ return function(Session, lib)
   --- Writes a configuration for OpenSSH's ssh into a directory of ours.
   -- Use: `ssh -F FILE HOST`, `hg --config ui.ssh="ssh -F 'FILE'"`.  The files are
   -- removed with the scope.
-  -- @param dir string made with mode 0700 if it is missing
+  -- @param dir string made with mode 0700 if it is missing, refused with another
   -- @return string path of the file
   -- @raise usage, io
   -- @example local file = s:openssh_config(dir)
@@ -113,7 +123,7 @@ return function(Session, lib)
     if target.host:sub(1, 1) == "-" or target.name:find("[%s,*?!]") then
       usage("ssh config: %q is no name of a host", target.name)
     end
-    fs.mkdir(dir, { parents = true, mode = 448 })
+    make_private(dir)
     local c = setmetatable({ files = {} }, config_meta)
     async.register(c)
     local type_name, b64 = key_line(i.key)
