@@ -97,27 +97,28 @@ warm() {
 	rm "$DIR/warm"
 }
 
-# Of awk programs: whether a value is at most its bar (0: there is none).
+# Of awk programs: whether a value is at most its bar (0: there is none), and
+# the median of v[1] to v[n].
 judge='
 	function bar(value, most) {
 		if (most == 0)
 			return ""
 		if (value > most)
 			bad = 1
-		return sprintf(" (bar %.3g %s)", most, value > most ? "MISSED" : "met")
-	}'
-
-# compare NAME [MiB [WALL [CPU]]]: median of the paired ratios, and their bars
-compare() {
-	[ -f "$DIR/$1.ours" ] || return 0
-	paste "$DIR/$1.ours" "$DIR/$1.theirs" | awk -v c="$1" -v mib="${2:-0}" -v wall="${3:-0}" -v proc="${4:-0}" "$judge"'
+		return sprintf(" (bar %.5g %s)", most, value > most ? "MISSED" : "met")
+	}
 	function median(v, n,   i, j, t) {
 		for (i = 2; i <= n; i++)
 			for (j = i; j > 1 && v[j] < v[j - 1]; j--) {
 				t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
 			}
 		return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
-	}
+	}'
+
+# compare NAME [MiB [WALL [CPU]]]: median of the paired ratios, and their bars
+compare() {
+	[ -f "$DIR/$1.ours" ] || return 0
+	paste "$DIR/$1.ours" "$DIR/$1.theirs" | awk -v c="$1" -v mib="${2:-0}" -v wall="${3:-0}" -v proc="${4:-0}" "$judge"'
 	{ n++; w[n] = $1 / $3; p[n] = $2 / ($4 > 0 ? $4 : 0.001); ow[n] = $1; oc[n] = $2; tw[n] = $3; tc[n] = $4 }
 	END {
 		printf "# %-12s wall %.2f%s cpu %.3g%s  (ours %.3f s, %.3g s cpu; theirs %.3f, %.3f",
@@ -128,4 +129,16 @@ compare() {
 		print ")"
 		exit bad
 	}' || missed=1
+}
+
+# at_most FILE SECONDS: median of what ours has put into it: NAME.ours or NAME.op
+at_most() {
+	[ -f "$DIR/$1" ] || return 0
+	awk -v c="$1" -v most="$2" "$judge"'
+	NF { v[++n] = $1 }
+	END {
+		m = median(v, n)
+		printf "# %-12s %.3f s%s\n", c, m, bar(m, most)
+		exit bad
+	}' "$DIR/$1" || missed=1
 }
