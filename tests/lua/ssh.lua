@@ -218,6 +218,20 @@ t.test("transfers of files", function()
   t.raises(function() s:get(dir .. "/sub/src", dir .. "/back2", { sha256 = ("0"):rep(64) }) end,
     { kind = "protocol", match = "SHA%-256" }, "wrong hash")
   t.ok(not fs.exists(dir .. "/back2"), "nothing is left of it")
+  local exec, absent = s.exec, false
+  s.exec = function(...)
+    local sum = exec(...)
+    proc.run { "sh", "-c", "printf X | dd conv=notrunc status=none of=" .. dir .. "/sub/src" }
+    return absent and { ok = false } or sum
+  end
+  t.raises(function() s:get(dir .. "/sub/src", dir .. "/back2", { verify = "sha256" }) end,
+    { kind = "protocol", code = "ShortTransfer", match = "SHA%-256" }, "changed behind the hash")
+  t.is({ fs.exists(dir .. "/back2"), proc.run({ "find", dir, "-name", "*.part" }).out },
+    { false, "" }, "nothing is left of that")
+  absent = true
+  r = s:get(dir .. "/sub/src", dir .. "/back2", { verify = "sha256" })
+  t.is(r.sha256, crypto.sha256(fs.read(dir .. "/back2")), "read twice without sha256sum there")
+  s.exec = nil
   t.raises(function() s:put(dir .. "/none", "/tmp/x") end, { kind = "notfound" }, "missing source")
   t.raises(function() s:put(dir .. "/src", dir .. "/sub") end, { kind = "usage" }, "a directory")
   t.raises(function() s:get(dir .. "/src", dir .. "/x", { max = 10 }) end,

@@ -208,14 +208,21 @@ return function(Session, lib)
     }
   end
 
+  --- What a file on the server hashes to: by sha256sum there; without it the file is read.
+  local function remote_sha256(self, conn, path, size)
+    -- A server for files only refuses commands.
+    local ok, sum = pcall(self.exec, self, { "sha256sum", "--", (path:gsub("^~/+", "")) },
+      { check = false, timeout = allowance(size) })
+    if not ok and sum.kind ~= "remote" then
+      error(sum, 0)
+    end
+    return ok and sum.ok and sum.out:match("^\\?(%x+)")
+      or transfer(conn, "xfer", { remote = path, discard = true, hash = true }, 14400).sha256
+  end
+
   --- Compares the part on the server with what was sent, then renames it.
   local function verified_rename(self, conn, r, dst)
-    local limit = allowance(r.bytes)
-    local sum = self:exec({ "sha256sum", "--", r.part }, { check = false, timeout = limit })
-    local got = sum.ok and sum.out:match("^\\?(%x+)")
-    if not got then
-      got = transfer(conn, "xfer", { remote = r.part, discard = true, hash = true }, 14400).sha256
-    end
+    local got = remote_sha256(self, conn, r.part, r.bytes)
     if got ~= r.sha256 then
       conn.core:call("remove", r.part)
       raise { kind = "protocol", code = "ShortTransfer", path = dst, phase = "sftp",
@@ -340,12 +347,17 @@ return function(Session, lib)
     return r
   end
 
-  local function get_file(conn, o, src, dst, size)
+  local function get_file(self, conn, o, src, dst, st)
     local retried = o.retry ~= nil and o.retry > 0
+    local size, want = st.size or 0, o.sha256 and o.sha256:lower()
+    -- First, so that what differs never gets its name here; the end of a device never comes.
+    if not want and o.verify == "sha256" and st.type == "file" then
+      want = remote_sha256(self, conn, src, size)
+    end
     local r = assisted(conn, get_sessions(conn, o, size), function()
       return transfer(conn, "xfer", {
         ["local"] = dst, remote = src, mode = math.tointeger(o.mode), mtime = o.mtime ~= false,
-        hash = o.verify == "sha256", sha256 = o.sha256 and o.sha256:lower(),
+        hash = o.verify == "sha256", sha256 = want,
         max = math.tointeger(o.max), progress = o.progress,
         resume = o.resume or retried, keep = o.resume,
       }, o.timeout or allowance(size))
@@ -376,7 +388,7 @@ return function(Session, lib)
       if o.tree then
         return get_tree(conn, o, src, dst, attempt > 1)
       end
-      return get_file(conn, o, src, dst, st.size or 0)
+      return get_file(self, conn, o, src, dst, st)
     end)
     r.seconds = time.mono() - t0
     return r
