@@ -49,6 +49,14 @@ static void set_text(lua_State *L, const char *key, const char *text)
 	lua_setfield(L, -2, key);
 }
 
+/* As lb_raise, with the phase that failed. */
+static int raise_in(lua_State *L, const struct hga_err *err, const char *phase)
+{
+	lb_pusherr(L, err);
+	set_text(L, "phase", phase);
+	return lua_error(L);
+}
+
 static struct hga_ssh *check_ssh(lua_State *L)
 {
 	struct lssh *s = lb_check(L, 1, SSH_CLASS);
@@ -488,7 +496,7 @@ static int ssh_exec(lua_State *L)
 		lua_setiuservalue(L, -2, 1); /* borrowed until the end */
 	}
 	if (hga_ssh_exec_start(ssh, &a, &p->x, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "exec");
 	return 1;
 }
 
@@ -533,7 +541,8 @@ static int wait_k(lua_State *L, int status, lua_KContext ctx)
 
 	(void)status; /* LUA_YIELD */
 	p->wait = NULL;
-	sched_resumed(L, &w->base);
+	if (sched_resumed_raw(L, &w->base) < 0)
+		return raise_in(L, &w->base.err, "exec");
 	hga_ssh_exec_info(p->x, &i);
 	lua_pushboolean(L, i.ended);
 	lua_pushboolean(L, i.ended && i.error == NULL);
@@ -558,7 +567,7 @@ static int proc_wait(lua_State *L)
 	w = lb_newop(L, sizeof(*w), NULL);
 	if (hga_ssh_wait_start(p->x, w, (int64_t)(timeout * 1000),
 	                       (int64_t)(idle * 1000), space, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "exec");
 	p->wait = w;
 	return sched_await(L, &w->base, "ssh command", wait_k);
 }
@@ -736,11 +745,8 @@ static int forward_k(lua_State *L, int status, lua_KContext ctx)
 	struct lforward *f;
 
 	(void)status; /* LUA_YIELD */
-	if (sched_resumed_raw(L, &op->base) < 0) {
-		lb_pusherr(L, &op->base.err);
-		set_text(L, "phase", "forward");
-		return lua_error(L);
-	}
+	if (sched_resumed_raw(L, &op->base) < 0)
+		return raise_in(L, &op->base.err, "forward");
 	f = lb_newobj(L, sizeof(*f), 0, FORWARD_CLASS);
 	f->f = op->f;
 	op->f = NULL;
@@ -766,7 +772,7 @@ static int ssh_forward(lua_State *L)
 	sched_check_wait(L, "ssh forward");
 	op = lb_newop(L, sizeof(*op), forward_release);
 	if (hga_forward_start(ssh, op, &a, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "forward");
 	return sched_await(L, &op->base, "ssh forward", forward_k);
 }
 
@@ -1077,7 +1083,7 @@ static int ssh_call(lua_State *L)
 	lua_replace(L, 2);
 	c = lb_newop(L, sizeof(*c), call_release);
 	if (hga_sftp_call_start(ssh, c, &a, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "sftp");
 	return sched_await(L, &c->base, "sftp", call_k);
 }
 
@@ -1219,7 +1225,7 @@ static int ssh_xfer(lua_State *L)
 	a.max = o.max > 0 ? (uint64_t)o.max : 0;
 	x = lb_newop(L, sizeof(*x), xfer_release);
 	if (hga_sftp_xfer_start(ssh, x, &a, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "sftp");
 	return sched_await(L, &x->base, "sftp transfer", xfer_k);
 }
 
@@ -1365,7 +1371,7 @@ static int ssh_tree(lua_State *L)
 	a.max_bytes = o.max_bytes > 0 ? (uint64_t)o.max_bytes : 0;
 	t = lb_newop(L, sizeof(*t), tree_release);
 	if (hga_tree_start(ssh, t, &a, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "sftp");
 	return sched_await(L, &t->base, "sftp transfer", tree_k);
 }
 
@@ -1428,7 +1434,7 @@ static int ssh_open(lua_State *L)
 	sched_check_wait(L, "sftp");
 	o = lb_newop(L, sizeof(*o), open_release);
 	if (hga_sftp_open_start(ssh, o, path, flags[how], mode, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "sftp");
 	return sched_await(L, &o->base, "sftp", open_k);
 }
 
@@ -1483,7 +1489,7 @@ static int file_io(lua_State *L)
 	lua_replace(L, 2);
 	io = lb_newop(L, sizeof(*io), io_release);
 	if (hga_sftp_io_start(f->file, io, &a, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "sftp");
 	return sched_await(L, &io->base, "sftp", file_io_k);
 }
 
@@ -1523,7 +1529,7 @@ static int ssh_idle(lua_State *L)
 	sched_check_wait(L, "sftp cleanup");
 	i = lb_newop(L, sizeof(*i), NULL);
 	if (hga_sftp_idle_start(ssh, i, ms, &err) < 0)
-		return lb_raise(L, &err);
+		return raise_in(L, &err, "sftp");
 	return sched_await(L, &i->base, "sftp cleanup", idle_k);
 }
 

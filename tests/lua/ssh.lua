@@ -239,6 +239,47 @@ t.test("transfers of files", function()
   t.raises(function() s:put(dir .. "/src", "/proc/x") end, { kind = "notfound" }, "unwritable")
 end)
 
+t.test("errors tell whose they are and whether to try again", function()
+  local function told(phase, retryable, fn, kind)
+    local e = t.raises(fn, { kind = kind }, phase)
+    t.is({ e.phase, e.host, e.port, e.user, e.retryable },
+      { phase, "127.0.0.1", d.port, "root", retryable }, "details")
+  end
+  local function closed(c)
+    c:exec("kill -9 $PPID", { kill = "none" })
+  end
+  told("hostkey", false, function()
+    ssh.connect("127.0.0.1", d:args { host_key = fs.read(dir .. "/other.pub") })
+  end, "auth")
+  told("exec", false, function() s:exec("exit 3") end, "remote")
+  told("exec", false, function() s:exec("kill -9 $$") end, "remote")
+  told("exec", false, function() s:exec("sleep 60", { timeout = 0.1 }) end, "timeout")
+  told("sftp", false, function() s:stat("/no/such") end, "notfound")
+  told("sftp", false, function() s:get("/no/such", dir .. "/x") end, "notfound")
+  local p <close> = s:spawn("sleep 60")
+  told("exec", false, function() p:wait(0.1) end, "timeout")
+  local c = ssh.connect("127.0.0.1", d:args())
+  told("exec", false, function() closed(c) end, "net")
+  told("sftp", true, function() c:put(dir .. "/src", dir .. "/x") end, "net")
+  told("sftp", true, function() c:read(dir .. "/src") end, "net")
+  told("sftp", false, function() c:mkdir(dir .. "/x") end, "net")
+  c:close()
+  local free = require("hgauto.httpd").new { on_request = function() end }
+  local port = free:listen { host = "127.0.0.1", port = 0 }
+  free:close()
+  local e = t.raises(function() ssh.connect("127.0.0.1", d:args { port = port }) end,
+    { kind = "net", code = "Refused" }, "refused")
+  t.is({ e.phase, e.port, e.retryable }, { "connect", port, true }, "it may be tried again")
+  e = t.raises(function()
+    ssh.wait_ready("127.0.0.1", d:args { port = port, for_seconds = 0.5, delay = 0.1 })
+  end, { kind = "timeout" }, "refused until the end")
+  t.is({ e.phase, e.port, e.retryable }, { "connect", port, true }, "so may this")
+  e = t.raises(function()
+    s:exec("echo", { on_line = function() error({ kind = "net" }, 0) end })
+  end, { kind = "net" }, "what a function of the caller's raises")
+  t.is({ e.host, e.retryable }, {}, "is left alone")
+end)
+
 t.test("trees", function()
   proc.run({ "sh", "-ec", [[mkdir -p t/a/b; cd t
     for i in 1 2 3 4 5 6 7 8 9; do echo $i > a/f$i; done

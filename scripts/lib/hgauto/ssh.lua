@@ -22,6 +22,18 @@ local function usage(fmt, ...)
   raise { kind = "usage", message = fmt:format(...) }
 end
 
+--- Completes an error: whose it is, and whether the same again may help.  After the login only a
+-- transfer may be repeated: a command may have been carried out.
+local function of_target(err, target, transfer)
+  if type(err) ~= "table" or err.host or err.kind == "cancelled" then
+    return err
+  end
+  err.host, err.port, err.user = target.host, target.port or 22, target.user
+  err.retryable = (err.kind == "net" or err.kind == "timeout")
+    and (err.before_login == true or transfer == true)
+  return err
+end
+
 local function nearest(key, defs)
   for name in pairs(defs) do
     if name:lower():gsub("_", "") == key:lower():gsub("[_-]", "") or name:sub(1, #key) == key then
@@ -415,23 +427,25 @@ end
 --- Connects to a target; the hosts before it stay connected while it is used.
 local function dial(target, limit)
   local via, hops = nil, target.hops or {}
-  local opened = {}
+  local opened, at = {}, target
   local ok, r = pcall(function()
     for _, hop in ipairs(hops) do
       if getmetatable(hop) == Session then
         via = hop:_conn().core
       else
+        at = hop
         via = core.connect(core_args(hop, via, limit))
         opened[#opened + 1] = via
       end
     end
+    at = target
     return core.connect(core_args(target, via, limit))
   end)
   if not ok then
     for i = #opened, 1, -1 do
       opened[i]:close()
     end
-    error(r, 0)
+    error(of_target(r, at), 0)
   end
   return r, opened
 end
@@ -448,7 +462,11 @@ end
 
 --- Who uses a handle, how deep; closed by each use at its end.
 local Busy = {
-  __close = function(busy)
+  __close = function(busy, err)
+    -- What is raised on the way and is no error of SSH's has no phase.
+    if type(err) == "table" and err.phase then
+      of_target(err, busy.conn.target)
+    end
     busy.depth = busy.depth - 1
     if busy.depth == 0 then
       busy.task = nil
@@ -459,7 +477,7 @@ local Busy = {
 local function new_session(conn)
   conn.users = conn.users + 1
   local s = setmetatable({
-    conn = conn, closed = false, busy = setmetatable({ depth = 0 }, Busy),
+    conn = conn, closed = false, busy = setmetatable({ conn = conn, depth = 0 }, Busy),
   }, Session)
   async.register(s)
   return s
@@ -539,12 +557,13 @@ local function not_yet(err, w)
 end
 
 local function waiting_failed(target, seconds, last)
-  raise {
-    kind = "timeout", code = "Connect", cause = last,
+  raise(of_target({
+    kind = "timeout", code = "Connect", cause = last, phase = last and last.phase,
+    before_login = last and last.before_login,
     message = ("waiting for SSH on %s: no answer within %s (last: %s)"):format(target.name,
       seconds >= 120 and ("%gm"):format(seconds / 60) or ("%gs"):format(seconds),
       last and (last.message or tostring(last)) or "nothing tried"),
-  }
+  }, target))
 end
 
 local function attempt_until(target, o)
@@ -613,7 +632,8 @@ end
 
 function Session:_conn()
   if self.closed then
-    raise { kind = "net", code = "ConnectionLost", message = "ssh: the session is closed" }
+    raise(of_target({ kind = "net", code = "ConnectionLost",
+      message = "ssh: the session is closed" }, self.conn.target))
   end
   return self.conn
 end
@@ -663,7 +683,7 @@ function Session:reboot(opts)
   local _b <close>, conn = enter(self)
   local before = boot_id(conn)
   if not before then
-    raise { kind = "remote", code = "Unsupported",
+    raise { kind = "remote", code = "Unsupported", phase = "exec",
       message = ("ssh %s: the machine does not tell its boot id"):format(conn.target.name) }
   end
   local ends = time.mono() + (o.for_seconds or 600)
@@ -685,7 +705,7 @@ function Session:reboot(opts)
     local left = ends - time.mono()
     -- Less is not enough for another login.
     if left <= 1 then
-      raise { kind = "timeout", code = "Connect", message =
+      raise { kind = "timeout", code = "Connect", phase = "connect", message =
         ("ssh %s: no other boot within %gs"):format(conn.target.name, o.for_seconds or 600) }
     end
     async.sleep(math.min(o.delay or 1, left))
@@ -797,7 +817,7 @@ M.quote = core.quote
 
 require "hgauto.ssh_exec"(Session, {
   enter = enter, options = options, raise = raise, usage = usage, merged = merged,
-  dial = dial, close_core = close_core,
+  dial = dial, close_core = close_core, of_target = of_target,
 })
 
 -- ---- forwarding ----
@@ -894,6 +914,7 @@ Forward.__close = Forward.close
 
 require "hgauto.ssh_files"(Session, {
   enter = enter, options = options, raise = raise, usage = usage, merged = merged,
+  of_target = of_target,
   --- One more connection to the same host as the same user.
   another = function(conn, seconds)
     local list = conn.target.hops or {}

@@ -388,16 +388,22 @@ return function(Session, lib)
     return last and ": " .. last:sub(1, 200) or ""
   end
 
+  --- Raises an error of the command's, with what there is of its result.
+  local function fail(p, err, r)
+    err.phase, err.result = "exec", r
+    raise(lib.of_target(err, p.conn.target))
+  end
+
   --- The result of an ended command, or its error.
   local function judge(p)
     local r, err = result(p)
     if err then
-      err.result = r
-      error(err, 0)
+      fail(p, err, r)
     end
+    local name = p.conn.target.name
     if r.code == 0 and p.options.raw and not knows_status then
-      raise { kind = "remote", code = "NoExitStatus", result = r,
-        message = ("ssh %s: ended without exit status"):format(p.conn.target.name) }
+      fail(p, { kind = "remote", code = "NoExitStatus",
+        message = ("ssh %s: ended without exit status"):format(name) }, r)
     end
     if p.direct then
       r.ok = true
@@ -405,14 +411,22 @@ return function(Session, lib)
     if p.options.check == false or r.ok then
       return r
     end
-    local name = p.conn.target.name
     if r.signal then
-      raise { kind = "remote", code = "Signal", result = r,
-        message = ("ssh %s: command killed by signal %s"):format(name, r.signal) }
+      fail(p, { kind = "remote", code = "Signal",
+        message = ("ssh %s: command killed by signal %s"):format(name, r.signal) }, r)
     end
-    raise { kind = "remote", code = "ExitCode", result = r,
+    fail(p, { kind = "remote", code = "ExitCode",
       message = ("ssh %s: command exited with code %d%s"):format(name, r.code or -1,
-        last_line(r.err ~= "" and r.err or r.out)) }
+        last_line(r.err ~= "" and r.err or r.out)) }, r)
+  end
+
+  --- Waits as the client's half does, for a process that no call of a session's guards.
+  local function await(p, sec, space)
+    local ok, ended = pcall(p.core.wait, p.core, sec, 0, space)
+    if not ok then
+      error(lib.of_target(ended, p.conn.target), 0)
+    end
+    return ended
   end
 
   local function feed(p, feeder)
@@ -612,7 +626,7 @@ return function(Session, lib)
       if self.ended then
         return nil
       end
-      self.ended = self.core:wait(0, 0, false)
+      self.ended = await(self, 0, false)
     end
   end
 
@@ -634,7 +648,7 @@ return function(Session, lib)
     while at <= #text do
       at = at + self.core:write(text, at)
       if at <= #text then
-        self.core:wait(0, 0, true)
+        await(self, 0, true)
       end
     end
   end
@@ -676,7 +690,7 @@ return function(Session, lib)
   function Process:wait(sec)
     local deadline = sec and mono() + sec
     while not self.ended do
-      self.ended = self.core:wait(deadline and max(0.001, deadline - mono()) or 0, 0, false)
+      self.ended = await(self, deadline and max(0.001, deadline - mono()) or 0, false)
       drain(self, { [0] = {}, {} })
     end
     return judge(self)

@@ -67,6 +67,9 @@ return function(Session, lib)
     if type(err) == "table" and err.kind == "timeout" and err.code ~= "Transfer" then
       err.code, err.phase = "Transfer", "sftp"
     end
+    if type(err) == "table" and err.phase then
+      lib.of_target(err, conn.target, true)
+    end
     error(err, 0)
   end
 
