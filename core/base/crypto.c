@@ -563,7 +563,8 @@ static int derive(const struct openssh_file *f, const struct hga_key_unlock *u,
 	return 0;
 }
 
-/* A protected section: derive the key, decrypt, look at the check words. */
+/* A protected section: derive the key, decrypt, look at the check words.  No
+ * passphrase is asked for where none would help. */
 static int read_locked(const struct openssh_file *f,
                        const struct hga_key_unlock *u, const char *what,
                        struct hga_key **out, struct hga_err *err)
@@ -576,13 +577,15 @@ static int read_locked(const struct openssh_file *f,
 	uint32_t c2 = 1;
 	int r;
 
-	if (c == NULL || u->kdf == NULL)
+	if (c == NULL || (u != NULL && u->kdf == NULL))
 		return hga_fail(err, HGA_AUTH, 0, "KeyUnsupported",
 		                "%s: keys protected with %.*s cannot be read; "
 		                "use an agent or ssh-keygen -p",
 		                what,
 		                (int)(f->cipher.n < 40 ? f->cipher.n : 40),
 		                f->cipher.s);
+	if (u == NULL)
+		return locked_key(err, what);
 	r = derive(f, u, key,
 	           (size_t)EVP_CIPHER_get_key_length(c) +
 	               (size_t)EVP_CIPHER_get_iv_length(c),
@@ -631,8 +634,7 @@ static int read_openssh(struct hga_str raw, const struct hga_key_unlock *u,
 	if (r < 0)
 		return r;
 	if (!hga_str_eqc(f.cipher, "none"))
-		return u == NULL ? locked_key(err, what)
-		                 : read_locked(&f, u, what, out, err);
+		return read_locked(&f, u, what, out, err);
 	return read_private((struct wire){(const uint8_t *)f.priv.s, f.priv.n},
 	                    f.pub, what, out, err);
 }

@@ -431,7 +431,10 @@ static int add_file(struct hga_auth *a, struct hga_auth_id *id,
 	rc = hga_key_read(path, &text, err);
 	if (rc == 0) {
 		rc = hga_key_parse(hga_buf_str(&text), path, &id->key, &why);
-		if (rc < 0 && strcmp(why.code, "KeyNeedsPassphrase") == 0)
+		/* The agent may have one that we cannot read, too. */
+		if (rc < 0 && (strcmp(why.code, "KeyNeedsPassphrase") == 0 ||
+		               (strcmp(why.code, "KeyUnsupported") == 0 &&
+		                a->agent_path != NULL)))
 			rc = add_locked(a, id, path, hga_buf_str(&text), &why,
 			                err);
 		else if (rc < 0)
@@ -463,9 +466,11 @@ static int add_cred(struct hga_auth *a, const struct hga_ssh_cred *c,
 		rc = add_file(a, id, c->path, &why);
 	/* As OpenSSH does with keys nobody asked for by name. */
 	if (c->optional && (rc == -HGA_NOTFOUND || rc == -HGA_AUTH)) {
-		if (strcmp(why.code, "KeyNeedsPassphrase") == 0)
+		bool closed = strcmp(why.code, "KeyNeedsPassphrase") == 0;
+
+		if (closed || (rc == -HGA_AUTH && a->locked.kind == HGA_OK))
 			a->locked = why;
-		else if (rc == -HGA_AUTH)
+		if (rc == -HGA_AUTH && !closed)
 			hga_log(HGA_LOG_WARN, "ssh", "%s", why.msg);
 		hga_key_free(id->key);
 		hga_buf_release(&id->blob);
@@ -921,13 +926,13 @@ static int refused(struct hga_ssh *ssh, struct hga_err *err)
 
 	const struct hga_err *own = &a->sign_err;
 
-	if (own->kind == HGA_OK && a->locked.kind != HGA_OK)
+	if (own->kind == HGA_OK &&
+	    (*tried == '\0' ||
+	     strcmp(a->locked.code, "KeyNeedsPassphrase") == 0))
 		own = &a->locked;
 	/* Our own trouble with a key says more than the server's refusal. */
 	if (own->kind == HGA_MEMORY ||
-	    (own->kind != HGA_OK &&
-	     (strcmp(own->code, "KeyPassphrase") == 0 ||
-	      strcmp(own->code, "KeyNeedsPassphrase") == 0))) {
+	    (own->kind == HGA_AUTH && strncmp(own->code, "Key", 3) == 0)) {
 		*err = *own;
 		if (own->kind != HGA_MEMORY)
 			hga_err_prefix(err, "ssh %s", ssh->name);

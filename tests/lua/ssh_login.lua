@@ -65,8 +65,17 @@ t.test("protected keys", function()
   t.is(login { keys = { dir .. "/locked_pem" }, passphrase = "open me" }, "in\n", "no public half")
   keygen("locked_cc", "-t", "ed25519", "-N", "x", "-Z", "chacha20-poly1305@openssh.com")
   allow "locked_cc"
-  t.raises(function() login { keys = { dir .. "/locked_cc" }, passphrase = "x" } end,
-    { kind = "auth", match = "chacha20" }, "a cipher we cannot")
+  local function wait(o)
+    o.for_seconds = 20
+    ssh.wait_ready("127.0.0.1", d:args(o))
+  end
+  for _, connect in ipairs { login, wait } do
+    for _, passphrase in ipairs { "x", false } do
+      t.raises(function()
+        connect { keys = { dir .. "/locked_cc" }, passphrase = passphrase or nil }
+      end, { kind = "auth", code = "KeyUnsupported", match = "chacha20" }, "a cipher we cannot")
+    end
+  end
 end)
 
 t.test("time while a question is open does not count", function()
