@@ -36,6 +36,13 @@ t.test("exec", function()
   t.like(r.err, "^err\n.*exited with code 7", "its stderr, its code")
   r = hgauto { "exec", "--remote-exit", "box", "--", "sh", "-c", "exit 7" }
   t.is(r.code, 7, "--remote-exit")
+  for _, case in ipairs { { 1, "exec", "box" }, { 255, "exec", "--remote-exit", "box" },
+    { 255, "ssh", "box" } } do
+    local words = case[2] == "ssh" and { "kill -9 $$" } or { "sh", "-c", "kill -9 $$" }
+    r = hgauto(table.move(words, 1, #words, #case, { table.unpack(case, 2) }))
+    t.is(r.code, case[1], "a command that is killed")
+    t.like(r.err, "^[^\n]*box: command killed by signal KILL\n$", "is told to be")
+  end
   r = hgauto { "exec", "--remote-exit", "-l", "nobody-x", "box", "--", "true" }
   t.is(r.code, 255, "our own failure then")
   t.like(r.err, "login as nobody%-x refused", "said")

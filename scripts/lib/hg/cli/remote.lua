@@ -155,9 +155,15 @@ local function or_255(...)
   return r
 end
 
+-- The command's status; true where more was told of its end than a status can.
 local function end_of(p)
   local r = p:wait()
-  return r.signal and 255 or r.code or 255
+  if r.signal then
+    require("hg.output").note(("%s: command killed by signal %s"):format(p.conn.target.name,
+      r.signal))
+    return 255, true
+  end
+  return r.code or 255
 end
 
 local function attached(s, args, words, command)
@@ -173,7 +179,10 @@ local function attached(s, args, words, command)
   -- Nothing is read from a terminal that the command has not got.
   local input = tty or not term.isatty(0)
   local left = p:console(tty and term.isatty(0) or false, input, not tty and term.isatty(1))
-  return left and 255 or end_of(p)
+  if left then
+    return 255
+  end
+  return end_of(p)
 end
 
 --- A login shell of a session on this terminal, until it ends.
@@ -181,7 +190,7 @@ end
 -- @return integer its status, 255 when the connection was left
 -- @waits
 function M.interactive(s)
-  return attached(s, { tty = true }, nil, false)
+  return (attached(s, { tty = true }, nil, false))
 end
 
 --- `hgauto ssh HOST [CMD...]`: a shell, or a command as ssh runs it.
@@ -193,7 +202,7 @@ function M.ssh(args, opts)
   return or_255(opts, function()
     local s <close> = connect(args, opts)
     local words = args.rest and #args.rest > 0 and table.concat(args.rest, " ") or nil
-    return attached(s, args, words, words ~= nil)
+    return (attached(s, args, words, words ~= nil))
   end)
 end
 
@@ -209,16 +218,16 @@ function M.exec(args, opts)
   end
   local function go()
     local s <close> = connect(args, opts)
-    return attached(s, args, words, true)
+    local code, told = attached(s, args, words, true)
+    if code ~= 0 and not told and not args.remote_exit then
+      require("hg.output").note(("%s: exited with code %d"):format(args.host, code))
+    end
+    return code
   end
   if args.remote_exit then
     return or_255(opts, go)
   end
-  local code = limited(opts, go)
-  if code ~= 0 then
-    require("hg.output").note(("%s: exited with code %d"):format(args.host, code))
-  end
-  return code == 0 and 0 or 1
+  return limited(opts, go) == 0 and 0 or 1
 end
 
 -- HOST:PATH in parts; nil for a local path (anything with a slash in front of the colon).
