@@ -379,9 +379,10 @@ int hga_trust_check(const struct hga_trust *t, const char *name,
 		                name, f->line.path, f->line.line);
 	case HGA_KH_CHANGED:
 		return hga_fail(err, HGA_AUTH, 0, "HostKeyChanged",
-		                "ssh %s: host key differs from the known one "
-		                "(%.200s:%u); nothing was sent",
-		                name, f->line.path, f->line.line);
+		                "ssh %s: host key %s differs from the known "
+		                "one %s (%.200s:%u); nothing was sent",
+		                name, fingerprint, f->line.expected,
+		                f->line.path, f->line.line);
 	case HGA_KH_UNKNOWN:
 		break;
 	}
