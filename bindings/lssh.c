@@ -192,6 +192,7 @@ static void set_more(lua_State *L, const struct hga_ssh_more *m)
 	set_text(L, "server_message", m->server);
 	set_text(L, "file", m->file);
 	set_text(L, "hint", m->hint);
+	set_text(L, "stderr", m->proxy);
 	if (m->line > 0) {
 		lua_pushinteger(L, m->line);
 		lua_setfield(L, -2, "line");

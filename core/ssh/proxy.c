@@ -1,7 +1,8 @@
 /*
  * ProxyCommand: a child whose standard input and output are one end of a
  * socket pair; the session runs over the other one.  What it says on stderr
- * goes to the log, the last 2 KiB into the error.
+ * goes to the log, the last 2 KiB into the error, their last line into its
+ * text.
  */
 #include "ssh/impl.h"
 
@@ -137,6 +138,36 @@ int hga_proxy_start(struct hga_ssh *ssh, const char *command, int *fd,
 	return 0;
 }
 
+/* The next line of text, which begins behind it then. */
+static struct hga_str next_line(struct hga_str *text)
+{
+	ptrdiff_t nl = hga_str_chr(*text, '\n', 0);
+	size_t n = nl < 0 ? text->n : (size_t)nl;
+	struct hga_str line = hga_strn(text->s, n);
+
+	*text = hga_strn(text->s + n + (nl >= 0), text->n - n - (nl >= 0));
+	return line;
+}
+
+static struct hga_str said(const struct hga_proxy *p)
+{
+	return hga_str_trim(hga_strn(p->tail, p->tail_len));
+}
+
+static void tell_words(const struct hga_proxy *p, char *out, size_t size)
+{
+	struct hga_str text = said(p);
+	size_t at = 0;
+
+	while (text.n > 0 && at + 1 < size) {
+		if (at > 0)
+			out[at++] = '\n';
+		hga_ssh_clean(out + at, size - at,
+		              hga_str_trim(next_line(&text)));
+		at += strlen(out + at);
+	}
+}
+
 void hga_proxy_stop(struct hga_ssh *ssh)
 {
 	struct hga_proxy *p = ssh->proxy;
@@ -144,6 +175,9 @@ void hga_proxy_stop(struct hga_ssh *ssh)
 	ssh->proxy = NULL;
 	if (p == NULL)
 		return;
+	if (ssh->connect != NULL)
+		tell_words(p, ssh->connect->more.proxy,
+		           sizeof(ssh->connect->more.proxy));
 	hga_timer_stop(ssh->loop, &p->grace);
 	hga_proc_release(&p->proc);
 	hga_free(p);
@@ -152,7 +186,8 @@ void hga_proxy_stop(struct hga_ssh *ssh)
 bool hga_proxy_failed(struct hga_ssh *ssh, struct hga_err *err)
 {
 	struct hga_proxy *p = ssh->proxy;
-	char how[64] = "closed the connection", words[160];
+	char how[64] = "closed the connection", words[256];
+	struct hga_str text = said(p), line = text;
 	const char *sep;
 
 	if (!p->over && !p->waited) {
@@ -165,11 +200,9 @@ bool hga_proxy_failed(struct hga_ssh *ssh, struct hga_err *err)
 	else if (p->over && p->proc.exited)
 		snprintf(how, sizeof(how), "was ended by signal %d",
 		         p->proc.signal);
-	hga_ssh_clean(
-	    words, sizeof(words),
-	    hga_str_trim(hga_strn(
-	        p->tail_len > 150 ? p->tail + p->tail_len - 150 : p->tail,
-	        p->tail_len > 150 ? 150 : p->tail_len)));
+	while (text.n > 0)
+		line = next_line(&text);
+	hga_ssh_clean(words, sizeof(words), hga_str_trim(line));
 	sep = words[0] != '\0' ? ": " : "";
 	(void)hga_fail(err, HGA_NET, 0, "ProxyFailed",
 	               "ssh %s: the proxy command %s%s%s", ssh->name, how, sep,

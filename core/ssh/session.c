@@ -257,10 +257,10 @@ int hga_ssh_fail(struct hga_ssh *ssh, struct hga_err *err, const char *doing,
 
 /* ---- end ---- */
 
+/* Empty before; what a proxy command said is there already. */
 static void fill_more(struct hga_ssh *ssh, struct hga_ssh_more *m,
                       enum hga_ssh_phase phase)
 {
-	memset(m, 0, sizeof(*m));
 	m->phase = hga_ssh_phase_name(phase);
 	memcpy(m->fingerprint, ssh->fingerprint, sizeof(m->fingerprint));
 	hga_pins_text(&ssh->trust.pins, m->expected, sizeof(m->expected));

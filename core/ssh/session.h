@@ -36,6 +36,7 @@ struct hga_ssh_more {
 	char file[256];       /* known_hosts file that decided */
 	unsigned line;        /* its line, 0: none */
 	const char *hint;     /* what to do, or NULL; static */
+	char proxy[2049];     /* last lines of a proxy command's stderr */
 };
 
 /* A key to log in with: a handle, or a private key file. */

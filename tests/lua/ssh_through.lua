@@ -83,6 +83,18 @@ t.test("a proxy command", function()
     ssh.connect("x", far:args { proxy_command = "sh -c 'echo no such door >&2; exit 3'" })
   end, { kind = "net", code = "ProxyFailed", match = "exited with code 3: no such door$" }, "fails")
   t.is(e.phase, "banner", "phase")
+  e = t.raises(function()
+    ssh.connect("x", far:args {
+      proxy_command = "sh -c 'seq 1000 2000; echo; echo a reason; echo the end >&2; exit 3' 1>&2",
+    })
+  end, { kind = "net", code = "ProxyFailed", match = "exited with code 3: the end$" }, "says much")
+  t.like(e.stderr, "\n1999\n2000\n\na reason\nthe end$", "its last lines are in the error")
+  t.ok(#e.stderr > 1900 and #e.stderr <= 2048, "2 KiB of them")
+  e = t.raises(function()
+    ssh.connect("x", far:args { proxy_command = "sh -c 'echo hm >&2; sleep 60'",
+      timeout = { banner = 1 } })
+  end, { kind = "timeout" }, "says something and then nothing")
+  t.is(e.stderr, "hm", "that is in the error, too")
   t.raises(function() ssh.connect("x", far:args { proxy_command = "/no/such/program" }) end,
     { code = "ProxyFailed", match = "code 127" }, "missing")
   local t0 = time.mono()
