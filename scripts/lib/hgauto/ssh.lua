@@ -556,10 +556,10 @@ local function not_yet(err, w)
   return false
 end
 
-local function waiting_failed(target, seconds, last)
+local function waiting_failed(target, seconds, last, attempts)
   raise(of_target({
     kind = "timeout", code = "Connect", cause = last, phase = last and last.phase,
-    before_login = last and last.before_login,
+    before_login = last and last.before_login, attempts = attempts,
     message = ("waiting for SSH on %s: no answer within %s (last: %s)"):format(target.name,
       seconds >= 120 and ("%gm"):format(seconds / 60) or ("%gs"):format(seconds),
       last and (last.message or tostring(last)) or "nothing tried"),
@@ -575,7 +575,7 @@ local function attempt_until(target, o)
   while true do
     local left = total - (time.mono() - w.start)
     if left <= 0 then
-      waiting_failed(target, total, last)
+      waiting_failed(target, total, last, n)
     end
     n = n + 1
     local limit = math.min(target.total or 45, left)
