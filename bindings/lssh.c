@@ -1,6 +1,6 @@
 /*
  * Module hgauto.ssh, C half: sessions, commands and files of core/ssh.  The
- * Lua half (lib/hgauto/ssh.lua) holds options, trees' results, wait_ready and
+ * Lua half (lib/hgauto/ssh*.lua) holds options, trees' results, wait_ready and
  * the kill ladder; nothing here is called by scripts directly.
  */
 #include "host.h"
