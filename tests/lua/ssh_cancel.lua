@@ -135,6 +135,16 @@ t.test("with all channels in use", function()
   end
 end)
 
+t.test("a grace that was refused", function()
+  local s <close> = ssh.connect("127.0.0.1", d:args())
+  local tag = tag_of()
+  local p <close> = s:spawn("trap '' TERM; while :; do sleep 0.2; done", { env = { TAG = tag } })
+  t.ok(starts(tag, 1), "runs")
+  t.raises(function() p:kill(99999) end, { kind = "usage" }, "more than an hour")
+  async.timeout(60, p.close, p)
+  t.is(gone(tag), 0, "is not what the end waits for")
+end)
+
 t.test("the end of a scope ends its processes", function()
   local s <close> = ssh.connect("127.0.0.1", d:args())
   local tag = tag_of()

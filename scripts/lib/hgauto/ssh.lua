@@ -655,19 +655,26 @@ local REBOOT = {
   max_delay = "number", auth_grace = "number", on_attempt = "function",
 }
 
+--- Output of a command that the client's half has begun, ours alone: closes it.
+local function output_of(command, seconds)
+  local c <close> = command
+  local deadline = time.mono() + seconds
+  while not c:wait(math.max(0.01, deadline - time.mono()), 0, false) do
+  end
+  local text, _, _, _, _, _, problem = c:result()
+  if problem then
+    error(problem, 0)
+  end
+  return text
+end
+
 local function boot_id(conn)
   local p = conn.core:exec("cat /proc/sys/kernel/random/boot_id", { max_output = 200 })
-  local deadline = time.mono() + 15
-  local ok, err = pcall(function()
-    while not p:wait(math.max(0.01, deadline - time.mono()), 0, false) do
-    end
-  end)
-  local id = ok and (p:result()):match("%x[%x-]+%x") or nil
-  p:close()
-  if not ok and err.kind == "cancelled" then
-    error(err, 0)
+  local ok, text = pcall(output_of, p, 15)
+  if not ok and text.kind == "cancelled" then
+    error(text, 0)
   end
-  return id
+  return ok and text:match("%x[%x-]+%x") or nil
 end
 
 --- Reboots the machine and waits until it is another boot that lets us in.
@@ -817,7 +824,7 @@ M.quote = core.quote
 
 require "hgauto.ssh_exec"(Session, {
   enter = enter, options = options, raise = raise, usage = usage, merged = merged,
-  dial = dial, close_core = close_core, of_target = of_target,
+  dial = dial, close_core = close_core, of_target = of_target, output_of = output_of,
 })
 
 -- ---- forwarding ----

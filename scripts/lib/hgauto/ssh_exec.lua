@@ -55,20 +55,17 @@ return function(Session, lib)
   --- A library that reads a missing status as 0 sees only codes that differ.
   local SWAP = "; r=$?; case $r in 0) exit 254;; 254) exit 0;; esac; exit $r"
 
-  --- The words of a list; numbers become text.
+  --- The words of a list; numbers become text.  A copy: the binding sees no metamethods.
   local function words_of(list)
-    -- The binding sees no metamethods.
-    local words = getmetatable(list) and table.move(list, 1, #list, 1, {}) or list
+    local words = {}
     for i = 1, #list do
       local word = list[i]
-      if type(word) == "number" then
-        words = words ~= list and words or table.move(list, 1, #list, 1, {})
-        words[i] = tostring(word)
-      elseif type(word) ~= "string" then
+      if type(word) ~= "string" and type(word) ~= "number" then
         usage("ssh exec: argument %d is a %s", i, type(word))
       end
+      words[i] = tostring(word)
     end
-    if #list == 0 then
+    if #words == 0 then
       usage("ssh exec: the argument list is empty")
     end
     return words
@@ -107,16 +104,9 @@ return function(Session, lib)
   local function kill_marked(p, on, sudo, deadline, urgent)
     local line = ("exec %s/bin/sh -s %s %d"):format(sudo and "sudo -n " or "", p.id,
       p.grace or GRACE_SEC)
-    local c = on:exec(line, {
+    local text = lib.output_of(on:exec(line, {
       input = embed.read("linux/kill.sh"), max_output = 4096, urgent = urgent,
-    })
-    while not c:wait(max(0.01, deadline - mono()), 0, false) do
-    end
-    local text, _, _, _, _, _, problem = c:result()
-    c:close()
-    if problem then
-      error(problem, 0)
-    end
+    }), deadline - mono())
     log.debug("ssh kill %s%s: %s", p.id, sudo and " (sudo)" or "", text)
     return tonumber(text:match("left=(%d+)")), tonumber(text:match("waited=(%d+)"))
   end
@@ -469,7 +459,8 @@ return function(Session, lib)
     local o = p.options
     local takers = (o.on_line or o.sink) and
       { [0] = consumers(p, "out"), consumers(p, "err") }
-    local feeder = o.stdin and { next = source(p) }
+    local input = source(p)
+    local feeder = input and { next = input }
     local deadline = mono() + (o.timeout or 14400)
     local ended, clean
     repeat
@@ -696,7 +687,7 @@ return function(Session, lib)
     return judge(self)
   end
 
-  --- Whether it runs: nil, or the result's code and signal.
+  --- Whether it still runs.
   -- @return string "running" or "ended"
   function Process:status()
     local _, ended = self.core:info()
@@ -708,10 +699,11 @@ return function(Session, lib)
   -- @return integer|string|nil processes left
   -- @waits at most 5 s longer than that
   function Process:kill(grace)
-    self.grace = math.tointeger(grace or GRACE_SEC)
-    if not self.grace or self.grace < 0 or self.grace > 3600 then
+    grace = math.tointeger(grace or GRACE_SEC)
+    if not grace or grace < 0 or grace > 3600 then
       usage("p:kill: grace must be whole seconds, 0 to 3600")
     end
+    self.grace = grace
     if unfinished(self) then
       return ladder(self)
     end
